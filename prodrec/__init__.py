@@ -1,0 +1,1 @@
+"""prodrec: visual product recognition at catalogue scale, on Ray."""

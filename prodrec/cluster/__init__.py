@@ -1,0 +1,1 @@
+"""The only room that imports ray: ingest, prepare and train on a cluster."""

@@ -1,0 +1,277 @@
+"""Recipes: one complete training run as data.
+
+A recipe is a YAML file that `Recipe` checks; `--set a.b=v` overrides one field. Models are frozen and refuse unknown keys.
+"""
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from prodrec.errors import ConfigError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+class Frozen(BaseModel):
+    """Base of every configuration and manifest model: immutable, unknown keys raise."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PreprocessSpec(Frozen):
+    """How an image becomes a model input at evaluation and serving time; part of the bundle.
+
+    Attributes:
+        size: side of the square model input, pixels.
+        resize: `squash` scales both sides to `size` whatever the aspect; `crop` scales the short side to
+            `size / crop_fraction` and takes the centre; `pad` scales the long side to `size` and pads with grey.
+        crop_fraction: share of the short side kept by `crop`. Source: timm's `crop_pct` default 0.875.
+        normalize: `zero_one` x/255; `minus_one_one` x/127.5-1; `imagenet` (x/255-mean)/std.
+    """
+
+    size: Annotated[int, Field(ge=16, le=2048)] = 224
+    resize: Literal["squash", "crop", "pad"] = "squash"
+    crop_fraction: Annotated[float, Field(gt=0, le=1)] = 0.875
+    normalize: Literal["zero_one", "minus_one_one", "imagenet"] = "imagenet"
+
+
+class ModelConfig(Frozen):
+    """Which architecture, from which weights.
+
+    Attributes:
+        arch: a name of `prodrec.models.registry` or any timm model name.
+        weights: `hub` (pretrained, downloaded), `none` (random), or the path of a .safetensors or .pth file.
+        head: `linear`, or `mlp` (2048-512-64-K with ReLU).
+        dropout: before the head.
+        freeze_backbone: train the head only; batch-norm statistics of the backbone stay fixed too.
+        args: keyword arguments of the architecture.
+    """
+
+    arch: str
+    weights: str = "hub"
+    head: Literal["linear", "mlp"] = "linear"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    freeze_backbone: bool = False
+    args: dict[str, Any] = {}
+
+
+class AugmentConfig(Frozen):
+    """Random changes of training images.
+
+    Attributes:
+        policy: `none`, `light`, `trivial` (TrivialAugmentWide + random erasing) or `heavy`.
+        min_crop_area: smallest share of the picture's area that the random resized crop keeps; 1 switches cropping off.
+        flip: probability of a horizontal flip (0 where products carry writing that matters).
+        erase: probability of random erasing; used by `trivial`.
+    """
+
+    policy: Literal["none", "light", "trivial", "heavy"] = "light"
+    min_crop_area: Annotated[float, Field(gt=0, le=1)] = 0.5
+    flip: Fraction = 0.5
+    erase: Fraction = 0.25
+
+
+class BalanceConfig(Frozen):
+    """What is done about long-tailed classes.
+
+    Attributes:
+        class_weights: weights of the loss: `none`, `inverse` frequency, or `effective` number of samples.
+        beta: of `effective`. Source: Cui et al. 2019 (arXiv 1901.05555), best values 0.9-0.9999 by data set.
+        sampling: `none`, `over` (repeat factors) or `under`.
+        threshold: class frequency below which `over` repeats. Source: Gupta et al. 2019 (LVIS, arXiv 1908.03195).
+        max_ratio: `under` keeps at most this many times the images of the median class.
+    """
+
+    class_weights: Literal["none", "inverse", "effective"] = "none"
+    beta: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    sampling: Literal["none", "over", "under"] = "none"
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.001
+    max_ratio: Annotated[float, Field(ge=1)] = 3.0
+
+
+class OptimConfig(Frozen):
+    """Optimiser and schedule: linear warm-up, then cosine to `final_lr_fraction`.
+
+    Attributes:
+        lr: peak learning rate for the whole global batch (not scaled by the number of workers).
+        backbone_lr_fraction: the pretrained backbone's learning rate as a share of `lr`.
+        weight_decay: not applied to biases and normalisation parameters.
+    """
+
+    name: Literal["sgd", "adamw"] = "adamw"
+    lr: PositiveFloat = 1e-3
+    backbone_lr_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    final_lr_fraction: Fraction = 0.01
+    clip_norm: PositiveFloat | None = 1.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+
+class EarlyStopConfig(Frozen):
+    """Stop after `patience` epochs without a better `metric` on `val`."""
+
+    metric: Literal["val_top1", "val_top5", "val_loss"] = "val_top1"
+    patience: PositiveInt | None = None
+
+
+class TrainConfig(Frozen):
+    """The loop.
+
+    Attributes:
+        batch_size: images of one optimiser step over all workers together.
+        precision: `bf16` autocast or `fp32`.
+        ema_decay: decay by step of an exponential moving average of the weights that is validated and kept; 0 is off.
+        keep_checkpoints: the best this many (and the latest) stay on disk.
+    """
+
+    epochs: PositiveInt = 30
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    seed: int = 0
+    precision: Literal["bf16", "fp32"] = "bf16"
+    channels_last: bool = True
+    compile: bool = False
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    early_stop: EarlyStopConfig = EarlyStopConfig()
+    keep_checkpoints: PositiveInt = 2
+
+
+class DataConfig(Frozen):
+    """How shards are read.
+
+    Attributes:
+        lanes: parallel streams that every global batch is made of; worker counts that divide it see the same batches.
+            None: one a worker.
+        window_row_groups: row groups shuffled together (about 256 images each).
+        decode: `worker` decodes and augments in threads beside the training process; `stream` does it in Ray Data
+            tasks anywhere on the cluster (for GPU machines with few cores).
+        threads: decoding threads of each worker; None: the cores it may use.
+    """
+
+    lanes: PositiveInt | None = None
+    window_row_groups: PositiveInt = 16
+    decode: Literal["worker", "stream"] = "worker"
+    threads: PositiveInt | None = None
+
+
+class Recipe(Frozen):
+    """One complete training run."""
+
+    name: str
+    model: ModelConfig
+    input: PreprocessSpec = PreprocessSpec()
+    augment: AugmentConfig = AugmentConfig()
+    balance: BalanceConfig = BalanceConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+    data: DataConfig = DataConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.data.lanes and self.train.batch_size < 2 * self.data.lanes:
+            raise ValueError(f"train.batch_size {self.train.batch_size} is under two images a lane; raise it or lower data.lanes {self.data.lanes}")
+        if self.model.freeze_backbone and self.model.weights == "none":
+            raise ValueError("model.freeze_backbone with model.weights=none would train a head on random features; set one of them otherwise")
+        return self
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package, sorted."""
+    return sorted(p.name.removesuffix(".yaml") for p in resources.files("prodrec.recipes").iterdir() if p.name.endswith(".yaml"))
+
+
+def load_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe:
+    """Reads a recipe by name or YAML path and applies dotted `a.b=value` overrides (values are YAML).
+
+    Raises:
+        ConfigError: no such recipe, bad YAML, an unknown key (the valid ones are named) or a value out of range.
+    """
+    text, where = _recipe_text(name_or_path)
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{where} holds no recipe: expected a mapping with the keys {', '.join(Recipe.model_fields)}")
+    tree.setdefault("name", Path(name_or_path).stem)
+    for override in overrides or []:
+        _set(tree, override)
+    return parse_recipe(tree, where)
+
+
+def parse_recipe(tree: dict[str, Any], where: str) -> Recipe:
+    """Checks a recipe given as a mapping; `where` names its origin in errors.
+
+    Raises:
+        ConfigError: an unknown key (the valid ones are named) or a value out of range.
+    """
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {explain_validation(error, Recipe)}") from error
+
+
+def explain_validation(error: ValidationError, model: type[BaseModel]) -> str:
+    """One line for a pydantic error; for an unknown key it lists the valid ones."""
+    parts = []
+    for item in error.errors():
+        path = ".".join(str(p) for p in item["loc"])
+        if item["type"] == "extra_forbidden":
+            parts.append(f"unknown key '{path}'; valid here: {', '.join(_fields_at(model, item['loc'][:-1]))}")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            parts.append(f"{path}: {message}" if path else message)
+    return "; ".join(parts)
+
+
+def _recipe_text(name_or_path: str) -> tuple[str, str]:
+    packaged = resources.files("prodrec.recipes") / f"{name_or_path}.yaml"
+    if "/" not in name_or_path and packaged.is_file():
+        return packaged.read_text(), f"recipe {name_or_path}"
+    path = Path(name_or_path)
+    if path.suffix not in {".yaml", ".yml"}:
+        raise ConfigError(f"no recipe '{name_or_path}'; known: {', '.join(recipe_names())}, or give the path of a .yaml file")
+    try:
+        return path.read_text(), str(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the recipe {path}: {error}") from error
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    key, sep, value = override.partition("=")
+    if not sep or not key:
+        raise ConfigError(f"--set {override}: expected a.b=value")
+    *parents, last = key.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"--set {override}: '{parent}' is a value, not a section")
+    try:
+        tree[last] = _number(yaml.safe_load(value))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not YAML") from error
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 1e-3 as a string; people mean the number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    for part in path:
+        annotation = model.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)

@@ -1,0 +1,1 @@
+"""Sources, image decoding, shards, splits, sampling and transforms. Plain Python and torch; no Ray."""

@@ -1,0 +1,221 @@
+"""Making shards: staged images are divided, distributed and described.
+
+`prepare` stages images as they stream by; only then are all labels, hashes and rejects known, so that the split can be
+decided and the bytes distributed to the shards. Rows go to a shard by their hash, so each shard is a random sample.
+"""
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prodrec.data.files import Folder, writing
+from prodrec.data.records import REJECT_SCHEMA, SHARD_SCHEMA, SPLITS, Label, ShardFile, ShardsManifest
+from prodrec.data.shards import MANIFEST
+from prodrec.data.split import Fractions, assign_splits
+from prodrec.errors import OutputError, RejectCode, ShardsError
+
+STAGING = ".staging"
+_OURS = re.compile(r"(train|val|test)-\d{5}-of-\d{5}\.parquet|rejects\.parquet")
+SHARD_BYTES = 96 * 2**20  # Source: the issue's 64-128 MB; large enough for object stores, small enough to balance
+ROW_GROUP_ROWS = 256  # about 5 MB at short side 256; the unit of reading. Source: docs/log.md 2026-11-20
+_BUFFER_BYTES = 256 * 2**20  # of all open shard writers together, so that memory does not grow with the data set
+
+# A staged row is a prepared image or a reject: SHARD_SCHEMA without label_id, plus what the source said of it.
+STAGED_SCHEMA = pa.schema(
+    [f for f in SHARD_SCHEMA if f.name != "label_id"]
+    + [("image_bytes", pa.int64())]
+    + [(name, pa.string()) for name in ("label", "group", "split", "code", "detail")]
+)
+
+
+def start_output(uri: str) -> Folder:
+    """Makes the output folder ready for staging; clears what a killed prepare left.
+
+    Raises:
+        OutputError: it already holds shards, or cannot be written.
+    """
+    out = Folder(uri).make()
+    if out.exists(MANIFEST):
+        raise OutputError(f"{out.uri} already holds shards; choose another folder or delete this one first")
+    with writing(out.uri):
+        for info in out.names():
+            if info.base_name == STAGING or _OURS.fullmatch(info.base_name):
+                out.delete(info.base_name)
+        out.filesystem.create_dir(out.within(STAGING), recursive=True)
+    return out
+
+
+def stage(out: Folder, number: int, rows: list[dict[str, Any]]) -> None:
+    """Writes staged rows as one file named by `number`: a task that runs twice replaces its file and adds nothing."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, STAGED_SCHEMA), sink, compression=_compression(STAGED_SCHEMA))
+    Folder(out / STAGING).write(f"{number:08d}.parquet", sink.getvalue().to_pybytes())
+
+
+def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows_in: int) -> ShardsManifest:
+    """Turns the staged rows into shards, rejects and, last, the manifest.
+
+    Args:
+        provenance: the manifest's fields on source, preparation and code.
+        rows_in: rows that the source listed; all of them must have been staged.
+
+    Raises:
+        ShardsError: not one usable image, or rows were lost on the way (never expected).
+        OutputError: the folder cannot be written.
+    """
+    staged = _Staged(out)
+    rows = staged.frame
+    if len(rows) != rows_in:
+        raise ShardsError(f"{rows_in} rows went in but {len(rows)} were staged in {out / STAGING}; run prepare again")
+    good = rows["code"].isna()
+    if not good.any():
+        reasons = ", ".join(f"{n} {code}" for code, n in Counter(rows["code"]).most_common())
+        raise ShardsError(f"not one of {rows_in} rows of the source is a usable image ({reasons}); nothing was written to {out.uri}")
+    split = assign_splits(rows.loc[good, "sha256"], rows.loc[good, "label"], rows.loc[good, "split"], fractions)
+    rows["split"] = split.reindex(rows.index)
+    dropped = good & rows["split"].isna()
+    rows.loc[dropped, "code"] = RejectCode.DUPLICATE_ACROSS_SPLITS.value
+    rows.loc[dropped, "detail"] = "the same bytes stand in a split that is held out"
+    kept = rows[good & ~dropped]
+    labels = _labels(kept)
+    files = _write_shards(out, staged, kept, {label.name: number for number, label in enumerate(labels)})
+    rejects = rows[rows["code"].notna()]
+    _write_rejects(out, rejects)
+    manifest = ShardsManifest(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        split_rule=f"publisher's where given, else {fractions.train:g}/{fractions.val:g}/{fractions.test:g} by class and sha256",
+        content_sha256=_content_sha256(kept),
+        labels=labels,
+        splits=files,
+        rows_in=rows_in,
+        rows_ok=len(kept),
+        rejects=dict(sorted(Counter(rejects["code"]).items())),
+        **provenance,
+    )
+    out.write(MANIFEST, json.dumps(manifest.model_dump(mode="json"), indent=1).encode())
+    out.delete(STAGING)
+    return manifest
+
+
+class _Staged:
+    """The staged files: their small columns as one frame, their images one batch at a time in the frame's order."""
+
+    def __init__(self, out: Folder) -> None:
+        self.folder = Folder(out / STAGING)
+        self.paths = [info.path for info in self.folder.names() if info.base_name.endswith(".parquet")]
+        small = [name for name in STAGED_SCHEMA.names if name != "image"]
+        tables = [pq.read_table(path, columns=small, filesystem=self.folder.filesystem) for path in self.paths]
+        frame = pa.concat_tables(tables, promote_options="none") if tables else STAGED_SCHEMA.empty_table().select(small)
+        self.frame: pd.DataFrame = frame.to_pandas()
+
+    def batches(self) -> Iterator[pa.Table]:
+        for path in self.paths:
+            with self.folder.filesystem.open_input_file(path) as source:
+                for batch in pq.ParquetFile(source).iter_batches(batch_size=ROW_GROUP_ROWS):
+                    yield pa.Table.from_batches([batch])
+
+
+class _ShardWriter:
+    """One shard: buffers rows to whole row groups."""
+
+    def __init__(self, out: Folder, name: str, buffer_rows: int) -> None:
+        self.name, self.out, self.buffer_rows = name, out, buffer_rows
+        self.sink = out.filesystem.open_output_stream(out.within(name))
+        self.writer = pq.ParquetWriter(self.sink, SHARD_SCHEMA, compression=_compression(SHARD_SCHEMA), use_dictionary=False)
+        self.waiting: list[pa.Table] = []
+        self.row_groups: list[int] = []
+
+    def add(self, table: pa.Table) -> None:
+        self.waiting.append(table)
+        if sum(t.num_rows for t in self.waiting) >= self.buffer_rows:
+            self._flush(keep_rest=True)
+
+    def close(self) -> ShardFile:
+        self._flush(keep_rest=False)
+        self.writer.close()
+        self.sink.close()
+        size = self.out.filesystem.get_file_info(self.out.within(self.name)).size
+        return ShardFile(name=self.name, row_groups=self.row_groups, size_bytes=size)
+
+    def _flush(self, keep_rest: bool) -> None:
+        table = pa.concat_tables(self.waiting) if self.waiting else SHARD_SCHEMA.empty_table()
+        whole = table.num_rows - table.num_rows % self.buffer_rows if keep_rest else table.num_rows
+        for low in range(0, whole, self.buffer_rows):
+            part = table.slice(low, min(self.buffer_rows, whole - low)).combine_chunks()
+            self.writer.write_table(part, row_group_size=part.num_rows)
+            self.row_groups.append(part.num_rows)
+        self.waiting = [table.slice(whole)] if whole < table.num_rows else []
+
+
+class _ShardWriters:
+    """The open shards of all splits; a row's hash names its shard."""
+
+    def __init__(self, out: Folder, kept: pd.DataFrame) -> None:
+        self.out = out
+        size = kept.groupby("split")["image_bytes"].sum()
+        self.counts = {split: int(-(-size[split] // SHARD_BYTES)) for split in SPLITS if split in size.index}
+        mean_bytes = int(size.sum()) // len(kept) + 1
+        self.buffer_rows = max(16, min(ROW_GROUP_ROWS, _BUFFER_BYTES // sum(self.counts.values()) // mean_bytes))
+        self.writers: dict[tuple[str, int], _ShardWriter] = {}
+
+    def add(self, table: pa.Table, part: pd.DataFrame) -> None:
+        """Distributes rows of SHARD_SCHEMA; `part` holds their split and sha256."""
+        number = np.array([int(sha[:12], 16) % self.counts[split] for sha, split in zip(part["sha256"], part["split"], strict=True)])
+        for key, positions in part.groupby([part["split"].to_numpy(), number]).indices.items():
+            self._writer(*key).add(table.take(pa.array(positions)))
+
+    def close(self) -> dict[str, list[ShardFile]]:
+        closed = {key: self.writers[key].close() for key in sorted(self.writers)}
+        return {split: [file for key, file in closed.items() if key[0] == split] for split in self.counts}
+
+    def _writer(self, split: str, number: int) -> _ShardWriter:
+        if (split, number) not in self.writers:
+            name = f"{split}-{number:05d}-of-{self.counts[split]:05d}.parquet"
+            self.writers[split, number] = _ShardWriter(self.out, name, self.buffer_rows)
+        return self.writers[split, number]
+
+
+def _write_shards(out: Folder, staged: _Staged, kept: pd.DataFrame, ids: dict[str, int]) -> dict[str, list[ShardFile]]:
+    writers = _ShardWriters(out, kept)
+    start = 0
+    with writing(out.uri):
+        for table in staged.batches():
+            stop = start + table.num_rows
+            part = kept[(kept.index >= start) & (kept.index < stop)]
+            if len(part):
+                table = table.take(pa.array(part.index.to_numpy() - start))
+                table = table.append_column("label_id", pa.array(part["label"].map(ids).to_numpy(), pa.int32()))
+                writers.add(table.select(SHARD_SCHEMA.names), part)
+            start = stop
+        return writers.close()
+
+
+def _labels(kept: pd.DataFrame) -> list[Label]:
+    groups = kept.groupby("label")["group"].first()
+    names = sorted(groups.index, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
+    return [Label(name=name, group=groups[name] if isinstance(groups[name], str) else None) for name in names]
+
+
+def _write_rejects(out: Folder, rejects: pd.DataFrame) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pandas(rejects[REJECT_SCHEMA.names], REJECT_SCHEMA, preserve_index=False), sink)
+    out.write("rejects.parquet", sink.getvalue().to_pybytes())
+
+
+def _content_sha256(kept: pd.DataFrame) -> str:
+    lines = sorted(kept["sha256"] + " " + kept["label"] + " " + kept["split"])
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _compression(schema: pa.Schema) -> dict[str, str]:
+    """JPEG does not compress again; the small columns do."""
+    return {name: "none" if name == "image" else "zstd" for name in schema.names}

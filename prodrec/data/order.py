@@ -1,0 +1,129 @@
+"""In which order the rows of a split are seen: pure, seeded functions of row numbers.
+
+One epoch:
+
+1. The row groups of the split are permuted; their rows, repeated by the repeat factor of their class, make one sequence.
+2. The sequence is cut into `lanes` equal spans (sizes differ by one at most). A lane belongs to one worker; worker counts
+   that divide the number of lanes see the same global batches.
+3. A lane is cut into windows of neighbouring rows; each window is read at once and permuted.
+4. Every lane is cut into the same number of steps, of sizes that differ by one at most: no row is dropped, no rank runs
+   out early, and no last batch is a stub.
+
+Every random draw comes from (seed, epoch, place), never from a state, so an epoch can be replayed anywhere.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from prodrec.errors import ConfigError
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows that are read together.
+
+    Attributes:
+        lane: the lane that shows them.
+        rows: [n] row numbers in the split, in the order in which they are shown.
+        occurrence: [n] 0 for the first showing of a row in this epoch, 1 for the second, ...
+    """
+
+    lane: int
+    rows: Ints
+    occurrence: Ints
+
+
+@dataclass(frozen=True)
+class EpochOrder:
+    """The share of one rank in an epoch.
+
+    Attributes:
+        windows: in the order in which they are needed; lanes take turns.
+        steps: [S, lanes of this rank] rows that each lane gives to each step.
+    """
+
+    windows: list[Window]
+    steps: Ints
+
+
+def epoch_order(
+    row_group_sizes: list[int],
+    batch_size: int,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    lanes: int | None = None,
+    window_row_groups: int = 16,
+    seed: int = 0,
+    epoch: int = 0,
+    repeats: npt.NDArray[np.float64] | None = None,
+) -> EpochOrder:
+    """The rows that `rank` shows in a training epoch, in order.
+
+    Args:
+        row_group_sizes: rows of each row group of the split.
+        batch_size: images of one step over all ranks.
+        lanes: parallel streams of a global batch, a multiple of world_size; None: world_size.
+        repeats: [N] mean number of showings of each row; None: every row exactly once.
+
+    Raises:
+        ConfigError: lanes that do not divide among the workers, or fewer rows than a step needs.
+    """
+    lanes = lanes or world_size
+    if lanes % world_size:
+        raise ConfigError(f"data.lanes {lanes} does not divide among {world_size} workers; use a multiple of the workers")
+    if batch_size < 2 * lanes:
+        raise ConfigError(f"train.batch_size {batch_size} is under two images for each of {lanes} lanes; raise it or use fewer workers")
+    rows, occurrence = _sequence(row_group_sizes, repeats, np.random.default_rng([seed, epoch]))
+    if len(rows) < lanes:
+        raise ConfigError(f"the training split shows {len(rows)} images an epoch, fewer than {lanes} lanes; use fewer workers")
+    bounds = np.linspace(0, len(rows), lanes + 1).astype(np.int64)
+    own = range(rank * lanes // world_size, (rank + 1) * lanes // world_size)
+    window_rows = max(1, window_row_groups * max(row_group_sizes))
+    cut = [_windows(rows, occurrence, lane, bounds[lane], bounds[lane + 1], window_rows, [seed, epoch, lane]) for lane in own]
+    count = -(-len(rows) // batch_size)
+    steps = np.stack([_even(int(bounds[lane + 1] - bounds[lane]), count) for lane in own], axis=1)
+    return EpochOrder(list(_round_robin(cut)), steps)
+
+
+def sequential_order(rows: Ints, batch_size: int, *, rank: int = 0, world_size: int = 1, window_rows: int = 1024) -> EpochOrder:
+    """The share of `rank` when rows are only looked at: in order, each once; ranks may differ in steps, even have none."""
+    own = rows[len(rows) * rank // world_size : len(rows) * (rank + 1) // world_size]
+    windows = [Window(0, part, np.zeros_like(part)) for part in np.split(own, range(window_rows, len(own), window_rows)) if len(part)]
+    return EpochOrder(windows, _even(len(own), -(-len(own) // batch_size))[:, None])
+
+
+def _sequence(sizes: list[int], repeats: npt.NDArray[np.float64] | None, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    """Row numbers of the whole epoch by permuted row groups, and which showing of the row each is."""
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    groups = [np.arange(starts[g], starts[g + 1], dtype=np.int64) for g in rng.permutation(len(sizes))]
+    rows = np.concatenate(groups) if groups else np.empty(0, dtype=np.int64)
+    if repeats is None:
+        return rows, np.zeros_like(rows)
+    whole = np.floor(repeats).astype(np.int64)
+    times = (whole + (rng.random(len(repeats)) < repeats - whole))[rows]
+    first = np.repeat(np.cumsum(times) - times, times)
+    return np.repeat(rows, times), np.arange(len(first), dtype=np.int64) - first
+
+
+def _windows(rows: Ints, occurrence: Ints, lane: int, start: int, stop: int, size: int, seed: list[int]) -> list[Window]:
+    windows = []
+    for number, low in enumerate(range(start, stop, size)):
+        order = low + np.random.default_rng([*seed, number]).permutation(min(size, stop - low))
+        windows.append(Window(lane, rows[order], occurrence[order]))
+    return windows
+
+
+def _even(total: int, parts: int) -> Ints:
+    """`total` cut into `parts` whole numbers that differ by one at most."""
+    return np.diff(np.linspace(0, total, parts + 1).astype(np.int64)) if parts else np.empty(0, dtype=np.int64)
+
+
+def _round_robin(lanes: list[list[Window]]) -> Iterator[Window]:
+    for turn in range(max(map(len, lanes), default=0)):
+        yield from (lane[turn] for lane in lanes if turn < len(lane))

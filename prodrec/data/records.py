@@ -1,0 +1,101 @@
+"""The rows and manifests that rooms hand to each other."""
+
+from typing import Annotated
+
+import pyarrow as pa
+from pydantic import Field
+
+from prodrec.config import Frozen
+
+SPLITS = ("train", "val", "test")
+
+# What a source lists, before any image is opened. One row an example.
+#   uri          where the image is; for a manifest with bytes: the manifest file itself
+#   row_group, row   position of embedded bytes in the Parquet file `uri`; null for images by URI
+#   label        null or "" where the source gives none
+#   split        publisher's split, null where there is none
+LISTING_SCHEMA = pa.schema(
+    [
+        ("uri", pa.string()),
+        ("row_group", pa.int32()),
+        ("row", pa.int32()),
+        ("label", pa.string()),
+        ("group", pa.string()),
+        ("split", pa.string()),
+        ("listing_id", pa.string()),
+    ]
+)
+
+# What prepare writes. One row an image.
+#   image          JPEG bytes, RGB or grey, upright, short side <= the manifest's short_side
+#   label_id       index into the manifest's labels
+#   width, height  of `image`, pixels; source_width, source_height of the upright original
+#   sha256         hex, of the original bytes; phash: 64-bit difference hash of the prepared image
+SHARD_SCHEMA = pa.schema(
+    [
+        ("image", pa.binary()),
+        ("label_id", pa.int32()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("source_width", pa.int32()),
+        ("source_height", pa.int32()),
+        ("sha256", pa.string()),
+        ("phash", pa.uint64()),
+        ("uri", pa.string()),
+        ("listing_id", pa.string()),
+    ]
+)
+
+REJECT_SCHEMA = pa.schema([("uri", pa.string()), ("listing_id", pa.string()), ("label", pa.string()), ("code", pa.string()), ("detail", pa.string())])
+
+
+class Label(Frozen):
+    """One class of a data set; its id is its position in the manifest's list."""
+
+    name: str
+    group: str | None = None
+
+
+class ShardFile(Frozen):
+    """One Parquet file of a split.
+
+    Attributes:
+        name: relative to the manifest's folder.
+        row_groups: rows of each row group.
+    """
+
+    name: str
+    row_groups: list[int]
+    size_bytes: int
+
+    @property
+    def rows(self) -> int:
+        return sum(self.row_groups)
+
+
+class ShardsManifest(Frozen):
+    """`manifest.json` of a prepared data set, written last: its presence means complete.
+
+    Attributes:
+        content_sha256: of the sorted (sha256, label, split) of all images: equal for equal data, whatever the order.
+        rejects: number of rejected rows by reason code; rows_in = rows_ok + their sum.
+    """
+
+    schema_version: Annotated[int, Field(ge=1, le=1)] = 1
+    source: str
+    source_format: str
+    created: str
+    code_version: str
+    short_side: int
+    jpeg_quality: int
+    split_rule: str
+    content_sha256: str
+    labels: list[Label]
+    splits: dict[str, list[ShardFile]]
+    rows_in: int
+    rows_ok: int
+    rejects: dict[str, int]
+
+    def rows(self, split: str) -> int:
+        """Number of images of a split; 0 where there is none."""
+        return sum(f.rows for f in self.splits.get(split, []))

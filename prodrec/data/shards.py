@@ -1,0 +1,115 @@
+"""Prepared data sets: opening them and reading their rows."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from prodrec.config import explain_validation
+from prodrec.data.files import Folder
+from prodrec.data.order import Window
+from prodrec.data.records import SHARD_SCHEMA, ShardFile, ShardsManifest
+from prodrec.errors import ShardsError
+
+MANIFEST = "manifest.json"
+_COLUMNS = ("image", "label_id")
+
+
+@dataclass(frozen=True)
+class SplitIndex:
+    """Where the rows of one split are. Small and picklable; rows are numbered through its files in order."""
+
+    uri: str
+    files: list[ShardFile]
+
+    @cached_property
+    def row_group_sizes(self) -> list[int]:
+        return [rows for file in self.files for rows in file.row_groups]
+
+    @property
+    def rows(self) -> int:
+        return sum(self.row_group_sizes)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column of all rows, [N]; other columns are not read."""
+        folder, chunks = Folder(self.uri), []
+        for file in self.files:
+            with _opened(folder, file) as parquet:
+                chunks += parquet.read(columns=[name])[name].chunks
+        return pa.chunked_array(chunks, SHARD_SCHEMA.field(name).type)
+
+    def read(self, window: Window) -> pa.Table:
+        """The rows of a window in its order: columns image, label_id, lane, row, occurrence."""
+        starts = np.concatenate([[0], np.cumsum(self.row_group_sizes)])
+        group_of = np.searchsorted(starts, window.rows, side="right") - 1
+        needed = np.unique(group_of)
+        table = pa.concat_tables(self._row_groups(needed))
+        offsets = np.concatenate([[0], np.cumsum([self.row_group_sizes[g] for g in needed])])
+        position = offsets[np.searchsorted(needed, group_of)] + window.rows - starts[group_of]
+        table = table.take(pa.array(position))
+        for name, values in (("lane", np.full(len(window.rows), window.lane)), ("row", window.rows), ("occurrence", window.occurrence)):
+            table = table.append_column(name, pa.array(values, pa.int64()))
+        return table
+
+    def _row_groups(self, needed: npt.NDArray[np.int64]) -> Iterator[pa.Table]:
+        folder, first = Folder(self.uri), 0
+        for file in self.files:
+            inside = [int(g) - first for g in needed if first <= g < first + len(file.row_groups)]
+            if inside:
+                with _opened(folder, file) as parquet:
+                    yield parquet.read_row_groups(inside, columns=list(_COLUMNS))
+            first += len(file.row_groups)
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A complete prepared data set."""
+
+    uri: str
+    manifest: ShardsManifest
+    manifest_sha256: str
+
+    def split(self, name: str) -> SplitIndex:
+        return SplitIndex(self.uri, self.manifest.splits.get(name, []))
+
+    def class_counts(self, split: str) -> npt.NDArray[np.int64]:
+        """Images of each class in a split, [K]."""
+        ids = self.split(split).column("label_id").to_numpy()
+        return np.bincount(ids, minlength=len(self.manifest.labels)).astype(np.int64)
+
+
+def open_shards(uri: str) -> Shards:
+    """Opens a prepared data set and checks that its files are there in full size.
+
+    Raises:
+        ShardsError: no manifest (not prepared, or a prepare that did not finish), a manifest of another version, or a
+            file that is missing or of another size.
+    """
+    folder = Folder(uri)
+    try:
+        data = folder.read(MANIFEST)
+    except OSError as error:
+        raise ShardsError(f"{folder.uri} holds no complete shards (no {MANIFEST}); make them with `prodrec prepare SOURCE {uri}`") from error
+    try:
+        manifest = ShardsManifest.model_validate_json(data)
+    except ValidationError as error:
+        raise ShardsError(f"{folder / MANIFEST}: {explain_validation(error, ShardsManifest)}; prepare the source again") from error
+    for file in (f for files in manifest.splits.values() for f in files):
+        size = folder.filesystem.get_file_info(folder.within(file.name)).size
+        if size != file.size_bytes:
+            found = "is missing" if size is None else f"has {size} bytes instead of {file.size_bytes}"
+            raise ShardsError(f"{folder / file.name} {found}; prepare the source again or copy the folder whole")
+    return Shards(folder.uri, manifest, hashlib.sha256(data).hexdigest())
+
+
+@contextmanager
+def _opened(folder: Folder, file: ShardFile) -> Iterator[pq.ParquetFile]:
+    with folder.filesystem.open_input_file(folder.within(file.name)) as source, pq.ParquetFile(source) as parquet:
+        yield parquet

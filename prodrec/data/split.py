@@ -1,0 +1,118 @@
+"""Which image is learned from, which chooses, which judges.
+
+The rule (a function of the image bytes and their label only, so the order of the source does not matter):
+
+- A publisher's split is kept. Bytes that stand in two of its splits stay in the one furthest from training
+  (test, then val); their other rows are dropped, for the caller to account for.
+- Images without a split are divided class by class, ordered by sha256. Where a publisher gives train and test but no
+  val, val is taken out of train.
+- A class of n images sends floor(n * share + u) to a held-out split, where u in [0, 1) is a hash of the label: over
+  many small classes the shares come out exact. A class of 3 or more has at least one image in test, of 4 or more one
+  in val, and every class keeps at least one in train.
+- Rows with the same bytes always go together.
+"""
+
+import hashlib
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from prodrec.errors import ConfigError
+
+_HELD_OUT = ("test", "val")
+_LEAST_FOR_ONE = {"test": 3, "val": 4}
+
+
+class Fractions(NamedTuple):
+    """Shares of a split; they sum to 1."""
+
+    train: float
+    val: float
+    test: float
+
+
+def parse_fractions(text: str) -> Fractions:
+    """Reads `0.8,0.1,0.1` (train, val, test) or `0.8,0.2` (train, test).
+
+    Raises:
+        ConfigError: not two or three shares, negative ones, none for train, or a sum other than 1.
+    """
+    try:
+        shares = [float(part) for part in text.split(",")]
+    except ValueError:
+        shares = []
+    if len(shares) == 2:
+        shares = [shares[0], 0.0, shares[1]]
+    if len(shares) != 3 or min(shares) < 0 or shares[0] <= 0 or abs(sum(shares) - 1) > 1e-6:
+        raise ConfigError(f"--split {text}: expected train,val,test or train,test as shares that sum to 1, such as 0.8,0.1,0.1")
+    return Fractions(*shares)
+
+
+def assign_splits(sha256: pd.Series, label: pd.Series, given: pd.Series, fractions: Fractions) -> pd.Series:
+    """Split of every row, or None for a row that must be dropped as a duplicate across the publisher's splits.
+
+    Args:
+        sha256: of the image bytes, [N] strings.
+        label: class name, [N] strings.
+        given: publisher's split, [N] strings or None.
+        fractions: shares for images without a given split.
+
+    Returns:
+        [N] of "train", "val", "test" or None, with the index of `sha256`.
+    """
+    rows = pd.DataFrame({"sha256": sha256, "label": label, "given": given})
+    images = rows.groupby("sha256").agg(label=("label", "min"), given=("given", _furthest_from_training))
+    shares = _open_shares(set(images["given"].dropna()), fractions)
+    open_for_division = images["given"].isna()
+    if shares["val"] > 0:
+        open_for_division |= (images["given"] == "train") & (not images["given"].eq("val").any())
+    images["split"] = images["given"].astype(object)
+    divided = _divide(images[open_for_division], shares)
+    from_train = images["given"].eq("train").reindex(divided.index)
+    images.loc[divided.index, "split"] = divided.mask(from_train & divided.eq("test"), "train")
+    split = rows["sha256"].map(images["split"])
+    kept_as = rows["sha256"].map(images["given"])
+    return split.mask(rows["given"].notna() & rows["given"].ne(kept_as), None)
+
+
+def _furthest_from_training(given: pd.Series) -> str | None:
+    found = set(given.dropna())
+    return next((split for split in ("test", "val", "train") if split in found), None)
+
+
+def _open_shares(given: set[str], fractions: Fractions) -> dict[str, float]:
+    """Shares of the held-out splits that the publisher left open, out of what is left for division."""
+    test = 0.0 if given else fractions.test
+    val = 0.0 if "val" in given else fractions.val
+    left = fractions.train + val + test
+    return {"test": test / left, "val": val / left}
+
+
+def _divide(images: pd.DataFrame, shares: dict[str, float]) -> pd.Series:
+    """Divides images (index sha256, column label) class by class; [M] of split names."""
+    ordered = images.sort_index()
+    rank = ordered.groupby("label").cumcount()
+    sizes = ordered.groupby("label").size()
+    split = pd.Series("train", index=ordered.index, dtype=object)
+    start = pd.Series(0, index=sizes.index)
+    for name in _HELD_OUT:
+        end = start + _held_out(sizes, shares[name], name, room=sizes - 1 - start)
+        inside = (rank >= ordered["label"].map(start)) & (rank < ordered["label"].map(end))
+        split[inside] = name
+        start = end
+    return split
+
+
+def _held_out(sizes: pd.Series, share: float, name: str, room: pd.Series) -> pd.Series:
+    """Images that each class sends to one held-out split, at most `room`."""
+    if share == 0:
+        return pd.Series(0, index=sizes.index)
+    rounding = np.array([_unit_hash(f"{name}:{label}") for label in sizes.index])
+    wanted = np.floor(sizes * share + rounding).astype(int)
+    wanted = wanted.mask((wanted < 1) & (sizes >= _LEAST_FOR_ONE[name]), 1)
+    return wanted.clip(upper=room).clip(lower=0)
+
+
+def _unit_hash(text: str) -> float:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

@@ -1,0 +1,133 @@
+"""From windows of encoded images to batches of model inputs, decoded in threads.
+
+The kernels release the GIL, so threads suffice and nothing is copied between processes. Whoever launches the work supplies
+the tables of the windows, in order: `read_windows` here, Ray Data in `prodrec.cluster.ingest`.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from prodrec.config import AugmentConfig, PreprocessSpec
+from prodrec.data.decode import decode_rgb
+from prodrec.data.order import EpochOrder, Window
+from prodrec.data.shards import SplitIndex
+from prodrec.data.transforms import augment, resize
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Model inputs of one step.
+
+    Attributes:
+        images: uint8 [B, 3, S, S].
+        labels: int64 [B].
+        rows: int64 [B], row numbers in the split.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    rows: torch.Tensor
+
+
+Transform = Callable[[torch.Tensor, int, int], torch.Tensor]
+"""(image_CHW uint8, row, occurrence) to uint8 [3, S, S]."""
+
+
+def eval_transform(spec: PreprocessSpec) -> Transform:
+    return partial(_resize, spec)
+
+
+def train_transform(spec: PreprocessSpec, config: AugmentConfig, seed: int, epoch: int) -> Transform:
+    """The augmentation of one epoch; each showing of each row has a random stream of its own."""
+    return partial(_augment, spec, config, (seed, epoch))
+
+
+def read_windows(split: SplitIndex, windows: Iterable[Window]) -> Iterator[pa.Table]:
+    """Reads windows in this process, one at a time."""
+    return (split.read(window) for window in windows)
+
+
+def batches(tables: Iterator[pa.Table], order: EpochOrder, transform: Transform, threads: int, pin_memory: bool = False) -> Iterator[Batch]:
+    """Batches of the steps of `order`.
+
+    Args:
+        tables: rows of `order.windows` in their order, cut anywhere: columns lane, row, occurrence, label_id and image,
+            or `pixels` (uint8 [3*S*S]) where they were decoded on the way.
+        threads: decoding threads; as many batches, and one more, are in work ahead of the consumer.
+        pin_memory: page-locks the images, so that the copy to a GPU overlaps with its work.
+    """
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode", initializer=torch.set_num_threads, initargs=(1,))
+    pending: deque[Future[Batch]] = deque()
+    try:
+        for table in _steps(tables, order):
+            pending.append(pool.submit(_batch, table, transform, pin_memory))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def decode_pixels(table: pa.Table, transform: Transform) -> pa.Table:
+    """Replaces the column `image` by `pixels`: for decoding away from the consumer."""
+    pixels = _decode(table, transform)
+    flat = pa.array(pixels.reshape(-1).numpy())
+    column = pa.FixedSizeListArray.from_arrays(flat, pixels[0].numel())
+    return table.drop_columns(["image"]).append_column("pixels", column)
+
+
+def _steps(tables: Iterator[pa.Table], order: EpochOrder) -> Iterator[pa.Table]:
+    """Cuts the stream into steps, each with its share of every lane."""
+    lanes = list(dict.fromkeys(window.lane for window in order.windows))
+    waiting: dict[int, list[pa.Table]] = {lane: [] for lane in lanes}
+    for sizes in order.steps:
+        parts = []
+        for lane, size in zip(lanes, sizes, strict=True):
+            while sum(t.num_rows for t in waiting[lane]) < size:
+                for number, part in _by_lane(next(tables)):
+                    waiting[number].append(part)
+            buffered = pa.concat_tables(waiting[lane])
+            parts.append(buffered.slice(0, size))
+            waiting[lane] = [buffered.slice(size)]
+        yield pa.concat_tables(parts)
+
+
+def _by_lane(table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+    """Splits a table where its lane changes; a launcher may have joined neighbouring windows."""
+    lane = table["lane"].to_numpy()
+    edges = [0, *(np.flatnonzero(np.diff(lane)) + 1), len(lane)]
+    for low, high in zip(edges, edges[1:], strict=False):
+        if high > low:
+            yield int(lane[low]), table.slice(low, high - low)
+
+
+def _batch(table: pa.Table, transform: Transform, pin_memory: bool) -> Batch:
+    if "pixels" in table.column_names:
+        column = table["pixels"].combine_chunks()
+        side = round((column.type.list_size // 3) ** 0.5)
+        images = torch.from_numpy(column.flatten().to_numpy().reshape(-1, 3, side, side).copy())
+    else:
+        images = _decode(table, transform)
+    images = images.pin_memory() if pin_memory else images
+    return Batch(images, torch.from_numpy(table["label_id"].to_numpy().astype(np.int64)), torch.from_numpy(table["row"].to_numpy().copy()))
+
+
+def _decode(table: pa.Table, transform: Transform) -> torch.Tensor:
+    rows, occurrences = table["row"].to_numpy(), table["occurrence"].to_numpy()
+    return torch.stack([transform(decode_rgb(image.as_py()), int(row), int(nth)) for image, row, nth in zip(table["image"], rows, occurrences, strict=True)])
+
+
+def _resize(spec: PreprocessSpec, image_CHW: torch.Tensor, row: int, occurrence: int) -> torch.Tensor:
+    return resize(image_CHW, spec)
+
+
+def _augment(spec: PreprocessSpec, config: AugmentConfig, seed: tuple[int, int], image_CHW: torch.Tensor, row: int, occurrence: int) -> torch.Tensor:
+    return augment(image_CHW, spec, config, np.random.default_rng([*seed, row, occurrence]))

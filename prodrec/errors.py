@@ -1,0 +1,89 @@
+"""The error tree of prodrec.
+
+    ProdrecError                 exit code 1
+    ├── UserError                exit code 2: the command line or a file is wrong; one line: what, where, how to mend it
+    │   ├── ConfigError          a recipe, a --set or an option
+    │   ├── SourceError          a source that cannot be read or understood
+    │   ├── ShardsError          a folder that is no complete prepared dataset
+    │   ├── WeightsError         pretrained weights that cannot be had or do not fit
+    │   ├── BundleError          a bundle that is incomplete, changed or of another version
+    │   └── OutputError          an output place that cannot be written or is taken
+    ├── TrainingError            a run that cannot go on (a loss that is not finite)
+    └── Reject                   one input that cannot be used; becomes a row with a reason code, never ends a job
+
+Errors of third parties are mapped to these where they enter, and nowhere else.
+"""
+
+from enum import StrEnum
+
+
+class ProdrecError(Exception):
+    """Any failure that prodrec itself names."""
+
+    exit_code = 1
+
+
+class UserError(ProdrecError):
+    """Something the user can mend; the message is one line that says how."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    pass
+
+
+class SourceError(UserError):
+    pass
+
+
+class ShardsError(UserError):
+    pass
+
+
+class WeightsError(UserError):
+    pass
+
+
+class BundleError(UserError):
+    pass
+
+
+class OutputError(UserError):
+    pass
+
+
+class TrainingError(ProdrecError):
+    pass
+
+
+class RejectCode(StrEnum):
+    """Why an input could not be used."""
+
+    NOT_AN_IMAGE = "not_an_image"
+    TRUNCATED = "truncated"
+    TOO_LARGE = "too_large"
+    TOO_MANY_PIXELS = "too_many_pixels"
+    UNSUPPORTED_FORMAT = "unsupported_format"
+    MISSING = "missing"
+    UNLABELLED = "unlabelled"
+    # The same bytes stand in two of the publisher's splits: the copy nearer to training is taken out,
+    # so that the publisher's test split stays whole and nothing leaks into it.
+    DUPLICATE_ACROSS_SPLITS = "duplicate_across_splits"
+
+
+class Reject(ProdrecError):
+    """One input that cannot be used.
+
+    Args:
+        code: the reason.
+        detail: one line for a person (what was found).
+    """
+
+    def __init__(self, code: RejectCode, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type["Reject"], tuple[RejectCode, str]]:
+        return Reject, (self.code, self.detail)

@@ -1,0 +1,1 @@
+"""Metrics as mergeable sums, calibration, slices and the report."""

@@ -1,0 +1,1 @@
+"""Architectures by name, their weights, tasks (model + loss) and bundles."""

@@ -1,0 +1,1 @@
+"""The recipes that come with prodrec, one YAML file each."""

@@ -1,0 +1,111 @@
+"""What a training process knows of its surroundings, and the surroundings of a single process.
+
+The loop speaks upward only through this: it reports, it never asks who launched it.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import torch
+
+from prodrec.data.files import writing
+from prodrec.data.order import Window
+from prodrec.data.shards import SplitIndex
+from prodrec.data.stream import Transform, decode_pixels, read_windows
+from prodrec.training.checkpoint import is_complete
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands within an epoch.
+
+    Attributes:
+        loss: of the last step; top1: running over the epoch (fraction); images_per_s: over all workers; eta_s: of the run.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    top1: float
+    images_per_s: float
+    eta_s: float
+
+
+class WorkerContext(Protocol):
+    """One process of a training run.
+
+    Attributes:
+        threads: cores this process may decode with.
+    """
+
+    rank: int
+    world_size: int
+    device: torch.device
+    threads: int
+
+    def tables(self, split: SplitIndex, windows: list[Window], decode: Transform | None) -> Iterator[pa.Table]:
+        """The rows of the windows in their order; with `decode`, decoded away from this process."""
+
+    def report(self, metrics: dict[str, Any], checkpoint: Path | None) -> None:
+        """Hands over an epoch's metrics and, on rank 0, a checkpoint folder that the callee takes away. Every rank calls it once an epoch."""
+
+    def latest_checkpoint(self) -> AbstractContextManager[Path | None]:
+        """The checkpoint to go on from, or None."""
+
+    def progress(self, progress: Progress) -> None:
+        """Called on rank 0 after each step; cheap."""
+
+
+class LocalContext:
+    """One process without a launcher: checkpoints under RUN/checkpoints.
+
+    Args:
+        keep: the best this many checkpoints, by metrics["score"], stay beside the latest.
+    """
+
+    rank = 0
+    world_size = 1
+
+    def __init__(self, run: Path, keep: int, device: torch.device, on_progress: Callable[[Progress], None] = lambda progress: None) -> None:
+        self.folder = run / "checkpoints"
+        self.keep = keep
+        self.device = device
+        self.threads = os.cpu_count() or 1
+        self.on_progress = on_progress
+        self.scores: dict[Path, float] = {}
+
+    def tables(self, split: SplitIndex, windows: list[Window], decode: Transform | None) -> Iterator[pa.Table]:
+        tables = read_windows(split, windows)
+        return (decode_pixels(table, decode) for table in tables) if decode else tables
+
+    def report(self, metrics: dict[str, Any], checkpoint: Path | None) -> None:
+        if checkpoint is None:
+            return
+        target = self.folder / f"epoch-{metrics['epoch']:04d}"
+        with writing(str(target)):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.move(checkpoint, target)
+        self.scores[target] = metrics["score"]
+        best = sorted(self.scores, key=lambda path: (self.scores[path], path), reverse=True)[: self.keep]
+        for old in self._checkpoints():
+            if old != target and old in self.scores and old not in best:
+                shutil.rmtree(old)
+                del self.scores[old]
+
+    def latest_checkpoint(self) -> AbstractContextManager[Path | None]:
+        return nullcontext(max(self._checkpoints(), default=None))
+
+    def progress(self, progress: Progress) -> None:
+        self.on_progress(progress)
+
+    def _checkpoints(self) -> list[Path]:
+        return [path for path in self.folder.glob("epoch-*") if is_complete(path)]

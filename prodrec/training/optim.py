@@ -1,0 +1,52 @@
+"""Optimiser and learning-rate schedule."""
+
+import math
+from typing import Any, Protocol
+
+from torch import nn, optim
+
+from prodrec.config import OptimConfig
+
+
+class _Parts(Protocol):
+    def backbone_parameters(self) -> Any: ...
+    def head_parameters(self) -> Any: ...
+
+
+def build_optimizer(model: _Parts, config: OptimConfig) -> optim.Optimizer:
+    """Groups: backbone and head, with and without weight decay; frozen parameters are left out.
+
+    Biases and normalisation parameters (fewer than two dimensions) are not decayed.
+    Source: Goyal et al. 2017, arXiv 1706.02677, section 5.1; Loshchilov & Hutter 2019 for AdamW.
+    """
+    groups = []
+    for parameters, lr in ((model.backbone_parameters(), config.lr * config.backbone_lr_fraction), (model.head_parameters(), config.lr)):
+        trained: list[nn.Parameter] = [p for p in parameters if p.requires_grad]
+        for decayed in (True, False):
+            chosen = [p for p in trained if (p.ndim >= 2) == decayed]
+            if chosen:
+                groups.append({"params": chosen, "lr": lr, "peak_lr": lr, "weight_decay": config.weight_decay if decayed else 0.0})
+    if config.name == "sgd":
+        return optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+    return optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999))
+
+
+def lr_factor(epochs_done: float, epochs: int, config: OptimConfig) -> float:
+    """Share of the peak rate: linear warm-up over `warmup_epochs`, then cosine down to `final_lr_fraction`.
+
+    Source: Loshchilov & Hutter 2017 (cosine), Goyal et al. 2017 (warm-up). A function of the position in the run alone,
+    so a resumed run needs no scheduler state. A warm-up never takes more than a fifth of the run.
+
+    Args:
+        epochs_done: in [0, epochs], fractions count.
+    """
+    warmup = min(config.warmup_epochs, epochs / 5)
+    if epochs_done < warmup:
+        return 0.01 + 0.99 * epochs_done / warmup
+    position = min(1.0, (epochs_done - warmup) / max(1e-9, epochs - warmup))
+    return config.final_lr_fraction + (1 - config.final_lr_fraction) * (1 + math.cos(math.pi * position)) / 2
+
+
+def set_lr(optimizer: optim.Optimizer, factor: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
