@@ -71,7 +71,8 @@ class Folder:
         Raises:
             OutputError: it cannot be written (read-only, full).
         """
-        aside = self.within(f".{name}.{uuid.uuid4().hex[:8]}.part")
+        head, _, tail = name.rpartition("/")
+        aside = self.within(f"{head}/.{tail}.{uuid.uuid4().hex[:8]}.part" if head else f".{tail}.{uuid.uuid4().hex[:8]}.part")
         with writing(self / name):
             with self.filesystem.open_output_stream(aside) as stream:
                 stream.write(data)

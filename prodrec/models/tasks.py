@@ -29,9 +29,10 @@ class ClassificationTask(nn.Module):
         self.label_smoothing = label_smoothing
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
-    def logits(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+    def logits(self, images_BCHW: torch.Tensor, model: nn.Module | None = None) -> torch.Tensor:
+        """logits_BK of the task's model, or of another with the same inputs (a moving average)."""
         inputs = self.normalizer(images_BCHW).contiguous(memory_format=self.memory_format)
-        logits_BK: torch.Tensor = self.model(inputs)
+        logits_BK: torch.Tensor = (model or self.model)(inputs)
         return logits_BK
 
     def forward(self, images_BCHW: torch.Tensor, labels_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -5,7 +5,7 @@ The loop speaks upward only through this: it reports, it never asks who launched
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,14 @@ class Progress:
     top1: float
     images_per_s: float
     eta_s: float
+
+
+class RunObserver(Protocol):
+    """Whoever watches a run."""
+
+    def progress(self, progress: Progress) -> None: ...
+
+    def epoch(self, metrics: dict[str, Any]) -> None: ...
 
 
 class WorkerContext(Protocol):
@@ -74,12 +82,12 @@ class LocalContext:
     rank = 0
     world_size = 1
 
-    def __init__(self, run: Path, keep: int, device: torch.device, on_progress: Callable[[Progress], None] = lambda progress: None) -> None:
+    def __init__(self, run: Path, keep: int, device: torch.device, observer: RunObserver) -> None:
         self.folder = run / "checkpoints"
         self.keep = keep
         self.device = device
         self.threads = os.cpu_count() or 1
-        self.on_progress = on_progress
+        self.observer = observer
         self.scores: dict[Path, float] = {}
 
     def tables(self, split: SplitIndex, windows: list[Window], decode: Transform | None) -> Iterator[pa.Table]:
@@ -87,6 +95,7 @@ class LocalContext:
         return (decode_pixels(table, decode) for table in tables) if decode else tables
 
     def report(self, metrics: dict[str, Any], checkpoint: Path | None) -> None:
+        self.observer.epoch(metrics)
         if checkpoint is None:
             return
         target = self.folder / f"epoch-{metrics['epoch']:04d}"
@@ -105,7 +114,7 @@ class LocalContext:
         return nullcontext(max(self._checkpoints(), default=None))
 
     def progress(self, progress: Progress) -> None:
-        self.on_progress(progress)
+        self.observer.progress(progress)
 
     def _checkpoints(self) -> list[Path]:
         return [path for path in self.folder.glob("epoch-*") if is_complete(path)]

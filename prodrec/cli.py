@@ -1,0 +1,142 @@
+"""The command line. Heavy imports stand inside the commands, so that `prodrec --help` is quick.
+
+Exit codes: 0 done; 2 the command line or a file is wrong (one line on stderr); 1 anything else.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prodrec.errors import ConfigError, ProdrecError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+Out = Annotated[str, typer.Option("--out", help="Output folder (local path or URI).")]
+
+
+@app.callback()
+def _root() -> None:
+    """Visual product recognition at catalogue scale, on Ray."""
+
+
+@app.command()
+def sample(
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    products: Annotated[int, typer.Option(help="Number of products.")] = 24,
+    images: Annotated[int, typer.Option(help="Number of good images, train and test together.")] = 1200,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+) -> None:
+    """Write the embedded sample catalogue: procedural product photos as a source in Products-10K layout."""
+    from prodrec.data.sample import write_sample
+
+    made = write_sample(out, products, images, seed)
+    print(f"{out}: {made.train} training and {made.test} test photos of {made.products} products in {made.groups} groups, and {made.broken} broken files")
+
+
+@app.command()
+def prepare(
+    source: Annotated[str, typer.Argument(help="Products-10K folder, ImageFolder, or CSV/Parquet manifest (local path or URI).")],
+    out: Annotated[str, typer.Argument(help="Folder for the shards (local path or URI).")],
+    format: Annotated[str, typer.Option(help="auto, products10k, imagefolder or manifest.")] = "auto",
+    split: Annotated[str, typer.Option(help="Shares train,val,test (or train,test) for images without a publisher's split.")] = "0.8,0.1,0.1",
+    short_side: Annotated[int, typer.Option(min=32, max=4096, help="Pixels; larger images are shrunk to it.")] = 320,
+) -> None:
+    """Prepare a source into shards: decode, check, shrink, hash, divide."""
+    from prodrec.data.sources import open_source
+    from prodrec.data.split import parse_fractions
+
+    fractions = parse_fractions(split)
+    opened = open_source(source, format)
+    print(opened.description, flush=True)
+
+    from prodrec.cluster.prepare import PrepareOptions, prepare
+    from prodrec.display import prepare_display
+
+    with prepare_display() as display:
+        manifest = prepare(opened, out, PrepareOptions(short_side=short_side, fractions=fractions), display)
+    rejected = sum(manifest.rejects.values())
+    print(f"{manifest.rows_in} rows in = {manifest.rows_ok} ok + {rejected} rejected")
+    for code, count in manifest.rejects.items():
+        print(f"  {code}: {count}")
+    print(f"{out}: {', '.join(f'{manifest.rows(name)} {name}' for name in manifest.splits)}; {len(manifest.labels)} labels")
+
+
+@app.command()
+def train(
+    shards: Annotated[str, typer.Argument(help="Prepared data set.")],
+    out: Out,
+    recipe: Annotated[str, typer.Option(help="Name of a recipe, or a YAML file.")] = "resnet50",
+    workers: Annotated[str, typer.Option(help="Training processes: N, or MIN:MAX for an elastic run.")] = "1",
+    gpu: Annotated[bool, typer.Option("--gpu", help="One GPU for each worker.")] = False,
+    cpus_per_worker: Annotated[float | None, typer.Option(help="CPUs to reserve for each worker.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a field of the recipe: a.b=value.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    local: Annotated[bool, typer.Option("--local", help="One process, without Ray.")] = False,
+) -> None:
+    """Train a recipe on shards; leaves metrics, checkpoints, a report and a bundle in --out."""
+    from prodrec.config import load_recipe
+    from prodrec.data.shards import open_shards
+    from prodrec.display import run_display
+    from prodrec.training.records import finished_summary, start_run
+
+    chosen = load_recipe(recipe, set_)
+    least, most = _worker_range(workers)
+    opened = open_shards(shards)
+    run = start_run(out, chosen, opened.uri, resume)
+    with run_display() as display:
+        if local:
+            from prodrec.training.local import train_local
+
+            train_local(chosen, opened, run, display, gpu=gpu)
+        else:
+            from prodrec.cluster.train import Workers
+            from prodrec.cluster.train import train as train_on_cluster
+
+            train_on_cluster(chosen, opened, run, Workers(least, most, gpu, cpus_per_worker), display)
+    print(finished_summary(run))
+
+
+@app.command()
+def evaluate(
+    bundle: Annotated[str, typer.Argument(help="Folder of a bundle.")],
+    shards: Annotated[str, typer.Argument(help="Prepared data set.")],
+    out: Out,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    gpu: Annotated[bool, typer.Option("--gpu", help="Score on a GPU.")] = False,
+    local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
+) -> None:
+    """Judge a bundle on a split; writes metrics.json and report.html."""
+    from prodrec.display import judgement
+
+    if local:
+        from prodrec.evaluation.judge import judge
+
+        metrics = judge(bundle, shards, split, out, device="cuda" if gpu else "cpu", threads=2)
+    else:
+        from prodrec.cluster.evaluate import evaluate_on_cluster
+
+        metrics = evaluate_on_cluster(bundle, shards, split, out, gpu)
+    print(judgement(metrics))
+    print(f"{out}/metrics.json, {out}/index.html")
+
+
+def _worker_range(text: str) -> tuple[int, int]:
+    parts = text.split(":")
+    if not all(part.isdecimal() for part in parts) or len(parts) > 2 or not 1 <= int(parts[0]) <= int(parts[-1]):
+        raise ConfigError(f"--workers {text}: expected a number such as 4, or a range such as 2:8")
+    return int(parts[0]), int(parts[-1])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits."""
+    try:
+        app(arguments, prog_name="prodrec")
+    except ProdrecError as error:
+        print(f"prodrec: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

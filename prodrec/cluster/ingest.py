@@ -1,0 +1,52 @@
+"""Ray Data under the training loop: windows are read (and, if asked, decoded) by tasks, in order, ahead of the worker.
+
+Each worker streams the windows of its own lanes; what a window holds was decided by `prodrec.data.order`, so the rows of
+an epoch do not depend on how tasks are scheduled. Source of the block size and of decoding beside the worker:
+benchmarks/ingest.py, docs/log.md 2026-11-20.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+
+import pyarrow as pa
+import ray.data
+from ray.data import DataContext
+
+from prodrec.data.order import Window
+from prodrec.data.shards import SplitIndex
+from prodrec.data.stream import Transform, decode_pixels
+
+# CPU share of a reading task. Reading is waiting; a whole CPU could not be had beside workers that hold them.
+_READ_CPUS = 0.25
+# Images of one decoding task, and the largest block it hands over: large blocks cost 1.7x the CPU. Source: design.md, facts measured.
+_DECODE_ROWS, _BLOCK_BYTES = 64, 16 * 2**20
+
+
+def stream_tables(split: SplitIndex, windows: list[Window], decode: Transform | None) -> Iterator[pa.Table]:
+    """The rows of the windows in their order, read by Ray Data tasks; decoded by tasks as well where `decode` is given."""
+    if not windows:
+        return
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    if decode:
+        context.target_max_block_size = _BLOCK_BYTES
+    plan = ray.data.from_arrow([_as_table(window) for window in windows])
+    dataset = plan.map_batches(partial(_read, split), batch_size=None, batch_format="pyarrow", num_cpus=_READ_CPUS)
+    if decode:
+        dataset = dataset.map_batches(decode_pixels, fn_kwargs={"transform": decode}, batch_size=_DECODE_ROWS, batch_format="pyarrow", num_cpus=1)
+    for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+        yield table
+
+
+def _as_table(window: Window) -> pa.Table:
+    columns = {"lane": pa.array([window.lane]), "rows": pa.array([window.rows]), "occurrence": pa.array([window.occurrence])}
+    return pa.table(columns)
+
+
+def _read(split: SplitIndex, plan: pa.Table) -> pa.Table:
+    tables = []
+    for row in range(plan.num_rows):
+        rows, occurrence = (plan[name][row].values.to_numpy(zero_copy_only=False) for name in ("rows", "occurrence"))
+        tables.append(split.read(Window(plan["lane"][row].as_py(), rows, occurrence)))
+    return pa.concat_tables(tables)

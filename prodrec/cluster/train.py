@@ -1,0 +1,194 @@
+"""A run on Ray Train: one loop on every worker, restarts from the last checkpoint, progress for the driver."""
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prodrec.cluster.session import ray_session  # first: sets what ray.train reads on import
+
+# isort: split
+import pyarrow as pa
+import ray
+import ray.train
+import torch
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.torch import TorchTrainer, get_device
+
+from prodrec.cluster.ingest import stream_tables
+from prodrec.config import Recipe
+from prodrec.data.files import Folder
+from prodrec.data.order import Window
+from prodrec.data.shards import Shards, SplitIndex
+from prodrec.data.stream import Transform
+from prodrec.errors import ConfigError, ProdrecError, TrainingError
+from prodrec.training.context import Progress, RunObserver
+from prodrec.training.run import run_training
+
+# A lost worker or node restarts the run from its last checkpoint this often. Source: assumed.
+_MAX_FAILURES = 3
+_LEAST_CPUS_PER_WORKER = 0.5
+
+
+class Workers(NamedTuple):
+    """How a run is spread.
+
+    Attributes:
+        least, most: number of workers; elastic between them where they differ.
+        gpu: one GPU for each worker.
+        cpus: for each worker; None: its share of four fifths of the cluster, the rest reads.
+    """
+
+    least: int = 1
+    most: int = 1
+    gpu: bool = False
+    cpus: float | None = None
+
+
+def train(recipe: Recipe, shards: Shards, run: Folder, workers: Workers, observer: RunObserver) -> None:
+    """Runs a recipe on Ray, going on from the run's last checkpoint where it has one.
+
+    Raises:
+        UserError: what the workers found wrong (configuration, weights, shards, output).
+        TrainingError: a loss that is not finite, or more lost workers than restarts.
+    """
+    with ray_session():
+        board = _Board.remote()
+        trainer = TorchTrainer(
+            _train_on_worker,
+            train_loop_config={"recipe": recipe, "shards": shards, "run": run.uri, "board": board},
+            scaling_config=_scaling(workers),
+            run_config=RunConfig(
+                name="ray",
+                storage_path=run.uri,
+                failure_config=FailureConfig(max_failures=_MAX_FAILURES, controller_failure_limit=_MAX_FAILURES),
+                checkpoint_config=CheckpointConfig(
+                    num_to_keep=recipe.train.keep_checkpoints, checkpoint_score_attribute="score", checkpoint_score_order="max"
+                ),
+            ),
+        )
+        with _observed(board, observer):
+            try:
+                failure = trainer.fit().return_value
+            except TrainingFailedError as error:
+                raise _named(error, run) from error
+        if isinstance(failure, ProdrecError):
+            raise failure
+
+
+def _scaling(workers: Workers) -> ScalingConfig:
+    count = workers.most if workers.least == workers.most else (workers.least, workers.most)
+    cpus_in_all = ray.cluster_resources().get("CPU", 1)
+    share = 0.8 * cpus_in_all / workers.most
+    cpus = workers.cpus or (float(int(share)) if share >= 1 else _LEAST_CPUS_PER_WORKER)
+    if not workers.gpu and workers.least * cpus >= cpus_in_all:
+        raise ConfigError(f"{workers.least} workers of {cpus:g} CPUs leave none of {cpus_in_all:g} to read images with; use fewer --workers")
+    return ScalingConfig(num_workers=count, use_gpu=workers.gpu, resources_per_worker={"CPU": cpus} | ({"GPU": 1} if workers.gpu else {}))
+
+
+def _train_on_worker(config: dict[str, Any]) -> ProdrecError | None:
+    """What every worker runs; what all ranks found wrong together is returned, since a raised error would be tried again."""
+    context = RayContext(config["board"])
+    try:
+        run_training(config["recipe"], config["shards"], Folder(config["run"]), context)
+    except TrainingError as error:
+        return error
+    return None
+
+
+class RayContext:
+    """A worker of Ray Train."""
+
+    def __init__(self, board: Any) -> None:
+        world = ray.train.get_context()
+        self.rank, self.world_size = world.get_world_rank(), world.get_world_size()
+        self.device = get_device()
+        self.board = board
+        cores = max(1, (os.cpu_count() or 1) // world.get_local_world_size())
+        # Ray gives a worker OMP_NUM_THREADS = its CPU reservation; what it may really use is its share of the machine.
+        torch.set_num_threads(cores)
+        self.threads = cores
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
+
+    def tables(self, split: SplitIndex, windows: list[Window], decode: Transform | None) -> Iterator[pa.Table]:
+        return stream_tables(split, windows, decode)
+
+    def report(self, metrics: dict[str, Any], checkpoint: Path | None) -> None:
+        if self.rank == 0:
+            self.board.epoch.remote(metrics)
+        folder = ray.train.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None
+        ray.train.report(metrics, checkpoint=folder)
+
+    def latest_checkpoint(self) -> AbstractContextManager[Path | None]:
+        checkpoint = ray.train.get_checkpoint()
+        return _as_path(checkpoint) if checkpoint else nullcontext(None)
+
+    def progress(self, progress: Progress) -> None:
+        self.board.progress.remote(progress)
+
+
+@contextmanager
+def _as_path(checkpoint: ray.train.Checkpoint) -> Iterator[Path]:
+    with checkpoint.as_directory() as folder:
+        yield Path(folder)
+
+
+@ray.remote(num_cpus=0)
+class _Board:
+    """Where rank 0 posts how far it is, for the driver to look at."""
+
+    def __init__(self) -> None:
+        self.latest: Progress | None = None
+        self.epochs: list[dict[str, Any]] = []
+
+    def progress(self, progress: Progress) -> None:
+        self.latest = progress
+
+    def epoch(self, metrics: dict[str, Any]) -> None:
+        self.epochs.append(metrics)
+
+    def look(self, seen: int) -> tuple[Progress | None, list[dict[str, Any]]]:
+        return self.latest, self.epochs[seen:]
+
+
+@contextmanager
+def _observed(board: Any, observer: RunObserver, every_s: float = 0.5) -> Iterator[None]:
+    """Passes the board's news to the observer while the block runs, and the last of them at its end."""
+    done, seen = threading.Event(), 0
+
+    def look() -> None:
+        nonlocal seen
+        progress, epochs = ray.get(board.look.remote(seen))
+        seen += len(epochs)
+        for metrics in epochs:
+            observer.epoch(metrics)
+        if progress:
+            observer.progress(progress)
+
+    def watch() -> None:
+        while not done.wait(every_s):
+            look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        look()
+
+
+def _named(error: TrainingFailedError, run: Folder) -> ProdrecError:
+    """The prodrec error that a worker raised, or one that says where to look."""
+    for failure in getattr(error, "worker_failures", {}).values():
+        cause: BaseException | None = failure
+        while cause is not None:
+            if isinstance(cause, ProdrecError):
+                return cause
+            cause = getattr(cause, "_base_exc", None) or getattr(cause, "cause", None) or cause.__cause__
+    first_line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return TrainingError(f"the workers failed more than {_MAX_FAILURES} times; the run in {run.uri} can go on with --resume; first cause: {first_line}")

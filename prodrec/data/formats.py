@@ -1,0 +1,79 @@
+"""Which image format bytes are in, by their first bytes, and opening them with that format's decoder and no other.
+
+Pillow's `Image.open` is left out on purpose: it guards against large images with a process-wide setting and a warning.
+Here the caller checks the size that the header states. Not covered: whether the rest of the file is sound.
+"""
+
+import io
+import re
+from collections.abc import Callable
+
+from PIL import BmpImagePlugin, GifImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+from prodrec.errors import Reject, RejectCode
+
+# Bytes looked at. An SVG may open with an XML declaration and a comment.
+HEAD_BYTES = 1024
+
+# An MPO (several JPEGs in one file) opens as its first JPEG.
+_OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "WebP": WebPImagePlugin.WebPImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+}
+
+# Source: the formats' specifications. "BM" alone would take a text that begins so: the header's length is looked at too.
+_READ = {
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "WebP": rb"RIFF.{4}WEBP",
+    "GIF": rb"GIF8[79]a",
+    "BMP": rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+}
+_NOT_READ = {
+    "HEIC": rb".{4}ftyp(?:hei[cmsx]|hevc|hevx|mif1|msf1)",
+    "AVIF": rb".{4}ftypavi[fs]",
+    "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    "JPEG XL": rb"\0\0\0\x0cJXL |\xff\x0a",
+    "JPEG XR": rb"II\xbc",
+    "PSD": rb"8BPS",
+    "ICO": rb"\0\0[\1\2]\0",
+    "SVG": rb"(?=.*<svg\b)(?:\xef\xbb\xbf)?\s*<(?:svg|\?xml|!--|!DOCTYPE svg)",
+    "PDF": rb"%PDF",
+    "EPS": rb"%!PS",
+    "OpenEXR": rb"\x76\x2f\x31\x01",
+    "DDS": rb"DDS ",
+    "QOI": rb"qoif",
+    "PNM": rb"P[1-7]\s+\d",
+}
+
+
+def _one_of(patterns: dict[str, bytes]) -> re.Pattern[bytes]:
+    return re.compile(b"|".join(b"(%b)" % pattern for pattern in patterns.values()), re.DOTALL)
+
+
+_READ_PATTERN, _NOT_READ_PATTERN = _one_of(_READ), _one_of(_NOT_READ)
+
+
+def image_format(data: bytes) -> str:
+    """Name of the format that `data` begins as: JPEG, PNG, WebP, GIF, BMP or TIFF.
+
+    Raises:
+        Reject: `unsupported_format` for a known image format that is not read, `not_an_image` for anything else.
+    """
+    head = data[:HEAD_BYTES]
+    if found := _READ_PATTERN.match(head):
+        return list(_READ)[(found.lastindex or 1) - 1]
+    if other := _NOT_READ_PATTERN.match(head):
+        name = list(_NOT_READ)[(other.lastindex or 1) - 1]
+        raise Reject(RejectCode.UNSUPPORTED_FORMAT, f"{name} is not read; convert it to one of {', '.join(_READ)}")
+    raise Reject(RejectCode.NOT_AN_IMAGE, f"begins with {head[:12]!r}" if data else "the file is empty (0 bytes)")
+
+
+def open_image(data: bytes, format_name: str) -> ImageFile.ImageFile:
+    """Reads the header; pixels are decoded on `load()`. Raises whatever the decoder raises on damaged bytes."""
+    return _OPENERS[format_name](io.BytesIO(data))

@@ -1,0 +1,62 @@
+"""Running a classifier over rows of a split."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from prodrec.config import PreprocessSpec
+from prodrec.data.order import EpochOrder, sequential_order
+from prodrec.data.shards import SplitIndex
+from prodrec.data.stream import batches, eval_transform, read_windows
+from prodrec.evaluation.metrics import Predictions
+
+Tables = Callable[[EpochOrder], Iterator[pa.Table]]
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bf16 autocast on CPU and GPU, or nothing for fp32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def predict(
+    logits: Callable[[torch.Tensor], torch.Tensor],
+    order: EpochOrder,
+    tables: Iterator[pa.Table],
+    spec: PreprocessSpec,
+    *,
+    device: torch.device,
+    precision: str,
+    threads: int,
+) -> Predictions:
+    """Predictions for the rows of `order`.
+
+    Args:
+        logits: uint8 images [B, 3, S, S] on `device` to logits [B, K], of a model in eval mode.
+        tables: the rows of the windows of `order`.
+        precision: `bf16` or `fp32`.
+    """
+    parts = []
+    with torch.inference_mode(), autocast(device, precision):
+        for batch in batches(tables, order, eval_transform(spec), threads, pin_memory=device.type == "cuda"):
+            parts.append(Predictions.of(logits(batch.images.to(device, non_blocking=True)), batch.labels, batch.rows))
+    return Predictions.concat(parts)
+
+
+def predict_split(
+    logits: Callable[[torch.Tensor], torch.Tensor],
+    split: SplitIndex,
+    spec: PreprocessSpec,
+    *,
+    device: torch.device,
+    precision: str = "fp32",
+    threads: int = 1,
+    batch_size: int = 256,
+    rows: npt.NDArray[np.int64] | None = None,
+) -> Predictions:
+    """Predictions for a whole split (or for `rows` of it) in this process."""
+    order = sequential_order(np.arange(split.rows) if rows is None else rows, batch_size)
+    tables = read_windows(split, order.windows)
+    return predict(logits, order, tables, spec, device=device, precision=precision, threads=threads)

@@ -1,0 +1,64 @@
+"""What a run leaves in its folder: config.yaml, metrics.jsonl, TensorBoard scalars, report and bundle."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tensorboardX import SummaryWriter
+
+from prodrec.config import Recipe, parse_recipe
+from prodrec.data.files import Folder
+from prodrec.errors import ConfigError, OutputError
+
+CONFIG, METRICS, BUNDLE, REPORT = "config.yaml", "metrics.jsonl", "bundle", "report"
+
+
+def start_run(uri: str, recipe: Recipe, shards_uri: str, resume: bool) -> Folder:
+    """Claims a run folder, or takes up a run that stands there.
+
+    Raises:
+        OutputError: a run is there and `resume` is off, or the folder cannot be written.
+        ConfigError: the run there has another recipe or other shards.
+    """
+    run = Folder(uri).make()
+    config = {"shards": shards_uri, "recipe": recipe.model_dump(mode="json")}
+    if not run.exists(CONFIG):
+        run.write(CONFIG, yaml.safe_dump(config, sort_keys=False).encode())
+        return run
+    if not resume:
+        raise OutputError(f"{run.uri} already holds a run; go on with it by --resume, or choose another --out")
+    there = yaml.safe_load(run.read(CONFIG))
+    before = parse_recipe(there["recipe"], run / CONFIG)
+    changed = _differences(before.model_dump(mode="json"), config["recipe"])
+    if there["shards"] != shards_uri:
+        changed.append(f"shards: {there['shards']} -> {shards_uri}")
+    if changed:
+        raise ConfigError(f"--resume: the run in {run.uri} was started otherwise ({'; '.join(changed)}); use its settings or another --out")
+    return run
+
+
+def _differences(before: Any, now: Any, path: str = "") -> list[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        return [d for key in before | now for d in _differences(before.get(key), now.get(key), f"{path}.{key}".lstrip("."))]
+    return [] if before == now else [f"{path}: {before} -> {now}"]
+
+
+class RunRecords:
+    """Writes the history of a run; rank 0 only. The whole history is written each time, so a resumed run leaves no stale lines."""
+
+    def __init__(self, run: Folder) -> None:
+        self.run = run
+        # TensorBoard files are appended to, which object stores cannot do.
+        self.board = None if "://" in run.uri else SummaryWriter(str(Path(run.uri) / "tensorboard"))
+
+    def epoch(self, history: list[dict[str, Any]]) -> None:
+        """Records the latest entry of the history."""
+        lines = [json.dumps(entry) for entry in history]
+        self.run.write(METRICS, ("\n".join(lines) + "\n").encode())
+        if self.board:
+            latest = history[-1]
+            for name, value in latest.items():
+                if name != "epoch":
+                    self.board.add_scalar(name.replace("_", "/", 1) if name.startswith(("train_", "val_")) else name, value, latest["epoch"])
+            self.board.flush()

@@ -1,0 +1,107 @@
+"""A whole run on one rank: train, then calibrate the best weights on val, judge them on test, report and bundle them.
+
+Only val chooses (best epoch, temperature); test is scored once, after every choice is made.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import distributed
+
+from prodrec.config import Recipe
+from prodrec.data.files import Folder
+from prodrec.data.order import sequential_order
+from prodrec.data.shards import Shards
+from prodrec.errors import ProdrecError, UserError
+from prodrec.evaluation.calibration import fit_temperature
+from prodrec.evaluation.metrics import Predictions, evaluate
+from prodrec.evaluation.predict import predict
+from prodrec.evaluation.report import ReportData, write_report
+from prodrec.models.bundle import BundleInfo, write_bundle
+from prodrec.training.context import WorkerContext
+from prodrec.training.loop import Trainer, TrainState
+from prodrec.training.records import BUNDLE, REPORT, RunRecords
+
+# The table shows train accuracy beside val and test; this many images fix it to +-1 %. Source: assumed.
+_TRAIN_ROWS_JUDGED = 10_000
+
+
+def run_training(recipe: Recipe, shards: Shards, run: Folder, context: WorkerContext) -> ProdrecError | None:
+    """Runs a recipe on this rank, going on from its latest checkpoint; a run whose bundle is there is left alone.
+
+    Returns:
+        What all ranks found wrong before the first step, or None. (A launcher would take a raised error for a lost worker and try again.)
+
+    Raises:
+        TrainingError: a loss that is not finite, on all ranks at the same step.
+        OutputError: the run's folder cannot be written.
+    """
+    if run.exists(f"{BUNDLE}/bundle.json"):
+        return None
+    trainer = _agreed(lambda: Trainer(recipe, shards, context), context)
+    if isinstance(trainer, ProdrecError):
+        return trainer
+    state = trainer.fit(RunRecords(run) if context.rank == 0 else None)
+    trainer.evaluated_model().load_state_dict(state.best)
+    predictions = {split: _predictions(trainer, split) for split in ("train", "val", "test") if shards.split(split).rows}
+    if context.rank == 0:
+        _finish(trainer, state, run, predictions)
+    return None
+
+
+def _agreed(build: Callable[[], Trainer], context: WorkerContext) -> Trainer | ProdrecError:
+    """Builds on every rank; if one rank cannot, none goes on to wait for it."""
+    result: Trainer | ProdrecError
+    try:
+        result = build()
+    except UserError as error:
+        result = error
+    if context.world_size == 1:
+        return result
+    errors: list[ProdrecError | None] = [None] * context.world_size
+    distributed.all_gather_object(errors, result if isinstance(result, ProdrecError) else None)
+    return next((error for error in errors if error), result)
+
+
+def _predictions(trainer: Trainer, split: str) -> Predictions:
+    """Predictions of the best weights for a split, each rank its share, gathered on every rank."""
+    recipe, context, index = trainer.recipe, trainer.context, trainer.shards.split(split)
+    rows = np.arange(index.rows)
+    if split == "train" and index.rows > _TRAIN_ROWS_JUDGED:
+        rows = np.linspace(0, index.rows - 1, _TRAIN_ROWS_JUDGED).astype(np.int64)
+    order = sequential_order(rows, recipe.train.batch_size, rank=context.rank, world_size=context.world_size)
+    model = trainer.evaluated_model().eval()
+    own = predict(
+        lambda images: trainer.task.logits(images, model),
+        order,
+        context.tables(index, order.windows, None),
+        recipe.input,
+        device=context.device,
+        precision=recipe.train.precision,
+        threads=context.threads,
+    )
+    if context.world_size == 1:
+        return own
+    parts: list[Any] = [None] * context.world_size
+    distributed.all_gather_object(parts, own)
+    return Predictions.concat(parts)
+
+
+def _finish(trainer: Trainer, state: TrainState, run: Folder, predictions: dict[str, Predictions]) -> None:
+    shards, recipe = trainer.shards, trainer.recipe
+    labels, train_counts = shards.manifest.labels, shards.class_counts("train").tolist()
+    temperature = fit_temperature(predictions["val"]) if "val" in predictions else 1.0
+    metrics = {split: evaluate(p, labels, train_counts, temperature, split) for split, p in predictions.items()}
+    for split, values in metrics.items():
+        run.make_child(REPORT).write(f"{split}.json", json.dumps(values, indent=1).encode())
+    ...
+
+
+def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metrics.items() if name not in ("per_class", "slices")}
+
+
+__all__ = ["BundleInfo", "ReportData", "run_training", "torch", "write_bundle", "write_report"]
