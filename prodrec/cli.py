@@ -108,12 +108,12 @@ def evaluate(
     local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
 ) -> None:
     """Judge a bundle on a split; writes metrics.json and report.html."""
-    from prodrec.display import judgement
+    from prodrec.evaluation.summary import judgement
 
     if local:
         from prodrec.evaluation.judge import judge
 
-        metrics = judge(bundle, shards, split, out, device="cuda" if gpu else "cpu", threads=2)
+        metrics = judge(bundle, shards, split, out, device="cuda" if gpu else "cpu")
     else:
         from prodrec.cluster.evaluate import evaluate_on_cluster
 

@@ -71,7 +71,3 @@ def _duration(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
-
-def interval(fraction: float, bounds: list[float]) -> str:
-    """`61.3 % (95 % interval 58.0-64.5 %)`."""
-    return f"{fraction:.1%} (95 % interval {bounds[0]:.1%} to {bounds[1]:.1%})"

@@ -80,20 +80,19 @@ class PreparedImage:
     phash: int
 
 
-def prepare_image(data: bytes, short_side: int, limits: ImageLimits | None = None, quality: int = JPEG_QUALITY) -> PreparedImage:
+def prepare_image(data: bytes, short_side: int, limits: ImageLimits = ImageLimits(), quality: int = JPEG_QUALITY) -> PreparedImage:
     """Decodes, checks, shrinks and re-encodes one image file.
 
     Args:
         data: the file's bytes.
         short_side: pixels; the short side of the result is at most this. Never enlarged, aspect kept.
-        limits: None: the defaults.
+        limits: what is refused unread or undecoded.
         quality: of the JPEG, 1..100.
 
     Raises:
         Reject: `not_an_image`, `unsupported_format`, `too_large`, `too_many_pixels`, or `truncated` for a file that begins as
             an image and cannot be decoded to its end.
     """
-    limits = limits or ImageLimits()
     if len(data) > limits.max_bytes:
         raise Reject(RejectCode.TOO_LARGE, f"{len(data):,} bytes; at most {limits.max_bytes:,} are read")
     format_name = image_format(data)

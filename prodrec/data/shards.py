@@ -45,6 +45,11 @@ class SplitIndex:
                 chunks += parquet.read(columns=[name])[name].chunks
         return pa.chunked_array(chunks, SHARD_SCHEMA.field(name).type)
 
+    def image(self, row: int) -> bytes:
+        """The JPEG of one row."""
+        table = self.read(Window(0, np.array([row]), np.array([0])))
+        return bytes(table["image"][0].as_py())
+
     def read(self, window: Window) -> pa.Table:
         """The rows of a window in its order: columns image, label_id, lane, row, occurrence."""
         starts = np.concatenate([[0], np.cumsum(self.row_group_sizes)])

@@ -20,6 +20,7 @@ import pandas as pd
 
 from prodrec.errors import ConfigError
 
+_LEVELS = {"train": 1, "val": 2, "test": 3}  # the further from training, the higher; 0 is none given
 _HELD_OUT = ("test", "val")
 _LEAST_FOR_ONE = {"test": 3, "val": 4}
 
@@ -61,30 +62,26 @@ def assign_splits(sha256: pd.Series, label: pd.Series, given: pd.Series, fractio
     Returns:
         [N] of "train", "val", "test" or None, with the index of `sha256`.
     """
-    rows = pd.DataFrame({"sha256": sha256, "label": label, "given": given})
-    images = rows.groupby("sha256").agg(label=("label", "min"), given=("given", _furthest_from_training))
-    shares = _open_shares(set(images["given"].dropna()), fractions)
-    open_for_division = images["given"].isna()
-    if shares["val"] > 0:
-        open_for_division |= (images["given"] == "train") & (not images["given"].eq("val").any())
-    images["split"] = images["given"].astype(object)
-    divided = _divide(images[open_for_division], shares)
-    from_train = images["given"].eq("train").reindex(divided.index)
-    images.loc[divided.index, "split"] = divided.mask(from_train & divided.eq("test"), "train")
-    split = rows["sha256"].map(images["split"])
-    kept_as = rows["sha256"].map(images["given"])
-    return split.mask(rows["given"].notna() & rows["given"].ne(kept_as), None)
+    given_level = given.map(_LEVELS).fillna(0).astype(int)
+    rows = pd.DataFrame({"sha256": sha256, "label": label, "level": given_level})
+    images = rows.groupby("sha256").agg(label=("label", "min"), level=("level", "max"))
+    publishers = {name for name, level in _LEVELS.items() if (given_level == level).any()}
+    shares = _open_shares(publishers, fractions)
+    divisible = images["level"] == 0
+    if publishers and shares["val"] > 0:
+        divisible |= images["level"] == _LEVELS["train"]
+    images["split"] = images["level"].map({level: name for name, level in _LEVELS.items()}).astype(object)
+    if divisible.any():
+        divided = _divide(images.loc[divisible, ["label"]], shares)
+        images.loc[divided.index, "split"] = divided
+    dropped = (given_level > 0) & (given_level < rows["sha256"].map(images["level"]))
+    return rows["sha256"].map(images["split"]).astype(object).mask(dropped, None)
 
 
-def _furthest_from_training(given: pd.Series) -> str | None:
-    found = set(given.dropna())
-    return next((split for split in ("test", "val", "train") if split in found), None)
-
-
-def _open_shares(given: set[str], fractions: Fractions) -> dict[str, float]:
+def _open_shares(publishers: set[str], fractions: Fractions) -> dict[str, float]:
     """Shares of the held-out splits that the publisher left open, out of what is left for division."""
-    test = 0.0 if given else fractions.test
-    val = 0.0 if "val" in given else fractions.val
+    test = 0.0 if publishers else fractions.test
+    val = 0.0 if "val" in publishers else fractions.val
     left = fractions.train + val + test
     return {"test": test / left, "val": val / left}
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
 
@@ -12,8 +11,6 @@ from prodrec.data.order import EpochOrder, sequential_order
 from prodrec.data.shards import SplitIndex
 from prodrec.data.stream import batches, eval_transform, read_windows
 from prodrec.evaluation.metrics import Predictions
-
-Tables = Callable[[EpochOrder], Iterator[pa.Table]]
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -30,6 +27,7 @@ def predict(
     device: torch.device,
     precision: str,
     threads: int,
+    label_ids: torch.Tensor | None = None,
 ) -> Predictions:
     """Predictions for the rows of `order`.
 
@@ -37,11 +35,13 @@ def predict(
         logits: uint8 images [B, 3, S, S] on `device` to logits [B, K], of a model in eval mode.
         tables: the rows of the windows of `order`.
         precision: `bf16` or `fp32`.
+        label_ids: int64 [labels of the shards], what the model calls each of them; None: the same.
     """
     parts = []
     with torch.inference_mode(), autocast(device, precision):
         for batch in batches(tables, order, eval_transform(spec), threads, pin_memory=device.type == "cuda"):
-            parts.append(Predictions.of(logits(batch.images.to(device, non_blocking=True)), batch.labels, batch.rows))
+            labels = batch.labels if label_ids is None else label_ids[batch.labels]
+            parts.append(Predictions.of(logits(batch.images.to(device, non_blocking=True)), labels, batch.rows))
     return Predictions.concat(parts)
 
 
@@ -54,9 +54,13 @@ def predict_split(
     precision: str = "fp32",
     threads: int = 1,
     batch_size: int = 256,
-    rows: npt.NDArray[np.int64] | None = None,
+    label_ids: torch.Tensor | None = None,
 ) -> Predictions:
-    """Predictions for a whole split (or for `rows` of it) in this process."""
-    order = sequential_order(np.arange(split.rows) if rows is None else rows, batch_size)
+    """Predictions for a whole split in this process.
+
+    Args:
+        label_ids: int64 [labels of the shards], what the model calls each of them; None: the same.
+    """
+    order = sequential_order(np.arange(split.rows), batch_size)
     tables = read_windows(split, order.windows)
-    return predict(logits, order, tables, spec, device=device, precision=precision, threads=threads)
+    return predict(logits, order, tables, spec, device=device, precision=precision, threads=threads, label_ids=label_ids)

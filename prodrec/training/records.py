@@ -10,6 +10,7 @@ from tensorboardX import SummaryWriter
 from prodrec.config import Recipe, parse_recipe
 from prodrec.data.files import Folder
 from prodrec.errors import ConfigError, OutputError
+from prodrec.evaluation.summary import judgement
 
 CONFIG, METRICS, BUNDLE, REPORT = "config.yaml", "metrics.jsonl", "bundle", "report"
 
@@ -62,3 +63,11 @@ class RunRecords:
                 if name != "epoch":
                     self.board.add_scalar(name.replace("_", "/", 1) if name.startswith(("train_", "val_")) else name, value, latest["epoch"])
             self.board.flush()
+
+
+def finished_summary(run: Folder) -> str:
+    """Lines for the terminal on a run that is done."""
+    reports = Folder(run / REPORT)
+    found = {split: json.loads(reports.read(f"{split}.json")) for split in ("train", "val", "test") if reports.exists(f"{split}.json")}
+    lines = [judgement(metrics) for metrics in found.values()]
+    return "\n".join([*lines, f"report {reports / 'index.html'}", f"bundle {run / BUNDLE}"])

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from torch import distributed
 
 from prodrec.config import Recipe
@@ -19,7 +18,8 @@ from prodrec.errors import ProdrecError, UserError
 from prodrec.evaluation.calibration import fit_temperature
 from prodrec.evaluation.metrics import Predictions, evaluate
 from prodrec.evaluation.predict import predict
-from prodrec.evaluation.report import ReportData, write_report
+from prodrec.evaluation.report import ReportData, render_report
+from prodrec.evaluation.summary import describe, headline
 from prodrec.models.bundle import BundleInfo, write_bundle
 from prodrec.training.context import WorkerContext
 from prodrec.training.loop import Trainer, TrainState
@@ -91,17 +91,35 @@ def _predictions(trainer: Trainer, split: str) -> Predictions:
 
 
 def _finish(trainer: Trainer, state: TrainState, run: Folder, predictions: dict[str, Predictions]) -> None:
+    """Writes metrics and report of every split, then the bundle: the last thing a run does."""
     shards, recipe = trainer.shards, trainer.recipe
-    labels, train_counts = shards.manifest.labels, shards.class_counts("train").tolist()
+    labels, counts_K = shards.manifest.labels, shards.class_counts("train").tolist()
     temperature = fit_temperature(predictions["val"]) if "val" in predictions else 1.0
-    metrics = {split: evaluate(p, labels, train_counts, temperature, split) for split, p in predictions.items()}
+    metrics = {split: evaluate(p, labels, counts_K, temperature, split) for split, p in predictions.items()}
+    reports = Folder(run / REPORT).make()
     for split, values in metrics.items():
-        run.make_child(REPORT).write(f"{split}.json", json.dumps(values, indent=1).encode())
-    ...
-
-
-def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in metrics.items() if name not in ("per_class", "slices")}
-
-
-__all__ = ["BundleInfo", "ReportData", "run_training", "torch", "write_bundle", "write_report"]
+        reports.write(f"{split}.json", json.dumps(values, indent=1).encode())
+    judged = next(split for split in ("test", "val", "train") if split in predictions)
+    report = ReportData(
+        title=f"{recipe.name} on {shards.manifest.source}",
+        recipe=recipe.model_dump(mode="json"),
+        data=describe(shards),
+        history=state.history,
+        metrics=metrics,
+        predictions=predictions[judged],
+        labels=labels,
+        temperature=temperature,
+        image_of=shards.split(judged).image,
+    )
+    reports.write("index.html", render_report(report).encode())
+    info = BundleInfo(
+        model=recipe.model,
+        input=recipe.input,
+        labels=labels,
+        temperature=temperature,
+        metrics={split: headline(values) for split, values in metrics.items()},
+        recipe=recipe.model_dump(mode="json"),
+        train_counts=counts_K,
+        data_manifest_sha256=shards.manifest_sha256,
+    )
+    write_bundle(run / BUNDLE, trainer.evaluated_model(), info)

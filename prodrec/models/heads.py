@@ -1,0 +1,33 @@
+"""Heads: features_BD -> logits_BK. The last layer is always named `logits`, so that its class count can be read off a file."""
+
+from collections import OrderedDict
+from typing import Literal
+
+from torch import nn
+
+# Widths of the hidden layers. Source: the assignment of the first recipe (2048-512-64-K).
+MLP_WIDTHS = (2048, 512, 64)
+
+
+def create_head(kind: Literal["linear", "mlp"], feature_dim: int, num_classes: int, dropout: float) -> nn.Sequential:
+    """A head with random weights.
+
+    Args:
+        kind: `linear`, or `mlp` (2048-512-64-K with ReLU).
+        feature_dim: D, length of the backbone's features.
+        num_classes: K.
+        dropout: share of the values dropped in front of every linear layer while training.
+
+    Returns:
+        A module float [B, D] -> unscaled logits [B, K].
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    width = feature_dim
+    for number, hidden in enumerate(MLP_WIDTHS if kind == "mlp" else (), start=1):
+        layers[f"dropout{number}"] = nn.Dropout(dropout)
+        layers[f"hidden{number}"] = nn.Linear(width, hidden)
+        layers[f"relu{number}"] = nn.ReLU(inplace=True)
+        width = hidden
+    layers["dropout"] = nn.Dropout(dropout)
+    layers["logits"] = nn.Linear(width, num_classes)
+    return nn.Sequential(layers)

@@ -1,0 +1,116 @@
+"""Architectures by name, and the classifier that is built of them.
+
+images_BCHW    [B, 3, S, S]  float, normalised as the bundle's PreprocessSpec says
+features_BD    [B, D]
+logits_BK      [B, K]        unscaled; K classes
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+from torch import Tensor, nn
+
+from prodrec.config import ModelConfig
+from prodrec.errors import ConfigError, UserError
+from prodrec.models.backbones import closest_names, feature_dim, is_timm_name, timm_backbone
+from prodrec.models.custom_cnn import CustomCNN
+from prodrec.models.heads import create_head
+from prodrec.models.weights import HUB, NONE, hub_backbone, load_file, no_hub_weights
+
+# Own names: a class of ours, or what timm calls it. Any other name is looked up in timm.
+MODELS: dict[str, type[nn.Module] | str] = {
+    "custom_cnn": CustomCNN,
+    "resnet18": "resnet18",
+    "resnet50": "resnet50",
+    "vit_b16": "vit_base_patch16_224",
+    "vit_tiny16": "vit_tiny_patch16_224",
+}
+
+
+class Classifier(nn.Module):
+    """A backbone and a head.
+
+    Args:
+        backbone: images_BCHW -> features_BD.
+        head: features_BD -> logits_BK.
+        freeze_backbone: the backbone gets no gradients and stays in eval mode, so that its batch-norm statistics stay too.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, *, freeze_backbone: bool = False) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.freeze_backbone = freeze_backbone
+        if freeze_backbone:
+            backbone.requires_grad_(False).eval()
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """Logits [B, K] of normalised float images [B, 3, S, S]."""
+        logits_BK: Tensor = self.head(self.backbone(images_BCHW))
+        return logits_BK
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.freeze_backbone:
+            self.backbone.eval()
+        return self
+
+    def backbone_parameters(self) -> Iterator[nn.Parameter]:
+        """The backbone's trainable parameters; none where it is frozen."""
+        return (p for p in self.backbone.parameters() if p.requires_grad)
+
+    def head_parameters(self) -> Iterator[nn.Parameter]:
+        return self.head.parameters()
+
+
+def create_classifier(config: ModelConfig, num_classes: int, input_size: int) -> Classifier:
+    """Builds the architecture of a recipe and gives it the weights that the recipe names.
+
+    Args:
+        config: the recipe's `model`.
+        num_classes: K.
+        input_size: side of the square input, pixels.
+
+    Raises:
+        ConfigError: an unknown architecture, or arguments or an input size that it does not take.
+        WeightsError: pretrained weights that cannot be had or do not fit; weights are random only where the recipe says `none`.
+    """
+    with _building(config, input_size):
+        backbone = _create_backbone(config, input_size)
+        head = create_head(config.head, feature_dim(backbone, input_size), num_classes, config.dropout)
+    if config.weights == HUB:
+        backbone = _pretrained_backbone(config, input_size)
+    elif config.weights != NONE:
+        load_file(config.weights, config.arch, backbone, head)
+    return Classifier(backbone, head, freeze_backbone=config.freeze_backbone)
+
+
+def _create_backbone(config: ModelConfig, input_size: int) -> nn.Module:
+    entry = MODELS.get(config.arch, config.arch)
+    if not isinstance(entry, str):
+        return entry(**config.args)
+    if not is_timm_name(entry):
+        raise ConfigError(f"unknown model.arch '{config.arch}'; own names: {', '.join(MODELS)}; closest in timm: {', '.join(closest_names(entry)) or 'none'}")
+    return timm_backbone(entry, input_size, config.args)
+
+
+def _pretrained_backbone(config: ModelConfig, input_size: int) -> nn.Module:
+    entry = MODELS.get(config.arch, config.arch)
+    if not isinstance(entry, str):
+        raise no_hub_weights(config.arch)
+    return hub_backbone(config.arch, entry, input_size, config.args)
+
+
+@contextmanager
+def _building(config: ModelConfig, input_size: int) -> Iterator[None]:
+    """Maps what an architecture raises for arguments or sizes that it does not take; that can be any exception."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise ConfigError(
+            f"cannot build model.arch {config.arch} with input.size {input_size} and model.args {config.args}: {reason}; change one of them"
+        ) from error

@@ -1,0 +1,105 @@
+import hashlib
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prodrec.data.split import Fractions, assign_splits, parse_fractions
+from prodrec.errors import ConfigError
+
+THREE = Fractions(0.8, 0.1, 0.1)
+
+rows = st.lists(st.tuples(st.integers(0, 60), st.sampled_from("abcd"), st.sampled_from([None, "train", "val", "test"])), min_size=1, max_size=80)
+
+
+def frame(found):
+    return pd.DataFrame(
+        {
+            "sha256": [hashlib.sha256(str(image).encode()).hexdigest() for image, _, _ in found],
+            "label": [label for _, label, _ in found],
+            "given": pd.Series([split for _, _, split in found], dtype=object),
+        }
+    )
+
+
+def divide(data, fractions=THREE):
+    return assign_splits(data["sha256"], data["label"], data["given"], fractions)
+
+
+def many(sizes, given=None):
+    return frame([(f"{label}-{i}", label, given) for label, size in sizes.items() for i in range(size)])
+
+
+
+@given(rows)
+def test_the_same_bytes_never_stand_in_two_splits(found):
+    data = frame(found)
+    split = divide(data)
+    assert (split.dropna().groupby(data["sha256"]).nunique() == 1).all()
+
+
+
+@given(rows)
+def test_a_publishers_split_is_kept_or_dropped_but_only_train_may_become_val(found):
+    data = frame(found)
+    split = divide(data)
+    for was, now in zip(data["given"], split, strict=True):
+        assert was is None or now is None or now == was or (was, now) == ("train", "val")
+    if (data["given"] == "val").any():
+        assert not ((data["given"] == "train") & (split == "val")).any()
+
+
+
+@given(rows, st.randoms(use_true_random=False))
+def test_the_order_of_the_source_does_not_matter(found, random):
+    data = frame(found)
+    shuffled = data.sample(frac=1, random_state=random.randrange(2**31))
+    pd.testing.assert_series_equal(divide(shuffled).reindex(data.index), divide(data))
+
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=30))
+def test_every_class_keeps_training_images_and_small_ones_are_tested(sizes):
+    data = many({f"label {i}": n for i, n in enumerate(sizes)})
+    counts = pd.crosstab(data["label"], divide(data)).reindex(columns=["train", "val", "test"], fill_value=0)
+    total = counts.sum(axis=1)
+    assert (counts["train"] >= 1).all()
+    assert (counts.loc[total >= 3, "test"] >= 1).all()
+    assert (counts.loc[total >= 4, "val"] >= 1).all()
+
+
+def test_shares_come_out_over_a_long_tail():
+    tail = many({f"label {i}": 2 for i in range(4000)})
+    share = (divide(tail, Fractions(0.8, 0.0, 0.2)) == "test").mean()
+    assert share == pytest.approx(0.2, abs=0.015)
+    large = many({"a": 1000, "b": 500})
+    by_class = divide(large).groupby(large["label"]).value_counts()
+    assert by_class["a", "test"] == pytest.approx(100, abs=1)
+    assert by_class["b", "val"] == pytest.approx(50, abs=1)
+
+
+def test_adding_a_class_leaves_the_others_alone():
+    before, after = many({"a": 20, "b": 7}), many({"a": 20, "b": 7, "c": 9})
+    assert (divide(after)[: len(before)] == divide(before)).all()
+
+
+def test_a_publisher_without_val_has_it_taken_from_train_only():
+    data = pd.concat([many({"a": 80, "b": 20}, "train"), frame([(f"t{i}", "a", "test") for i in range(30)])], ignore_index=True)
+    split = divide(data)
+    assert (split[100:] == "test").all()
+    assert (split[:100] == "val").sum() == pytest.approx(100 / 9, abs=2)
+
+
+def test_a_leak_from_train_into_test_is_dropped_on_the_training_side():
+    data = frame([(1, "a", "train"), (1, "a", "test"), (2, "a", "train"), (1, "b", None)])
+    assert divide(data, Fractions(0.9, 0.0, 0.1)).tolist() == [None, "test", "train", "test"]
+
+
+def test_fractions():
+    assert parse_fractions("0.8,0.1,0.1") == Fractions(0.8, 0.1, 0.1)
+    assert parse_fractions("0.8,0.2") == Fractions(0.8, 0.0, 0.2)
+    for wrong in ("0.8", "0.8,0.3", "0,0.5,0.5", "a,b", "1.2,-0.2", ""):
+        with pytest.raises(ConfigError, match="sum to 1"):
+            parse_fractions(wrong)

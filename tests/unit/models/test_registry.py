@@ -1,0 +1,106 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prodrec.config import ModelConfig
+from prodrec.errors import ConfigError
+from prodrec.models.heads import MLP_WIDTHS, create_head
+from prodrec.models.registry import MODELS, create_classifier
+
+# timm's own miniatures, about 0.4 million parameters each.
+TINY = ["custom_cnn", "test_resnet", "test_vit"]
+
+
+def config(arch="custom_cnn", **fields):
+    return ModelConfig(arch=arch, weights="none", **fields)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    arch=st.sampled_from(TINY),
+    head=st.sampled_from(["linear", "mlp"]),
+    num_classes=st.integers(1, 40),
+    size=st.sampled_from([32, 48]),
+)
+def test_logits_are_one_row_an_image(arch, head, num_classes, size):
+    classifier = create_classifier(config(arch, head=head), num_classes, size).eval()
+    logits_BK = classifier(torch.randn(3, 3, size, size))
+    assert logits_BK.shape == (3, num_classes)
+    assert logits_BK.isfinite().all()
+
+
+@pytest.mark.parametrize("size", [16, 17, 33, 100])
+@pytest.mark.parametrize("grid", [1, 3, 4])
+def test_custom_cnn_takes_any_size(size, grid):
+    backbone = create_classifier(config(args={"grid": grid}), 2, size).backbone
+    assert backbone(torch.randn(2, 3, size, size)).shape == (2, 32 * grid * grid)
+
+
+def test_custom_cnn_has_blocks_of_12_20_and_32_filters():
+    convolutions = [m for m in create_classifier(config(), 2, 32).modules() if isinstance(m, torch.nn.Conv2d)]
+    assert [m.out_channels for m in convolutions] == [12, 20, 32]
+
+
+def test_mlp_head_has_the_widths_of_the_recipe():
+    linear = [m for m in create_head("mlp", 7, 5, dropout=0.1) if isinstance(m, torch.nn.Linear)]
+    assert [m.out_features for m in linear] == [*MLP_WIDTHS, 5]
+
+
+@pytest.mark.parametrize("arch", TINY)
+def test_channels_last_gives_the_same_logits(arch):
+    classifier = create_classifier(config(arch), 4, 32).eval()
+    images = torch.randn(2, 3, 32, 32)
+    expected = classifier(images)
+    actual = classifier.to(memory_format=torch.channels_last)(images.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_frozen_backbone_does_not_change_in_training_and_a_free_one_does(frozen):
+    classifier = create_classifier(config("test_resnet", freeze_backbone=frozen, dropout=0.1), 4, 32).train()
+    before = {name: value.clone() for name, value in classifier.state_dict().items()}
+    optimizer = torch.optim.SGD(classifier.parameters(), lr=0.1)
+    classifier(torch.randn(4, 3, 32, 32)).logsumexp(1).sum().backward()
+    optimizer.step()
+    changed = {name for name, value in classifier.state_dict().items() if not torch.equal(value, before[name])}
+    assert any(name.startswith("head.") for name in changed)
+    assert any(name.startswith("backbone.") for name in changed) != frozen
+    assert classifier.head.training
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_parameter_groups_hold_each_trainable_parameter_once(frozen):
+    classifier = create_classifier(config(freeze_backbone=frozen), 4, 32)
+    groups = [id(p) for p in [*classifier.backbone_parameters(), *classifier.head_parameters()]]
+    assert sorted(groups) == sorted(id(p) for p in classifier.parameters() if p.requires_grad)
+    assert frozen == (not list(classifier.backbone_parameters()))
+
+
+def test_own_names_are_known_to_timm_or_ours():
+    assert set(MODELS) == {"custom_cnn", "resnet18", "resnet50", "vit_b16", "vit_tiny16"}
+    assert create_classifier(config("vit_tiny16", args={"depth": 1}), 3, 32).backbone.num_features == 192
+
+
+@pytest.mark.parametrize(
+    ("arch", "fields", "size", "words"),
+    [
+        ("resnet81", {}, 32, ["resnet81", "custom_cnn", "vit_b16", "resnet18"]),
+        ("hf-hub:timm/resnet18", {}, 32, ["hf-hub:timm/resnet18", "custom_cnn"]),
+        ("test_resnet.nobody", {}, 32, ["nobody", "test_resnet"]),
+        ("test_vit", {}, 40, ["multiples of 16", "32 or 48"]),
+        ("test_vit", {"args": {"patch_size": 64}}, 32, ["multiples of 64", "to 64"]),
+        ("vit_tiny16", {"args": {"img_size": 64, "depth": 1}}, 32, ["input.size 32", "'img_size': 64"]),
+        ("test_vit", {"args": {"global_pool": ""}}, 32, ["global_pool", "feature vector"]),
+        ("test_resnet", {"args": {"dept": 3}}, 32, ["model.args", "'dept'"]),
+        ("test_resnet", {"args": {"checkpoint_path": "x.pth"}}, 32, ["model.args.checkpoint_path", "remove it"]),
+        ("custom_cnn", {"args": {"gird": 3}}, 32, ["custom_cnn", "'gird'"]),
+        ("custom_cnn", {"args": {"grid": 0}}, 32, ["grid 0"]),
+    ],
+)
+def test_what_cannot_be_built_is_one_clear_line(arch, fields, size, words):
+    with pytest.raises(ConfigError) as caught:
+        create_classifier(config(arch, **fields), 3, size)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert [word for word in words if word not in message] == []

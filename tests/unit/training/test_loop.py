@@ -1,0 +1,128 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from prodrec.config import parse_recipe
+from prodrec.data.files import Folder
+from prodrec.data.shards import open_shards
+from prodrec.errors import TrainingError
+from prodrec.training.context import LocalContext
+from prodrec.training.loop import Trainer
+from prodrec.training.records import RunRecords
+
+
+class Watcher:
+    def __init__(self, stop_after=None):
+        self.steps, self.epochs, self.stop_after = [], [], stop_after
+
+    def progress(self, progress):
+        self.steps.append(progress)
+
+    def epoch(self, metrics):
+        self.epochs.append(metrics)
+
+
+def recipe(**sections):
+    tree = {
+        "name": "tiny",
+        "model": {"arch": "custom_cnn", "weights": "none", "dropout": 0.2},
+        "input": {"size": 32},
+        "optim": {"lr": 0.01, "warmup_epochs": 0.5},
+        "train": {"epochs": 4, "batch_size": 16, "precision": "fp32"},
+        "data": {"threads": 1},
+    }
+    return parse_recipe({key: value | sections.pop(key, {}) if isinstance(value, dict) else value for key, value in tree.items()} | sections, "test")
+
+
+def trained(shards, run, chosen, watcher=None):
+    trainer = Trainer(chosen, open_shards(shards), LocalContext(run, chosen.train.keep_checkpoints, torch.device("cpu"), watcher or Watcher()))
+    return trainer, trainer.fit(RunRecords(Folder(run).make()))
+
+
+def test_a_small_network_learns_and_leaves_its_history(small_shards, tmp_path):
+    watcher = Watcher()
+    chosen = recipe(train={"epochs": 8})
+    _, state = trained(small_shards, tmp_path, chosen, watcher)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == state.history
+    assert [line["epoch"] for line in lines] == list(range(1, 9))
+    assert lines[-1]["train_loss"] < 0.8 * lines[0]["train_loss"]
+    assert max(line["val_top1"] for line in lines) > 0.7
+    train_rows = open_shards(small_shards).split("train").rows
+    assert all(line["images"] == train_rows for line in lines)
+    assert watcher.steps[-1].step == watcher.steps[-1].steps
+    assert [m["epoch"] for m in watcher.epochs] == list(range(1, 9))
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.8])
+def test_a_run_that_is_taken_up_again_equals_the_uninterrupted_one(small_shards, tmp_path, ema):
+    settings = {"train": {"ema_decay": ema}, "augment": {"policy": "trivial"}, "balance": {"sampling": "over", "threshold": 0.4, "class_weights": "effective"}}
+    whole_trainer, whole = trained(small_shards, tmp_path / "whole", recipe(**settings))
+
+    class Stop(Exception):
+        pass
+
+    class StopsInTheThirdEpoch(Watcher):
+        def progress(self, progress):
+            if progress.epoch == 3 and progress.step == 2:
+                raise Stop
+
+    settings["train"] = settings["train"] | {"epochs": 4}
+    with pytest.raises(Stop):
+        trained(small_shards, tmp_path / "cut", recipe(**settings), StopsInTheThirdEpoch())
+    torch.manual_seed(999)
+    resumed_trainer, resumed = trained(small_shards, tmp_path / "cut", recipe(**settings))
+    timeless = ("train_loss", "train_top1", "val_loss", "val_top1", "lr")
+    assert [[e[k] for k in timeless] for e in resumed.history] == [[e[k] for k in timeless] for e in whole.history]
+    for name, tensor in whole_trainer.task.model.state_dict().items():
+        assert torch.equal(tensor, resumed_trainer.task.model.state_dict()[name]), name
+    assert all(torch.equal(whole.best[name], resumed.best[name]) for name in whole.best)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_advice_and_no_checkpoint(small_shards, tmp_path):
+    chosen = recipe(optim={"lr": 1e30, "clip_norm": None, "name": "sgd", "warmup_epochs": 0})
+    with pytest.raises(TrainingError, match=r"epoch 1, step .*lower optim.lr"):
+        trained(small_shards, tmp_path, chosen)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_early_stopping_keeps_the_best_weights(small_shards, tmp_path):
+    chosen = recipe(train={"epochs": 30, "early_stop": {"metric": "val_loss", "patience": 2}}, optim={"lr": 0.05})
+    _, state = trained(small_shards, tmp_path, chosen)
+    assert state.epochs_done == state.best_epoch + 2 < 30
+    assert state.history[state.best_epoch - 1]["val_loss"] == min(e["val_loss"] for e in state.history)
+
+
+def test_the_best_checkpoints_and_the_latest_stay(small_shards, tmp_path):
+    _, state = trained(small_shards, tmp_path, recipe(train={"epochs": 6, "keep_checkpoints": 2}))
+    kept = sorted(int(p.name.split("-")[1]) for p in (tmp_path / "checkpoints").iterdir())
+    assert state.best_epoch in kept
+    assert 6 in kept
+    assert 2 <= len(kept) <= 3
+
+
+def test_the_gradient_is_that_of_the_weighted_mean_over_the_whole_batch(small_shards, tmp_path):
+    chosen = recipe(balance={"class_weights": "inverse"}, model={"dropout": 0.0, "args": {"dropout": 0.0}}, optim={"name": "sgd", "momentum": 0.0, "weight_decay": 0.0, "clip_norm": None})
+    shards = open_shards(small_shards)
+    trainer = Trainer(chosen, shards, LocalContext(tmp_path, 1, torch.device("cpu"), Watcher()))
+    before = {name: p.detach().clone() for name, p in trainer.task.model.named_parameters()}
+    batch = next(iter(trainer._batches("train", trainer._order(1), lambda image, row, nth: image[:, :32, :32].contiguous())))
+    trainer._step(batch)
+    counts = shards.class_counts("train")
+    weights = torch.from_numpy(1 / counts).float()
+    model = trainer.task.model
+    after = {name: p.detach().clone() for name, p in model.named_parameters()}
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(before[name])
+    logits = model(trainer.task.normalizer(batch.images).contiguous(memory_format=torch.channels_last))
+    loss = torch.nn.functional.cross_entropy(logits, batch.labels, weight=weights, label_smoothing=0.0, reduction="none")
+    smooth = torch.nn.functional.cross_entropy(logits, batch.labels, label_smoothing=chosen.optim.label_smoothing, reduction="none") * weights[batch.labels]
+    assert loss.isfinite().all()
+    model.zero_grad()
+    (smooth.sum() / weights[batch.labels].sum()).backward()
+    for name, parameter in model.named_parameters():
+        np.testing.assert_allclose(before[name] - chosen.optim.lr * parameter.grad, after[name], atol=1e-6)
