@@ -2,11 +2,14 @@
 
 import os
 
+# Before torch is imported: its threads spin against those of the other processes of a test run.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
 import pytest
 from hypothesis import settings
 from made import build_shards
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 settings.register_profile("prodrec", max_examples=40, deadline=None, derandomize=True)
 settings.load_profile("prodrec")
 

@@ -7,6 +7,7 @@ benchmarks/ingest.py, docs/log.md 2026-11-20.
 
 from collections.abc import Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import ray.data
@@ -14,7 +15,9 @@ from ray.data import DataContext
 
 from prodrec.data.order import Window
 from prodrec.data.shards import SplitIndex
-from prodrec.data.stream import Transform, decode_pixels
+
+if TYPE_CHECKING:  # torch takes seconds to import, and the processes that only read have no use for it
+    from prodrec.data.stream import Transform
 
 # CPU share of a reading task. Reading is waiting; a whole CPU could not be had beside workers that hold them.
 _READ_CPUS = 0.25
@@ -22,7 +25,7 @@ _READ_CPUS = 0.25
 _DECODE_ROWS, _BLOCK_BYTES = 64, 16 * 2**20
 
 
-def stream_tables(split: SplitIndex, windows: list[Window], decode: Transform | None) -> Iterator[pa.Table]:
+def stream_tables(split: SplitIndex, windows: list[Window], decode: "Transform | None") -> Iterator[pa.Table]:
     """The rows of the windows in their order, read by Ray Data tasks; decoded by tasks as well where `decode` is given."""
     if not windows:
         return
@@ -34,6 +37,8 @@ def stream_tables(split: SplitIndex, windows: list[Window], decode: Transform | 
     plan = ray.data.from_arrow([_as_table(window) for window in windows])
     dataset = plan.map_batches(partial(_read, split), batch_size=None, batch_format="pyarrow", num_cpus=_READ_CPUS)
     if decode:
+        from prodrec.data.stream import decode_pixels
+
         dataset = dataset.map_batches(decode_pixels, fn_kwargs={"transform": decode}, batch_size=_DECODE_ROWS, batch_format="pyarrow", num_cpus=1)
     for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
         yield table

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 # Read when ray.train is imported, and passed on to the cluster's processes. A report waits for the controller's next poll
 # (2 s by default): with the short epochs of a laptop that would be most of the run. Source: ray.md, section 0.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
 
 import ray
 from ray.data import DataContext

@@ -12,9 +12,9 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
 
-_STEPS_PER_OCTAVE = 24
+STEPS_PER_OCTAVE = 24
 
-TEMPERATURES: tuple[float, ...] = tuple(2.0 ** (step / _STEPS_PER_OCTAVE) for step in range(-2 * _STEPS_PER_OCTAVE, 3 * _STEPS_PER_OCTAVE + 1))
+TEMPERATURES: tuple[float, ...] = tuple(2.0 ** (step / STEPS_PER_OCTAVE) for step in range(-2 * STEPS_PER_OCTAVE, 3 * STEPS_PER_OCTAVE + 1))
 """T temperatures from 0.25 to 8, 2.9 % apart, with 1.0 exactly among them.
 
 Source: assumed; Guo et al. 2017 (arXiv 1706.04599) find 0.9-3 for image classifiers. The NLL is flat at its minimum: half a

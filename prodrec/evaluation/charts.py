@@ -2,10 +2,11 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -22,7 +23,9 @@ _SIZE_INCHES = (5.0, 3.3)
 # Area in square points of the dot of a bin that holds all rows, and of an almost empty one. Source: assumed.
 _MOST_DOT, _LEAST_DOT = 260.0, 14.0
 
-_STYLE: dict[str, Any] = {
+_PERCENT = PercentFormatter(1, symbol="\u202f%")
+
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "prodrec",
     "font.size": 11,
@@ -47,12 +50,12 @@ _STYLE: dict[str, Any] = {
 }
 
 
-def loss_curve(history: Sequence[dict[str, Any]]) -> str:
+def loss_curve(history: Sequence[Mapping[str, Any]]) -> str:
     """Loss by epoch, train and (where there is one) val."""
     return _curve(history, "loss", "loss, nats", "Loss by epoch")
 
 
-def accuracy_curve(history: Sequence[dict[str, Any]]) -> str:
+def accuracy_curve(history: Sequence[Mapping[str, Any]]) -> str:
     """Top-1 accuracy by epoch, train and (where there is one) val."""
     return _curve(history, "top1", "top-1 accuracy", "Top-1 accuracy by epoch")
 
@@ -63,29 +66,28 @@ def reliability_chart(before: Sequence[ReliabilityBin], after: Sequence[Reliabil
         figure, axes = _figure()
         axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=1, dashes=(4, 4))
         for bins, color, name in ((before, _QUIET, "before scaling"), (after, _ACCENT, "as served")):
-            filled = [bin for bin in bins if bin.confidence is not None and bin.accuracy is not None]
-            total = sum(bin.n for bin in filled) or 1
-            x, y = [bin.confidence for bin in filled], [bin.accuracy for bin in filled]
+            points = [(bin.confidence, bin.accuracy, bin.n) for bin in bins if bin.confidence is not None and bin.accuracy is not None]
+            x, y, counts = (np.array(column) for column in zip(*points, strict=True)) if points else (np.empty(0),) * 3
             axes.plot(x, y, color=color, linewidth=1.5, label=name)
-            axes.scatter(x, y, s=[max(_LEAST_DOT, _MOST_DOT * bin.n / total) for bin in filled], color=color, linewidths=0, zorder=3)
+            axes.scatter(x, y, s=np.maximum(_LEAST_DOT, _MOST_DOT * counts / max(1, counts.sum())), color=color, linewidths=0, zorder=3)
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.05), xlabel="confidence", ylabel="share that is right")
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(PercentFormatter(1))
+            axis.set_major_formatter(_PERCENT)
         axes.legend(loc="upper left", labelcolor=_INK)
         return _svg(figure, "Share of right predictions by confidence, before and after temperature scaling")
 
 
-def _curve(history: Sequence[dict[str, Any]], metric: str, ylabel: str, description: str) -> str:
+def _curve(history: Sequence[Mapping[str, Any]], metric: str, ylabel: str, description: str) -> str:
     with mpl.rc_context(_STYLE):
         figure, axes = _figure()
         for split, color in (("train", _QUIET), ("val", _ACCENT)):
             points = [(entry["epoch"], entry[key]) for entry in history if (key := f"{split}_{metric}") in entry]
             if points:
                 axes.plot(*zip(*points, strict=True), color=color, label=split, marker="o" if len(points) < 3 else None)
-        axes.set(xlabel="epoch", ylabel=ylabel)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel="epoch", ylabel=ylabel, xlim=(0.5, history[-1]["epoch"] + 0.5))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if metric == "top1":
-            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            axes.yaxis.set_major_formatter(_PERCENT)
         axes.legend(labelcolor=_INK)
         return _svg(figure, description)
 
@@ -100,12 +102,11 @@ def _figure() -> tuple[Figure, Axes]:
 
 
 def _svg(figure: Figure, description: str) -> str:
-    """The <svg> element alone, without the ids that several figures on one page would share."""
+    """The <svg> element alone, without the style and the ids that would reach over the page."""
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = out.getvalue()
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg[svg.index("<svg") :])
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"| height="[\d.]+pt"', r"\1", svg, count=2)
+    svg = re.sub(r'(?s)(?<=<g) id="[^"]*"|<style.*?</style>', "", svg[svg.index("<svg") :])
     for color, variable in _CSS.items():
         svg = svg.replace(color, variable)
     return svg.replace("<svg", f'<svg role="img" aria-label="{description}"', 1)

@@ -10,7 +10,8 @@ from prodrec.data.files import Folder
 from prodrec.data.shards import Shards, open_shards
 from prodrec.data.transforms import Normalizer
 from prodrec.errors import ConfigError, ShardsError
-from prodrec.evaluation.metrics import Predictions, evaluate
+from prodrec.evaluation.metrics import evaluate
+from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.predict import predict_split
 from prodrec.evaluation.report import ReportData, render_report
 from prodrec.evaluation.summary import describe

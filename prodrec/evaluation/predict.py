@@ -10,7 +10,7 @@ from prodrec.config import PreprocessSpec
 from prodrec.data.order import EpochOrder, sequential_order
 from prodrec.data.shards import SplitIndex
 from prodrec.data.stream import batches, eval_transform, read_windows
-from prodrec.evaluation.metrics import Predictions
+from prodrec.evaluation.predictions import Predictions
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

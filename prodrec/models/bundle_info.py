@@ -30,7 +30,7 @@ class BundleInfo(Frozen):
         temperature: logits are divided by it before the softmax.
         metrics: of the final evaluation (fractions).
         recipe: the whole recipe as trained.
-        train_images: number of images trained on.
+        train_counts: [labels], training images of each.
         data_manifest_sha256: of the prepared data set trained on.
         code_version: that trained it.
         created: UTC, ISO 8601.
@@ -45,7 +45,7 @@ class BundleInfo(Frozen):
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     metrics: dict[str, Any]
     recipe: dict[str, Any]
-    train_images: Annotated[int, Field(ge=0)]
+    train_counts: list[int]
     data_manifest_sha256: str
     code_version: str = Field(default_factory=code_version)
     created: str = Field(default_factory=now_utc)

@@ -80,7 +80,7 @@ def model_card(info: BundleInfo) -> str:
         classes=len(info.labels),
         results=_results(info.metrics),
         temperature=info.temperature,
-        train_images=f"{info.train_images:,}",
+        train_images=f"{sum(info.train_counts):,}",
         data_sha256=inline(info.data_manifest_sha256),
         products=_products([label.name for label in info.labels]),
         size=info.input.size,

@@ -16,7 +16,8 @@ from prodrec.data.order import sequential_order
 from prodrec.data.shards import Shards
 from prodrec.errors import ProdrecError, UserError
 from prodrec.evaluation.calibration import fit_temperature
-from prodrec.evaluation.metrics import Predictions, evaluate
+from prodrec.evaluation.metrics import evaluate
+from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.predict import predict
 from prodrec.evaluation.report import ReportData, render_report
 from prodrec.evaluation.summary import describe, headline
@@ -117,7 +118,7 @@ def _finish(trainer: Trainer, state: TrainState, run: Folder, predictions: dict[
         input=recipe.input,
         labels=labels,
         temperature=temperature,
-        metrics={split: headline(values) for split, values in metrics.items()},
+        metrics=headline(metrics[judged]) | {f"{split}_top1": values["top1"] for split, values in metrics.items()},
         recipe=recipe.model_dump(mode="json"),
         train_counts=counts_K,
         data_manifest_sha256=shards.manifest_sha256,

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from prodrec.data.sample.looks import CAPS, KINDS, MIN_CONTRAST, PATTERNS, Colour, Grid, Kind, Look, contrast
 
-SIDE_PX = 512  # side of an artwork; photos show it at 120-480 px. Source: assumed
+SIDE_PX = 512  # side of an artwork; photos show it at 100-480 px. Source: assumed
 SUPERSAMPLE = 2  # artwork is drawn this many times larger and scaled down, against jagged edges. Source: assumed
 CORNER_PX = 5.0  # blur that rounds the silhouette's corners. Source: assumed
 FRONT = 0.72  # where the front of a flat product ends and its side face begins, -1..1 across. Source: assumed

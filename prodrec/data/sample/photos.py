@@ -16,7 +16,7 @@ from prodrec.data.sample.scenes import SCENES, Pose, Props, as_image, scaled
 
 MIN_SIDE_PX, MAX_SIDE_PX = 240, 480
 EXIF_SHARE = 0.04  # photos stored turned, with an orientation tag, as phones do
-OCCLUDED_SHARE = 0.55
+OCCLUDED_SHARE = 0.6
 BLURRED_SHARE = 0.4
 LYING_TILT = 0.26  # radians from which a product cannot be standing
 ORIENTATION_TAG = 0x0112  # Source: EXIF 2.32, tag Orientation
@@ -45,7 +45,7 @@ def take_photo(artwork: Image.Image, props: Props, rng: Rng) -> bytes:
 
 def _pose(max_tilt: float, rng: Rng) -> Pose:
     width, height = (int(side) for side in rng.integers(MIN_SIDE_PX, MAX_SIDE_PX + 1, 2))
-    tall = min(width, height) * rng.uniform(0.5, 1.0)
+    tall = min(width, height) * rng.uniform(0.42, 1.0)
     floor = (height + tall) / 2 + (height - tall) * rng.uniform(-0.2, 0.4)
     return Pose((width, height), tall, width * rng.uniform(0.34, 0.66), floor, rng.uniform(-max_tilt, max_tilt))
 

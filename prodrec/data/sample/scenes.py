@@ -59,7 +59,7 @@ def make_props(seed: int) -> Props:
     """The props of a catalogue; the strangers are products of another one."""
     rng = np.random.default_rng([Stream.PROP, seed])
     return Props(
-        strangers=[draw_product(product_look(seed + 1, i)).reduce(2) for i in rng.permutation(32)[:8]],
+        strangers=[draw_product(product_look(seed + 1, i)).reduce(2) for i in rng.permutation(32)[:12]],
         balls=[_ball(PALETTE[i]) for i in rng.permutation(len(PALETTE))[:6]],
         hands=[_hand(skin) for skin in SKINS],
         tags=[_tag(rng, colour) for colour in TAGS for _ in range(2)],

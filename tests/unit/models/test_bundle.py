@@ -33,7 +33,7 @@ def made(arch="custom_cnn", num_classes=3, size=32, **fields):
         temperature=1.25,
         metrics={"split": "test", "n": 40, "top1": 0.75, "top1_ci95": [0.6, 0.86]},
         recipe={"name": "tiny", "model": config.model_dump()},
-        train_images=120,
+        train_counts=[60, 60],
         data_manifest_sha256="ab" * 32,
     )
     return model.eval(), info

@@ -1,0 +1,93 @@
+"""The command line and the files that other programs rely on, without Ray."""
+
+import json
+
+import pytest
+
+from prodrec.cli import main
+
+
+def run(*arguments):
+    """Exit code of the command line; 0 where it returns."""
+    try:
+        main([str(a) for a in arguments])
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
+
+
+TINY = ["--set", "train.epochs=6", "--set", "input.size=32", "--set", "train.batch_size=16", "--set", "optim.lr=0.01", "--set", "data.threads=1"]
+
+
+@pytest.fixture(scope="module")
+def finished(small_shards, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert run("train", small_shards, "--recipe", "custom_cnn", "--out", folder, "--local", *TINY) == 0
+    return folder
+
+
+def test_a_run_leaves_what_the_design_names(finished):
+    for name in ("config.yaml", "metrics.jsonl", "bundle/model.safetensors", "bundle/bundle.json", "bundle/README.md", "report/index.html"):
+        assert (finished / name).stat().st_size > 0, name
+    assert len((finished / "metrics.jsonl").read_text().splitlines()) == 6
+    report = (finished / "report/index.html").read_text()
+    assert "http://" not in report.replace("http://www.w3.org", "")
+    assert "https://" not in report
+
+
+def test_evaluate_agrees_with_the_run_and_prints_an_interval(finished, small_shards, tmp_path, capsys):
+    assert run("evaluate", finished / "bundle", small_shards, "--split", "test", "--out", tmp_path / "e", "--local") == 0
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    assert {"split", "n", "top1", "top5", "macro_f1", "ece", "top1_ci95", "per_class"} <= metrics.keys()
+    assert 0 <= metrics["top1_ci95"][0] <= metrics["top1"] <= metrics["top1_ci95"][1] <= 1
+    at_the_end = json.loads((finished / "report" / "test.json").read_text())
+    assert metrics["top1"] == pytest.approx(at_the_end["top1"], abs=1.5 / metrics["n"])
+    out = capsys.readouterr().out
+    assert f"of {metrics['n']} right" in out
+    assert "95 % interval" in out
+
+
+def test_a_finished_run_is_left_alone_and_a_started_one_is_not_overwritten(finished, small_shards, capsys):
+    before = (finished / "bundle" / "bundle.json").stat().st_mtime_ns
+    again = ["train", small_shards, "--recipe", "custom_cnn", "--out", finished, "--local", *TINY]
+    assert run(*again) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert run(*again, "--set", "optim.lr=0.5", "--resume") == 2
+    assert "optim.lr: 0.01 -> 0.5" in capsys.readouterr().err
+    assert run(*again, "--resume") == 0
+    assert (finished / "bundle" / "bundle.json").stat().st_mtime_ns == before
+
+
+def test_a_bundle_knows_labels_by_name_not_by_number(finished, small_shards, tmp_path, capsys):
+    from made import build_shards
+
+    other = build_shards(tmp_path / "other", {"red": 20, "green": 20})
+    assert run("evaluate", finished / "bundle", other, "--out", tmp_path / "e", "--local") == 0
+    top1 = json.loads((tmp_path / "e" / "metrics.json").read_text())["top1"]
+    assert top1 > 0.5
+    stranger = build_shards(tmp_path / "stranger", {"red": 10, "unseen": 10})
+    assert run("evaluate", finished / "bundle", stranger, "--out", tmp_path / "e2", "--local") == 2
+    assert "unseen" in capsys.readouterr().err
+    assert not (tmp_path / "e2" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--recipe", "no_such"], "no recipe 'no_such'; known: custom_cnn, demo,"),
+        (["--set", "model.depth=3"], "unknown key 'model.depth'; valid here: arch, weights,"),
+        (["--set", "optim.lr=fast"], "optim.lr"),
+        (["--set", "optim"], "expected a.b=value"),
+        (["--workers", "0"], "expected a number such as 4"),
+        (["--set", "model.arch=resnet19"], "unknown model.arch 'resnet19'"),
+        (["--set", "model.weights=/no/such.pth"], "/no/such.pth"),
+        (["--set", "data.lanes=40"], "two images a lane"),
+    ],
+)
+def test_a_wrong_command_line_is_one_clear_line(small_shards, tmp_path, capsys, arguments, message):
+    options = ["--recipe", "custom_cnn"] if "--recipe" not in arguments else []
+    assert run("train", small_shards, "--out", tmp_path / "run", "--local", *options, *arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "run" / "bundle").exists()

@@ -1,0 +1,129 @@
+"""Training on Ray Train: equal to one process, whatever the number of workers; whole after a loss."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from prodrec.cluster.train import Workers, train
+from prodrec.config import parse_recipe
+from prodrec.data.shards import open_shards
+from prodrec.errors import TrainingError, WeightsError
+from prodrec.training.local import train_local
+from prodrec.training.records import start_run
+
+
+class Watcher:
+    def __init__(self):
+        self.epochs = []
+
+    def progress(self, progress):
+        pass
+
+    def epoch(self, metrics):
+        self.epochs.append(metrics)
+
+
+def recipe(**train_fields):
+    return parse_recipe(
+        {
+            "name": "tiny",
+            # Layer norm instead of batch norm, no dropout: nothing depends on which images share a worker.
+            "model": {"arch": "vit_tiny16", "weights": "none", "args": {"depth": 1, "embed_dim": 48, "num_heads": 3}},
+            "input": {"size": 32},
+            "balance": {"class_weights": "inverse"},
+            "augment": {"policy": "trivial"},
+            "optim": {"name": "sgd", "lr": 0.05, "clip_norm": 1.0, "warmup_epochs": 0.5},
+            "train": {"epochs": 3, "batch_size": 16, "precision": "fp32"} | train_fields,
+            "data": {"lanes": 2, "threads": 1},
+        },
+        "test",
+    )
+
+
+def on_ray(shards, out, workers=1, chosen=None, watcher=None):
+    chosen, shards = chosen or recipe(), open_shards(shards)
+    run = start_run(str(out), chosen, shards.uri, resume=True)
+    train(chosen, shards, run, Workers(workers, workers, cpus=0.5), watcher or Watcher())
+    return history(out)
+
+
+def history(out):
+    return [json.loads(line) for line in (Path(out) / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(entries):
+    return [entry[name] for entry in entries for name in ("train_loss", "val_loss")]
+
+
+@pytest.fixture(scope="module")
+def alone(small_shards, tmp_path_factory):
+    """The run in this process, which the others must equal."""
+    out = tmp_path_factory.mktemp("alone")
+    chosen, shards = recipe(), open_shards(small_shards)
+    train_local(chosen, shards, start_run(str(out), chosen, shards.uri, resume=True), Watcher())
+    return history(out)
+
+
+def test_one_worker_repeats_the_run_of_one_process_and_reports_every_epoch(small_shards, tmp_path, alone):
+    watcher = Watcher()
+    assert losses(on_ray(small_shards, tmp_path, watcher=watcher)) == pytest.approx(losses(alone), rel=1e-5)
+    assert [m["epoch"] for m in watcher.epochs] == [1, 2, 3]
+    assert (tmp_path / "bundle" / "bundle.json").exists()
+    assert (tmp_path / "report" / "index.html").exists()
+
+
+def test_two_workers_on_the_same_global_batch_have_the_same_loss_curve_and_see_every_row_once(small_shards, tmp_path, alone):
+    entries = on_ray(small_shards, tmp_path, workers=2)
+    assert losses(entries) == pytest.approx(losses(alone), rel=1e-3)
+    assert all(entry["images"] == open_shards(small_shards).split("train").rows for entry in entries)
+    first, second = (json.loads((tmp_path / "report" / f"{s}.json").read_text()) for s in ("val", "test"))
+    assert first["n"] == open_shards(small_shards).split("val").rows
+    assert second["n"] == open_shards(small_shards).split("test").rows
+
+
+def test_a_killed_worker_costs_no_row_and_no_epoch(small_shards, tmp_path, alone):
+    class Killer(Watcher):
+        killed = False
+
+        def epoch(self, metrics):
+            super().epoch(metrics)
+            if metrics["epoch"] == 2 and not self.killed:
+                self.killed = True
+                os.kill(next(pid for pid in _train_workers()), signal.SIGKILL)
+
+    killer = Killer()
+    entries = on_ray(small_shards, tmp_path, watcher=killer, chosen=recipe(epochs=3))
+    assert killer.killed
+    assert losses(entries) == pytest.approx(losses(alone), rel=1e-5)
+
+
+def _train_workers():
+    from ray.util.state import list_actors
+
+    return [actor.pid for actor in list_actors(filters=[("state", "=", "ALIVE")]) if "RayTrainWorker" in actor.class_name]
+
+
+def test_a_loss_that_is_not_finite_stops_both_workers_with_advice(small_shards, tmp_path):
+    chosen = recipe()
+    broken = chosen.model_copy(update={"optim": chosen.optim.model_copy(update={"lr": 1e35, "clip_norm": None, "warmup_epochs": 0})})
+    with pytest.raises(TrainingError, match=r"step .*lower optim.lr"):
+        on_ray(small_shards, tmp_path, workers=2, chosen=broken)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_what_the_workers_find_wrong_is_the_users_error(small_shards, tmp_path):
+    chosen = recipe()
+    broken = chosen.model_copy(update={"model": chosen.model.model_copy(update={"weights": "/no/such/file.safetensors"})})
+    with pytest.raises(WeightsError, match="/no/such/file"):
+        on_ray(small_shards, tmp_path, chosen=broken)
+
+
+def test_decoding_in_the_stream_gives_the_same_losses(small_shards, tmp_path, alone):
+    chosen = recipe()
+    away = chosen.model_copy(update={"data": chosen.data.model_copy(update={"decode": "stream"})})
+    assert losses(on_ray(small_shards, tmp_path, chosen=away)) == pytest.approx(losses(alone), rel=1e-5)
+
+
