@@ -28,9 +28,8 @@ class RunDisplay:
 
     def epoch(self, metrics: dict[str, Any]) -> None:
         val = f"  val loss {metrics['val_loss']:.3f}  top-1 {metrics['val_top1']:.1%}" if "val_loss" in metrics else ""
-        self.bar.console.print(
-            f"epoch {metrics['epoch']:>3}  train loss {metrics['train_loss']:.3f}  top-1 {metrics['train_top1']:.1%}{val}  {metrics['images_per_s']:,.0f} images/s"
-        )
+        train = f"train loss {metrics['train_loss']:.3f}  top-1 {metrics['train_top1']:.1%}"
+        self.bar.console.print(f"epoch {metrics['epoch']:>3}  {train}{val}  {metrics['images_per_s']:,.0f} images/s")
 
 
 @contextmanager
@@ -70,4 +69,3 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-

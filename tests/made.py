@@ -43,7 +43,9 @@ def build_shards(folder: Path, sizes: dict[str, int], fractions=(0.6, 0.2, 0.2))
         for i in range(count):
             made = prepare_image(photo(number, i), 48)
             facts = {name: getattr(made, name) for name in ("width", "height", "source_width", "source_height", "sha256", "phash")}
-            rows.append(facts | {"image": made.jpeg, "image_bytes": len(made.jpeg), "uri": f"{label}/{i}", "label": label, "group": "even odd".split()[number % 2]})
+            rows.append(
+                facts | {"image": made.jpeg, "image_bytes": len(made.jpeg), "uri": f"{label}/{i}", "label": label, "group": ["even", "odd"][number % 2]}
+            )
     stage(out, 0, rows)
     assemble(out, Fractions(*fractions), {"source": "test", "source_format": "test", "code_version": "test", "short_side": 48, "jpeg_quality": 90}, len(rows))
     return str(folder)

@@ -40,8 +40,7 @@ def stream_tables(split: SplitIndex, windows: list[Window], decode: "Transform |
         from prodrec.data.stream import decode_pixels
 
         dataset = dataset.map_batches(decode_pixels, fn_kwargs={"transform": decode}, batch_size=_DECODE_ROWS, batch_format="pyarrow", num_cpus=1)
-    for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
-        yield table
+    yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
 
 
 def _as_table(window: Window) -> pa.Table:

@@ -105,5 +105,3 @@ def _stage_row(row: dict[str, Any], image: bytes | Reject, options: PrepareOptio
         "sha256": prepared.sha256,
         "phash": prepared.phash,
     }
-
-

@@ -32,9 +32,7 @@ def ray_session(dashboard: bool = False) -> Iterator[None]:
     else:
         # Two logical CPUs at least, so that reading can run beside one worker on the smallest machine.
         cpus = max(2, os.cpu_count() or 1)
-        ray.init(
-            address="local", num_cpus=cpus, include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR, _node_ip_address="127.0.0.1"
-        )
+        ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR, _node_ip_address="127.0.0.1")
     _configure_data()
     try:
         yield

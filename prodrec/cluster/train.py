@@ -56,7 +56,7 @@ def train(recipe: Recipe, shards: Shards, run: Folder, workers: Workers, observe
         TrainingError: a loss that is not finite, or more lost workers than restarts.
     """
     with ray_session():
-        board = _Board.remote()
+        board = ray.remote(num_cpus=0)(_Board).remote()
         trainer = TorchTrainer(
             _train_on_worker,
             train_loop_config={"recipe": recipe, "shards": shards, "run": run.uri, "board": board},
@@ -65,9 +65,7 @@ def train(recipe: Recipe, shards: Shards, run: Folder, workers: Workers, observe
                 name="ray",
                 storage_path=run.uri,
                 failure_config=FailureConfig(max_failures=_MAX_FAILURES, controller_failure_limit=_MAX_FAILURES),
-                checkpoint_config=CheckpointConfig(
-                    num_to_keep=recipe.train.keep_checkpoints, checkpoint_score_attribute="score", checkpoint_score_order="max"
-                ),
+                checkpoint_config=CheckpointConfig(num_to_keep=recipe.train.keep_checkpoints, checkpoint_score_attribute="score", checkpoint_score_order="max"),
             ),
         )
         with _observed(board, observer):
@@ -136,7 +134,6 @@ def _as_path(checkpoint: ray.train.Checkpoint) -> Iterator[Path]:
         yield Path(folder)
 
 
-@ray.remote(num_cpus=0)
 class _Board:
     """Where rank 0 posts how far it is, for the driver to look at."""
 

@@ -121,7 +121,8 @@ def _windows(rows: Ints, occurrence: Ints, lane: int, start: int, stop: int, siz
 
 def _even(total: int, parts: int) -> Ints:
     """`total` cut into `parts` whole numbers that differ by one at most."""
-    return np.diff(np.linspace(0, total, parts + 1).astype(np.int64)) if parts else np.empty(0, dtype=np.int64)
+    edges: Ints = np.linspace(0, total, parts + 1).astype(np.int64)
+    return edges[1:] - edges[:-1]
 
 
 def _round_robin(lanes: list[list[Window]]) -> Iterator[Window]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -104,7 +105,7 @@ def _by_lane(table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
     """Splits a table where its lane changes; a launcher may have joined neighbouring windows."""
     lane = table["lane"].to_numpy()
     edges = [0, *(np.flatnonzero(np.diff(lane)) + 1), len(lane)]
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         if high > low:
             yield int(lane[low]), table.slice(low, high - low)
 

@@ -41,10 +41,8 @@ def augment(image_CHW: torch.Tensor, spec: PreprocessSpec, config: AugmentConfig
     """The training transform: [3, H, W] to [3, S, S]. All randomness comes from `rng`, so any thread or machine can replay it."""
     if config.policy == "none":
         return resize(image_CHW, spec)
-    if config.min_crop_area < 1:
-        image_CHW = random_resized_crop(image_CHW, spec.size, config.min_crop_area, rng)
-    else:
-        image_CHW = resize(image_CHW, spec)
+    crops = config.min_crop_area < 1
+    image_CHW = random_resized_crop(image_CHW, spec.size, config.min_crop_area, rng) if crops else resize(image_CHW, spec)
     if rng.random() < config.flip:
         image_CHW = F.horizontal_flip(image_CHW)
     image_CHW = POLICIES[config.policy](image_CHW, rng)

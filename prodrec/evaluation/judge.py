@@ -11,8 +11,8 @@ from prodrec.data.shards import Shards, open_shards
 from prodrec.data.transforms import Normalizer
 from prodrec.errors import ConfigError, ShardsError
 from prodrec.evaluation.metrics import evaluate
-from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.predict import predict_split
+from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.report import ReportData, render_report
 from prodrec.evaluation.summary import describe
 from prodrec.models.bundle import Bundle, load_bundle
@@ -73,5 +73,7 @@ def _bundle_ids(bundle: Bundle, shards: Shards, split: str) -> torch.Tensor:
     shown = shards.class_counts(split) > 0
     strangers = [label.name for label, there in zip(shards.manifest.labels, shown, strict=True) if there and label.name not in known]
     if strangers:
-        raise ShardsError(f"{shards.uri}: {len(strangers)} labels of '{split}' are not the bundle's ({', '.join(strangers[:3])}); it cannot know them: train with them")
+        raise ShardsError(
+            f"{shards.uri}: {len(strangers)} labels of '{split}' are not the bundle's ({', '.join(strangers[:3])}); it cannot know them: train with them"
+        )
     return torch.tensor([known.get(label.name, -1) for label in shards.manifest.labels])

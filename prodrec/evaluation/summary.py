@@ -20,9 +20,7 @@ def headline(metrics: dict[str, Any]) -> dict[str, Any]:
 
 def judgement(metrics: dict[str, Any]) -> str:
     """One line: `test: 312 of 509 right, top-1 61.3 % (95 % interval 57.0 to 65.4 %), top-5 ...`."""
-    low, high = metrics["top1_ci95"]
-    right = round(metrics["top1"] * metrics["n"])
-    return (
-        f"{metrics['split']}: {right:,} of {metrics['n']:,} right, top-1 {100 * metrics['top1']:.1f} % "
-        f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %), top-5 {100 * metrics['top5']:.1f} %, macro-F1 {metrics['macro_f1']:.3f}, ECE {metrics['ece']:.3f}"
-    )
+    right, (low, high) = round(metrics["top1"] * metrics["n"]), (100 * bound for bound in metrics["top1_ci95"])
+    top1 = f"top-1 {100 * metrics['top1']:.1f} % (95 % interval {low:.1f} to {high:.1f} %)"
+    more = f"top-5 {100 * metrics['top5']:.1f} %, macro-F1 {metrics['macro_f1']:.3f}, ECE {metrics['ece']:.3f}"
+    return f"{metrics['split']}: {right:,} of {metrics['n']:,} right, {top1}, {more}"

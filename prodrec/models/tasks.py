@@ -23,7 +23,7 @@ class ClassificationTask(nn.Module):
 
     def __init__(self, model: nn.Module, spec: PreprocessSpec, class_weights: torch.Tensor, label_smoothing: float, channels_last: bool) -> None:
         super().__init__()
-        self.model = model.to(memory_format=torch.channels_last) if channels_last else model  # type: ignore[call-overload]
+        self.model = model.to(memory_format=torch.channels_last) if channels_last else model
         self.normalizer = Normalizer(spec)
         self.class_weights = nn.Buffer(class_weights.float(), persistent=False)
         self.label_smoothing = label_smoothing

@@ -21,7 +21,9 @@ def write_checkpoint(folder: Path, sections: dict[str, Tensors], facts: dict[str
         OutputError: the folder cannot be written.
     """
     # One tensor may stand in two sections (the best epoch is often the last): safetensors refuses shared memory, so copy.
-    flat = {f"{section}/{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for section, t in sections.items() for name, tensor in t.items()}
+    flat = {
+        f"{section}/{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for section, t in sections.items() for name, tensor in t.items()
+    }
     with writing(str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
         save_file(flat, folder / _TENSORS)

@@ -14,7 +14,9 @@ over ranks and divided once. NOT covered: checkpoints within an epoch; a resumed
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -126,18 +128,19 @@ class Trainer:
         transform = train_transform(recipe.input, recipe.augment, recipe.train.seed, epoch)
         torch.manual_seed(_seed(recipe.train.seed, epoch, self.context.rank))
         self.task.train()
-        steps, wait_s, waited_from = len(order.steps), 0.0, started
-        total, last = None, None
-        for step, batch in enumerate(self._batches("train", order, transform)):
-            wait_s += time.monotonic() - waited_from
-            set_lr(self.optimizer, lr_factor(epoch - 1 + step / steps, recipe.train.epochs, recipe.optim))
-            if last is not None:
-                self._watch(last, total, epoch, step, steps, started)
-            last = self._step(batch)
-            total = last if total is None else total + last
-            waited_from = time.monotonic()
-        self._watch(last, total, epoch, steps, steps, started)
-        return Sums.from_tensor(total), wait_s
+        steps, waiting = len(order.steps), _Stopwatch()
+
+        def take_steps() -> Iterator[torch.Tensor]:
+            for step, batch in enumerate(waiting.for_each(self._batches("train", order, transform))):
+                set_lr(self.optimizer, lr_factor(epoch - 1 + step / steps, recipe.train.epochs, recipe.optim))
+                yield self._step(batch)
+
+        total = Sums.zero()
+        for step, values in enumerate(_one_behind(take_steps()), start=1):
+            sums = Sums.from_tensor(values)
+            total += sums
+            self._watch(sums, total, epoch, step, steps, started)
+        return total, waiting.seconds
 
     def _step(self, batch: Batch) -> torch.Tensor:
         """One optimiser step; returns the sums of the global batch, as a tensor so that the host need not wait for them."""
@@ -157,18 +160,17 @@ class Trainer:
             self.ema.update_parameters(self.task.model)
         return sums
 
-    def _watch(self, last: torch.Tensor, total: torch.Tensor, epoch: int, step: int, steps: int, started: float) -> None:
-        """Looks at the step before: every rank sees the same merged sums, so all stop together, and no checkpoint comes between."""
-        sums = Sums.from_tensor(last)
+    def _watch(self, sums: Sums, total: Sums, epoch: int, step: int, steps: int, started: float) -> None:
+        """Every rank sees the same merged sums, so all stop together; an epoch's last step is watched before its checkpoint."""
         if not np.isfinite(sums.loss):
             raise TrainingError(
                 f"the loss is {sums.loss} at epoch {epoch}, step {step} of {steps}; lower optim.lr, set optim.clip_norm or train.precision=fp32"
             )
         if self.context.rank == 0:
-            so_far, elapsed = Sums.from_tensor(total), time.monotonic() - started
+            elapsed = time.monotonic() - started
             left = (self.recipe.train.epochs - epoch) * steps + steps - step
             eta_s = elapsed / step * left
-            self.context.progress(Progress(epoch, self.recipe.train.epochs, step, steps, sums.loss, so_far.top1, so_far.n / elapsed, eta_s))
+            self.context.progress(Progress(epoch, self.recipe.train.epochs, step, steps, sums.loss, total.top1, total.n / elapsed, eta_s))
 
     @torch.inference_mode()
     def _validate(self) -> Sums:
@@ -203,7 +205,7 @@ class Trainer:
             repeats=self.repeats,
         )
 
-    def _batches(self, split: str, order: EpochOrder, transform: Transform) -> Any:
+    def _batches(self, split: str, order: EpochOrder, transform: Transform) -> Iterator[Batch]:
         away = transform if self.recipe.data.decode == "stream" else None
         tables = self.context.tables(self.shards.split(split), order.windows, away)
         threads = self.recipe.data.threads or self.context.threads
@@ -256,6 +258,28 @@ class Trainer:
 
 def _ema(model: torch.nn.Module, decay: float) -> AveragedModel | None:
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
+
+
+def _one_behind(items: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Passes each item on once the next is under way: reading a step's sums then never makes the device wait for the host."""
+    for before, _ in pairwise(chain(items, [torch.empty(0)])):
+        yield before
+
+
+class _Stopwatch:
+    """Adds up the time that a consumer waits for its items."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def for_each(self, items: Iterator[Batch]) -> Iterator[Batch]:
+        while True:
+            started = time.monotonic()
+            item = next(items, None)
+            self.seconds += time.monotonic() - started
+            if item is None:
+                return
+            yield item
 
 
 def _copy(model: torch.nn.Module) -> Tensors:

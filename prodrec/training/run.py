@@ -17,8 +17,8 @@ from prodrec.data.shards import Shards
 from prodrec.errors import ProdrecError, UserError
 from prodrec.evaluation.calibration import fit_temperature
 from prodrec.evaluation.metrics import evaluate
-from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.predict import predict
+from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.report import ReportData, render_report
 from prodrec.evaluation.summary import describe, headline
 from prodrec.models.bundle import BundleInfo, write_bundle

@@ -125,5 +125,3 @@ def test_decoding_in_the_stream_gives_the_same_losses(small_shards, tmp_path, al
     chosen = recipe()
     away = chosen.model_copy(update={"data": chosen.data.model_copy(update={"decode": "stream"})})
     assert losses(on_ray(small_shards, tmp_path, chosen=away)) == pytest.approx(losses(alone), rel=1e-5)
-
-

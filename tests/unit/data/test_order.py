@@ -27,7 +27,6 @@ def batches_of(orders):
     return [sorted(step) for step in steps]
 
 
-
 @given(sizes, st.integers(1, 4), st.integers(2, 12), st.integers(1, 3), st.integers(0, 3))
 def test_every_row_is_shown_exactly_once_an_epoch(groups, world, per_rank, window, epoch):
     assume(sum(groups) >= world)
@@ -40,7 +39,6 @@ def test_every_row_is_shown_exactly_once_an_epoch(groups, world, per_rank, windo
     assert min(o.steps.min() for o in orders) >= 1
     if len(per_step) > 1:
         assert per_step.min() >= per_rank * world / 2 - world
-
 
 
 @given(sizes, st.integers(4, 12), st.integers(0, 5))
@@ -80,7 +78,6 @@ def test_what_cannot_be_divided_is_refused():
         epoch_order([100], 4, world_size=4)
     with pytest.raises(ConfigError, match="fewer workers"):
         epoch_order([3], 16, world_size=4)
-
 
 
 @given(st.integers(0, 200), st.integers(1, 4), st.integers(1, 40))

@@ -1,6 +1,5 @@
 import hashlib
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -32,13 +31,11 @@ def many(sizes, given=None):
     return frame([(f"{label}-{i}", label, given) for label, size in sizes.items() for i in range(size)])
 
 
-
 @given(rows)
 def test_the_same_bytes_never_stand_in_two_splits(found):
     data = frame(found)
     split = divide(data)
     assert (split.dropna().groupby(data["sha256"]).nunique() == 1).all()
-
 
 
 @given(rows)
@@ -51,13 +48,11 @@ def test_a_publishers_split_is_kept_or_dropped_but_only_train_may_become_val(fou
         assert not ((data["given"] == "train") & (split == "val")).any()
 
 
-
 @given(rows, st.randoms(use_true_random=False))
 def test_the_order_of_the_source_does_not_matter(found, random):
     data = frame(found)
     shuffled = data.sample(frac=1, random_state=random.randrange(2**31))
     pd.testing.assert_series_equal(divide(shuffled).reindex(data.index), divide(data))
-
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=30))

@@ -105,7 +105,11 @@ def test_the_best_checkpoints_and_the_latest_stay(small_shards, tmp_path):
 
 
 def test_the_gradient_is_that_of_the_weighted_mean_over_the_whole_batch(small_shards, tmp_path):
-    chosen = recipe(balance={"class_weights": "inverse"}, model={"dropout": 0.0, "args": {"dropout": 0.0}}, optim={"name": "sgd", "momentum": 0.0, "weight_decay": 0.0, "clip_norm": None})
+    chosen = recipe(
+        balance={"class_weights": "inverse"},
+        model={"dropout": 0.0, "args": {"dropout": 0.0}},
+        optim={"name": "sgd", "momentum": 0.0, "weight_decay": 0.0, "clip_norm": None},
+    )
     shards = open_shards(small_shards)
     trainer = Trainer(chosen, shards, LocalContext(tmp_path, 1, torch.device("cpu"), Watcher()))
     before = {name: p.detach().clone() for name, p in trainer.task.model.named_parameters()}
