@@ -77,9 +77,9 @@ def train(
     local: Annotated[bool, typer.Option("--local", help="One process, without Ray.")] = False,
 ) -> None:
     """Train a recipe on shards; leaves metrics, checkpoints, a report and a bundle in --out."""
-    from prodrec.config import load_recipe
     from prodrec.data.shards import open_shards
     from prodrec.display import run_display
+    from prodrec.recipes import load_recipe
     from prodrec.training.records import finished_summary, start_run
 
     chosen = load_recipe(recipe, set_)
@@ -106,19 +106,18 @@ def evaluate(
     out: Out,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     gpu: Annotated[bool, typer.Option("--gpu", help="Score on a GPU.")] = False,
-    local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
 ) -> None:
-    """Judge a bundle on a split; writes metrics.json and report.html."""
+    """Judge a bundle on a split; writes metrics.json and index.html. Within a Ray job it runs as a task of the cluster, else here."""
     from prodrec.evaluation.summary import judgement
 
-    if local:
-        from prodrec.evaluation.judge import judge
-
-        metrics = judge(bundle, shards, split, out, device="cuda" if gpu else "cpu")
-    else:
+    if os.environ.get("RAY_ADDRESS"):
         from prodrec.cluster.evaluate import evaluate_on_cluster
 
         metrics = evaluate_on_cluster(bundle, shards, split, out, gpu)
+    else:
+        from prodrec.evaluation.judge import judge
+
+        metrics = judge(bundle, shards, split, out, device="cuda" if gpu else "cpu")
     print(judgement(metrics))
     print(f"{out}/metrics.json, {out}/index.html")
 

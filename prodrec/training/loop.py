@@ -15,8 +15,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,28 +34,12 @@ from prodrec.evaluation.metrics import Sums
 from prodrec.evaluation.predict import autocast
 from prodrec.models.registry import create_classifier
 from prodrec.models.tasks import ClassificationTask
-from prodrec.training.checkpoint import Tensors, optimizer_tensors, read_checkpoint, restore_optimizer, write_checkpoint
+from prodrec.training.checkpoint import optimizer_tensors, read_checkpoint, restore_optimizer, write_checkpoint
 from prodrec.training.context import Progress, WorkerContext
 from prodrec.training.optim import build_optimizer, lr_factor, set_lr
+from prodrec.training.pace import Stopwatch, one_behind
 from prodrec.training.records import RunRecords
-
-
-@dataclass
-class TrainState:
-    """What changes from epoch to epoch, beside the model and its optimiser.
-
-    Attributes:
-        history: one entry an epoch, as in RUN/metrics.jsonl.
-        best: weights of the epoch with the highest score (of the latest where there is no val).
-    """
-
-    history: list[dict[str, Any]] = field(default_factory=list)
-    best: Tensors = field(default_factory=dict)
-    best_epoch: int = 0
-
-    @property
-    def epochs_done(self) -> int:
-        return len(self.history)
+from prodrec.training.state import TrainState
 
 
 class Trainer:
@@ -98,7 +80,7 @@ class Trainer:
         with self.context.latest_checkpoint() as folder:
             if folder:
                 self._restore(folder)
-        while self.state.epochs_done < self.recipe.train.epochs and not self._stopped_early():
+        while self.state.epochs_done < self.recipe.train.epochs and not self.state.is_stopped(self.recipe.train.early_stop):
             self._epoch(self.state.epochs_done + 1, records)
         return self.state
 
@@ -116,11 +98,12 @@ class Trainer:
             val = self._validate()
             entry |= {"val_loss": val.loss, "val_top1": val.top1, "val_top5": val.top5}
         self.state.history.append(entry | {"seconds": time.monotonic() - started})
-        if self._score(epoch) >= self._score(self.state.best_epoch):
+        score = self.state.score(epoch, self.recipe.train.early_stop.metric)
+        if score >= self.state.score(self.state.best_epoch, self.recipe.train.early_stop.metric):
             self.state.best, self.state.best_epoch = _copy(self.evaluated_model()), epoch
         if records:
             records.epoch(self.state.history)
-        self.context.report(entry | {"score": self._score(epoch)}, self._checkpoint() if self.context.rank == 0 else None)
+        self.context.report(entry | {"score": score}, self._checkpoint() if self.context.rank == 0 else None)
 
     def _train_epoch(self, epoch: int, started: float) -> tuple[Sums, float]:
         """Returns the merged sums of the epoch and the seconds this rank waited for data."""
@@ -128,7 +111,7 @@ class Trainer:
         transform = train_transform(recipe.input, recipe.augment, recipe.train.seed, epoch)
         torch.manual_seed(_seed(recipe.train.seed, epoch, self.context.rank))
         self.task.train()
-        steps, waiting = len(order.steps), _Stopwatch()
+        steps, waiting = len(order.steps), Stopwatch()
 
         def take_steps() -> Iterator[torch.Tensor]:
             for step, batch in enumerate(waiting.for_each(self._batches("train", order, transform))):
@@ -136,7 +119,7 @@ class Trainer:
                 yield self._step(batch)
 
         total = Sums.zero()
-        for step, values in enumerate(_one_behind(take_steps()), start=1):
+        for step, values in enumerate(one_behind(take_steps()), start=1):
             sums = Sums.from_tensor(values)
             total += sums
             self._watch(sums, total, epoch, step, steps, started)
@@ -222,19 +205,6 @@ class Trainer:
         on_gpu = self.context.device.type == "cuda"
         return DistributedDataParallel(module, device_ids=[self.context.device] if on_gpu else None)
 
-    def _score(self, epoch: int) -> float:
-        """Higher is better; where there is no val split, later is better."""
-        if epoch == 0:
-            return -np.inf
-        entry, metric = self.state.history[epoch - 1], self.recipe.train.early_stop.metric
-        if metric not in entry:
-            return float(epoch)
-        return -float(entry[metric]) if metric == "val_loss" else float(entry[metric])
-
-    def _stopped_early(self) -> bool:
-        patience = self.recipe.train.early_stop.patience
-        return bool(patience and self.val_split.rows and self.state.epochs_done - self.state.best_epoch >= patience)
-
     def _checkpoint(self) -> Path:
         sections = {"model": self.task.model.state_dict(), "optimizer": optimizer_tensors(self.optimizer), "best": self.state.best}
         if self.ema:
@@ -260,29 +230,7 @@ def _ema(model: torch.nn.Module, decay: float) -> AveragedModel | None:
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
 
 
-def _one_behind(items: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """Passes each item on once the next is under way: reading a step's sums then never makes the device wait for the host."""
-    for before, _ in pairwise(chain(items, [torch.empty(0)])):
-        yield before
-
-
-class _Stopwatch:
-    """Adds up the time that a consumer waits for its items."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def for_each(self, items: Iterator[Batch]) -> Iterator[Batch]:
-        while True:
-            started = time.monotonic()
-            item = next(items, None)
-            self.seconds += time.monotonic() - started
-            if item is None:
-                return
-            yield item
-
-
-def _copy(model: torch.nn.Module) -> Tensors:
+def _copy(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
 
 

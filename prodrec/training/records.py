@@ -7,10 +7,11 @@ from typing import Any
 import yaml
 from tensorboardX import SummaryWriter
 
-from prodrec.config import Recipe, parse_recipe
+from prodrec.config import Recipe
 from prodrec.data.files import Folder
 from prodrec.errors import ConfigError, OutputError
 from prodrec.evaluation.summary import judgement
+from prodrec.recipes import parse_recipe
 
 CONFIG, METRICS, BUNDLE, REPORT = "config.yaml", "metrics.jsonl", "bundle", "report"
 

@@ -23,8 +23,9 @@ from prodrec.evaluation.report import ReportData, render_report
 from prodrec.evaluation.summary import describe, headline
 from prodrec.models.bundle import BundleInfo, write_bundle
 from prodrec.training.context import WorkerContext
-from prodrec.training.loop import Trainer, TrainState
+from prodrec.training.loop import Trainer
 from prodrec.training.records import BUNDLE, REPORT, RunRecords
+from prodrec.training.state import TrainState
 
 # The table shows train accuracy beside val and test; this many images fix it to +-1 %. Source: assumed.
 _TRAIN_ROWS_JUDGED = 10_000

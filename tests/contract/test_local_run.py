@@ -36,7 +36,7 @@ def test_a_run_leaves_what_the_design_names(finished):
 
 
 def test_evaluate_agrees_with_the_run_and_prints_an_interval(finished, small_shards, tmp_path, capsys):
-    assert run("evaluate", finished / "bundle", small_shards, "--split", "test", "--out", tmp_path / "e", "--local") == 0
+    assert run("evaluate", finished / "bundle", small_shards, "--split", "test", "--out", tmp_path / "e") == 0
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
     assert {"split", "n", "top1", "top5", "macro_f1", "ece", "top1_ci95", "per_class"} <= metrics.keys()
     assert 0 <= metrics["top1_ci95"][0] <= metrics["top1"] <= metrics["top1_ci95"][1] <= 1
@@ -62,11 +62,11 @@ def test_a_bundle_knows_labels_by_name_not_by_number(finished, small_shards, tmp
     from made import build_shards
 
     other = build_shards(tmp_path / "other", {"red": 20, "green": 20})
-    assert run("evaluate", finished / "bundle", other, "--out", tmp_path / "e", "--local") == 0
+    assert run("evaluate", finished / "bundle", other, "--out", tmp_path / "e") == 0
     top1 = json.loads((tmp_path / "e" / "metrics.json").read_text())["top1"]
     assert top1 > 0.5
     stranger = build_shards(tmp_path / "stranger", {"red": 10, "unseen": 10})
-    assert run("evaluate", finished / "bundle", stranger, "--out", tmp_path / "e2", "--local") == 2
+    assert run("evaluate", finished / "bundle", stranger, "--out", tmp_path / "e2") == 2
     assert "unseen" in capsys.readouterr().err
     assert not (tmp_path / "e2" / "metrics.json").exists()
 

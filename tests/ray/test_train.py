@@ -1,16 +1,15 @@
 """Training on Ray Train: equal to one process, whatever the number of workers; whole after a loss."""
 
 import json
-import os
-import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
 from prodrec.cluster.train import Workers, train
-from prodrec.config import parse_recipe
 from prodrec.data.shards import open_shards
 from prodrec.errors import TrainingError, WeightsError
+from prodrec.recipes import parse_recipe
 from prodrec.training.local import train_local
 from prodrec.training.records import start_run
 
@@ -92,7 +91,7 @@ def test_a_killed_worker_costs_no_row_and_no_epoch(small_shards, tmp_path, alone
             super().epoch(metrics)
             if metrics["epoch"] == 2 and not self.killed:
                 self.killed = True
-                os.kill(next(pid for pid in _train_workers()), signal.SIGKILL)
+                train_workers()[0].kill()
 
     killer = Killer()
     entries = on_ray(small_shards, tmp_path, watcher=killer, chosen=recipe(epochs=3))
@@ -100,10 +99,9 @@ def test_a_killed_worker_costs_no_row_and_no_epoch(small_shards, tmp_path, alone
     assert losses(entries) == pytest.approx(losses(alone), rel=1e-5)
 
 
-def _train_workers():
-    from ray.util.state import list_actors
-
-    return [actor.pid for actor in list_actors(filters=[("state", "=", "ALIVE")]) if "RayTrainWorker" in actor.class_name]
+def train_workers():
+    """Processes of this cluster that train; Ray names a process after the actor that it runs."""
+    return [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in "".join(p.cmdline()[:1])]
 
 
 def test_a_loss_that_is_not_finite_stops_both_workers_with_advice(small_shards, tmp_path):

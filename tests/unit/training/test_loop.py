@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from prodrec.config import parse_recipe
 from prodrec.data.files import Folder
 from prodrec.data.shards import open_shards
 from prodrec.errors import TrainingError
+from prodrec.recipes import parse_recipe
 from prodrec.training.context import LocalContext
 from prodrec.training.loop import Trainer
 from prodrec.training.records import RunRecords
