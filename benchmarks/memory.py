@@ -68,7 +68,7 @@ def main() -> None:
     sizes = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         sample = Path(scratch) / "sample"
-        write_sample(sample, images=min(_PHOTOS, sizes.small))
+        write_sample(sample, images=_PHOTOS)
         photos = sorted(sample.glob("*/[0-9]*.jpg"))  # the broken ones have no number
         peaks = []
         for images in (sizes.small, sizes.large):

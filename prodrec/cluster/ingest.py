@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import ray.data
-from ray.data import DataContext
 
+from prodrec.cluster.session import quiet_data
 from prodrec.data.order import Window
 from prodrec.data.shards import SplitIndex
 
@@ -29,8 +29,7 @@ def stream_tables(split: SplitIndex, windows: list[Window], decode: "Transform |
     """The rows of the windows in their order, read by Ray Data tasks; decoded by tasks as well where `decode` is given."""
     if not windows:
         return
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
+    context = quiet_data()
     context.execution_options.preserve_order = True
     if decode:
         context.target_max_block_size = _BLOCK_BYTES

@@ -24,7 +24,7 @@ def ray_session(dashboard: bool = False) -> Iterator[None]:
         dashboard: whether a local cluster runs Ray's dashboard.
     """
     if ray.is_initialized():
-        _configure_data()
+        quiet_data()
         yield
         return
     if os.environ.get("RAY_ADDRESS"):
@@ -33,15 +33,17 @@ def ray_session(dashboard: bool = False) -> Iterator[None]:
         # Two logical CPUs at least, so that reading can run beside one worker on the smallest machine.
         cpus = max(2, os.cpu_count() or 1)
         ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR, _node_ip_address="127.0.0.1")
-    _configure_data()
+    quiet_data()
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _configure_data() -> None:
+def quiet_data() -> DataContext:
+    """This process's settings for Ray Data, without its progress bars: prodrec shows its own."""
+    for name in ("ray.data._internal.progress", "ray.data._internal.execution.streaming_executor"):  # both tell that the bars are off
+        logging.getLogger(name).setLevel(logging.ERROR)
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    context.execution_options.preserve_order = True
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    return context

@@ -1,6 +1,5 @@
 """A run on Ray Train: one loop on every worker, restarts from the last checkpoint, progress for the driver."""
 
-import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -109,7 +108,6 @@ class RayContext:
         # Ray gives a worker OMP_NUM_THREADS = its CPU reservation; what it may really use is its share of the machine.
         torch.set_num_threads(cores)
         self.threads = cores
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
 
     def tables(self, split: SplitIndex, windows: list[Window], decode: Transform | None) -> Iterator[pa.Table]:
         return stream_tables(split, windows, decode)

@@ -1,7 +1,6 @@
 """What the README says of `ray job submit`, command by command, on a head node that is started from a clean shell."""
 
 import json
-import os
 import shutil
 import signal
 import socket
@@ -27,8 +26,9 @@ class Cluster:
 
     def __init__(self, home: Path, temp: str) -> None:
         self.temp = Path(temp)
-        # Nothing of this process's environment: no RAY_*, no PYTHONPATH; the token goes to a home of its own.
-        self.env = {"PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin", "HOME": str(home), "RAY_AUTH_MODE": "token"}
+        # Nothing of this process's environment: no PYTHONPATH, no RAY_* but what the README sets; the token goes to a home of its own.
+        self.env = {"PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin", "HOME": str(home), "RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+        self.env |= {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "1"}
         port, dashboard, client, agent = _free_ports(4)
         self.address = f"http://127.0.0.1:{dashboard}"
         self.shell("ray", "get-auth-token", "--generate")
@@ -64,7 +64,7 @@ class Cluster:
 
     def stop(self) -> None:
         """Ends the head node and what it started: by process id, for `ray stop` would end every Ray on this machine."""
-        processes = [*psutil.Process(self.head.pid).children(recursive=True)] if self.head.poll() is None else []
+        processes = psutil.Process(self.head.pid).children(recursive=True) if self.head.poll() is None else []
         self.head.send_signal(signal.SIGTERM)
         try:
             self.head.wait(HEAD_DOWN_S)
@@ -72,6 +72,13 @@ class Cluster:
             _, alive = psutil.wait_procs(processes, timeout=HEAD_DOWN_S)
             for process in alive:
                 process.kill()
+
+
+def _listening(process: psutil.Process) -> set[str]:
+    try:
+        return {one.laddr.ip for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN}
+    except psutil.NoSuchProcess:  # an idle worker that has just ended
+        return set()
 
 
 def _free_ports(count: int) -> list[int]:
@@ -129,10 +136,16 @@ def test_a_wrong_flag_fails_the_job_and_its_log_says_why_in_one_line(cluster, tm
     assert "Traceback" not in done.stdout
 
 
+def test_the_head_listens_on_the_loopback_address_alone(cluster):
+    listening = {address for process in psutil.Process(cluster.head.pid).children(recursive=True) for address in _listening(process)}
+    assert listening
+    assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
 def test_the_uploaded_code_leaves_data_and_tools_behind(cluster):
     uploads = [path for path in cluster.temp.glob("session_*/runtime_resources/working_dir_files/_ray_pkg_*") if path.is_dir()]
     assert uploads
     for upload in uploads:
-        names = set(os.listdir(upload))
+        names = {entry.name for entry in upload.iterdir()}
         assert {"jobs", "prodrec", "pyproject.toml"} <= names
         assert not names & {".git", ".venv", "demo", "runs", "scratch", "tests"}

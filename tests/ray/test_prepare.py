@@ -76,9 +76,8 @@ def test_the_order_of_the_source_changes_no_split_and_tasks_lose_no_row(tmp_path
 
 
 def test_embedded_images_are_read_from_their_row_groups(tmp_path):
-    rows = [
-        {"bytes": photo(i % 3, i), "label": f"label {i % 3}", "group": "g", "split": "train" if i % 4 else "test", "listing_id": f"L{i}"} for i in range(40)
-    ]
+    said = [{"label": f"label {i % 3}", "group": "g", "split": "train" if i % 4 else "test", "listing_id": f"L{i}"} for i in range(40)]
+    rows = [row | {"bytes": photo(i % 3, i)} for i, row in enumerate(said)]
     rows[7]["label"] = None
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "m.parquet", row_group_size=16)
     shards = prepared(tmp_path / "m.parquet", tmp_path / "out")
