@@ -10,6 +10,7 @@ Not covered: the GPU, remote storage, several machines. `prodrec prepare` writes
 """
 
 import argparse
+import multiprocessing
 import os
 import statistics
 import tempfile
@@ -177,6 +178,8 @@ def print_table(title: str, rounds: list[dict[str, Cost]], bar: bool) -> None:
 def main() -> None:
     options = _options()
     torch.set_num_threads(1)
+    # Imported once, not by every worker of every DataLoader: importing them takes longer than a short run.
+    multiprocessing.set_forkserver_preload(["prodrec.cluster.prepare", "prodrec.data.stream"])
     with tempfile.TemporaryDirectory() as scratch, TreeClock() as clock:
         source, recipe, preparing = _source(options.source, options.images, Path(scratch)), load_recipe(options.recipe), PrepareOptions()
         copies = -(-options.shard_images // source.listing.num_rows)

@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional
 
 from prodrec.config import Frozen, PositiveInt
 from prodrec.data.colors import to_rgb_or_grey
-from prodrec.data.formats import image_format, open_image
+from prodrec.data.formats import declared_png_size, image_format, open_image
 from prodrec.data.phash import difference_hash
 from prodrec.errors import Reject, RejectCode
 
@@ -96,6 +96,8 @@ def prepare_image(data: bytes, short_side: int, limits: ImageLimits = ImageLimit
     if len(data) > limits.max_bytes:
         raise Reject(RejectCode.TOO_LARGE, f"{len(data):,} bytes; at most {limits.max_bytes:,} are read")
     format_name = image_format(data)
+    if format_name == "PNG" and all(declared_png_size(data)):
+        _check_size(declared_png_size(data), short_side, limits.max_pixels)
     with _damage_as_reject(format_name):
         header = open_image(data, format_name)
         _check_size(header.size, short_side, limits.max_pixels)

@@ -6,6 +6,7 @@ Here the caller checks the size that the header states. Not covered: whether the
 
 import io
 import re
+import struct
 from collections.abc import Callable
 
 from PIL import BmpImagePlugin, GifImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
@@ -72,6 +73,11 @@ def image_format(data: bytes) -> str:
         name = list(_NOT_READ)[(other.lastindex or 1) - 1]
         raise Reject(RejectCode.UNSUPPORTED_FORMAT, f"{name} is not read; convert it to one of {', '.join(_READ)}")
     raise Reject(RejectCode.NOT_AN_IMAGE, f"begins with {head[:12]!r}" if data else "the file is empty (0 bytes)")
+
+
+def declared_png_size(data: bytes) -> tuple[int, int]:
+    """Width and height that a PNG's first chunk declares; Pillow opens a PNG only once it has found pixels. (0, 0) if cut before them."""
+    return struct.unpack(">II", data[16:24]) if len(data) >= 24 else (0, 0)
 
 
 def open_image(data: bytes, format_name: str) -> ImageFile.ImageFile:
