@@ -29,16 +29,15 @@ def stream_tables(split: SplitIndex, windows: list[Window], decode: "Transform |
     """The rows of the windows in their order, read by Ray Data tasks; decoded by tasks as well where `decode` is given."""
     if not windows:
         return
-    context = quiet_data()
-    context.execution_options.preserve_order = True
-    if decode:
-        context.target_max_block_size = _BLOCK_BYTES
+    quiet_data()
     plan = ray.data.from_arrow([_as_table(window) for window in windows])
     dataset = plan.map_batches(partial(_read, split), batch_size=None, batch_format="pyarrow", num_cpus=_READ_CPUS)
     if decode:
         from prodrec.data.stream import decode_pixels
 
         dataset = dataset.map_batches(decode_pixels, fn_kwargs={"transform": decode}, batch_size=_DECODE_ROWS, batch_format="pyarrow", num_cpus=1)
+        dataset.context.target_max_block_size = _BLOCK_BYTES
+    dataset.context.execution_options.preserve_order = True
     yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
 
 

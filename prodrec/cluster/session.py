@@ -5,23 +5,32 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Read when ray.train is imported, and passed on to the cluster's processes. A report waits for the controller's next poll
-# (2 s by default): with the short epochs of a laptop that would be most of the run. Source: ray.md, section 0.
+# Settings that Ray reads when it is imported, and passes on to its processes.
+# A report waits for the controller's next poll (2 s by default): with the short epochs of a laptop that would be most of the
+# run. Source: shared/ray.md, section 0.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+if os.environ.get("RAY_ADDRESS"):
+    # Workers may have to wait for nodes that the autoscaler boots; the default of 60 s is over before. Source: assumed.
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "1200")
+else:
+    # Ray would replace 127.0.0.1 by the machine's address and listen on every interface; switched off, it does not, on Linux too.
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 import ray
 from ray.data import DataContext
 
+from prodrec.errors import ProdrecError
+
 
 @contextmanager
-def ray_session(dashboard: bool = False) -> Iterator[None]:
+def ray_session() -> Iterator[None]:
     """A connection to the cluster of this job (RAY_ADDRESS, set by `ray job submit`) or to a new local one.
 
-    A local cluster listens on the loopback address only and ends with the block. Where the process is connected already
-    (a notebook, a test session), that connection is used and left open.
+    A local cluster listens on the loopback address only, has no dashboard and ends with the block. Where the process is
+    connected already (a notebook, a test session), that connection is used and left open.
 
-    Args:
-        dashboard: whether a local cluster runs Ray's dashboard.
+    Raises:
+        ProdrecError: a local Ray does not start.
     """
     if ray.is_initialized():
         quiet_data()
@@ -30,9 +39,7 @@ def ray_session(dashboard: bool = False) -> Iterator[None]:
     if os.environ.get("RAY_ADDRESS"):
         ray.init()
     else:
-        # Two logical CPUs at least, so that reading can run beside one worker on the smallest machine.
-        cpus = max(2, os.cpu_count() or 1)
-        ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR, _node_ip_address="127.0.0.1")
+        _start_local()
     quiet_data()
     try:
         yield
@@ -47,3 +54,14 @@ def quiet_data() -> DataContext:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     return context
+
+
+def _start_local() -> None:
+    # Two logical CPUs at least, so that reading can run beside one worker on the smallest machine.
+    cpus = max(2, os.cpu_count() or 1)
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        ray.init(address="local", num_cpus=cpus, _node_ip_address="127.0.0.1", **quiet)
+    except Exception as error:  # Ray raises bare exceptions when its processes are slow to come up
+        reason = " ".join(str(error).split())[:200]
+        raise ProdrecError(f"a local Ray did not start ({reason}); on a busy machine try again, or train in this process by --local") from error

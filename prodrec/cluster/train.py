@@ -63,6 +63,7 @@ def train(recipe: Recipe, shards: Shards, run: Folder, workers: Workers, observe
             run_config=RunConfig(
                 name="ray",
                 storage_path=run.uri,
+                worker_runtime_env={"env_vars": {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive")}},
                 failure_config=FailureConfig(max_failures=_MAX_FAILURES, controller_failure_limit=_MAX_FAILURES),
                 checkpoint_config=CheckpointConfig(num_to_keep=recipe.train.keep_checkpoints, checkpoint_score_attribute="score", checkpoint_score_order="max"),
             ),

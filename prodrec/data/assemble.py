@@ -190,7 +190,7 @@ def _write_shards(out: Folder, staged: _Staged, kept: pd.DataFrame, ids: dict[st
     with writing(out.uri):
         for table in staged.batches():
             stop = start + table.num_rows
-            part = kept[(kept.index >= start) & (kept.index < stop)]
+            part = kept.loc[start : stop - 1]
             if len(part):
                 table = table.take(pa.array(part.index.to_numpy() - start))
                 table = table.append_column("label_id", pa.array(part["label"].map(ids).to_numpy(), pa.int32()))

@@ -1,13 +1,14 @@
 """What the README says of `ray job submit`, command by command, on a head node that is started from a clean shell."""
 
 import json
+import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -63,15 +64,25 @@ class Cluster:
             return False
 
     def stop(self) -> None:
-        """Ends the head node and what it started: by process id, for `ray stop` would end every Ray on this machine."""
-        processes = psutil.Process(self.head.pid).children(recursive=True) if self.head.poll() is None else []
-        self.head.send_signal(signal.SIGTERM)
+        """Ends the head node and what it started, a crashed one's orphans too: by process id, for `ray stop` would end every Ray here."""
+        self.head.terminate()
         try:
             self.head.wait(HEAD_DOWN_S)
         finally:
-            _, alive = psutil.wait_procs(processes, timeout=HEAD_DOWN_S)
-            for process in alive:
-                process.kill()
+            for process in self.processes():
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+    def processes(self) -> list[psutil.Process]:
+        """The head node's, by the session that it was started in; a job's driver has a session of its own and ends with its job."""
+        return [process for process in psutil.process_iter() if _session(process.pid) == self.head.pid]
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
 
 
 def _listening(process: psutil.Process) -> set[str]:
@@ -137,7 +148,7 @@ def test_a_wrong_flag_fails_the_job_and_its_log_says_why_in_one_line(cluster, tm
 
 
 def test_the_head_listens_on_the_loopback_address_alone(cluster):
-    listening = {address for process in psutil.Process(cluster.head.pid).children(recursive=True) for address in _listening(process)}
+    listening = {address for process in cluster.processes() for address in _listening(process)}
     assert listening
     assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
