@@ -85,7 +85,7 @@ def train(
     chosen = load_recipe(recipe, set_)
     least, most = _worker_range(workers)
     opened = open_shards(shards)
-    run = start_run(out, chosen, opened.uri, resume)
+    run = start_run(out, chosen, opened.uri, resume, "local" if local else "ray")
     with run_display() as display:
         if local:
             from prodrec.training.local import train_local

@@ -62,7 +62,7 @@ class AugmentConfig(Frozen):
         policy: `none`, `light`, `trivial` (TrivialAugmentWide + random erasing) or `heavy`.
         min_crop_area: smallest share of the picture's area that the random resized crop keeps; 1 switches cropping off.
         flip: probability of a horizontal flip (0 where products carry writing that matters).
-        erase: probability of random erasing; used by `trivial`.
+        erase: probability of random erasing; used by `trivial` and `heavy`.
     """
 
     policy: Literal["none", "light", "trivial", "heavy"] = "light"

@@ -1,15 +1,18 @@
 """Judging a bundle where the cluster has room for it: the head node that runs a job's driver may have no GPU."""
 
-import os
 from typing import Any
 
 from prodrec.cluster.session import ray_session
 
 # isort: split
 import ray
+import torch
 
 from prodrec.errors import ProdrecError
 from prodrec.evaluation.judge import judge
+from prodrec.machine import usable_cores
+
+_CPUS = 1
 
 
 def evaluate_on_cluster(bundle: str, shards: str, split: str, out: str, gpu: bool) -> dict[str, Any]:
@@ -19,7 +22,7 @@ def evaluate_on_cluster(bundle: str, shards: str, split: str, out: str, gpu: boo
         ProdrecError: as `judge`.
     """
     with ray_session():
-        task = ray.remote(num_cpus=1, num_gpus=1 if gpu else 0, max_retries=2)(_judge)
+        task = ray.remote(num_cpus=_CPUS, num_gpus=1 if gpu else 0, max_retries=2)(_judge)
         result = ray.get(task.remote(bundle, shards, split, out, "cuda" if gpu else "cpu"))
     if isinstance(result, ProdrecError):
         raise result
@@ -28,6 +31,8 @@ def evaluate_on_cluster(bundle: str, shards: str, split: str, out: str, gpu: boo
 
 def _judge(bundle: str, shards: str, split: str, out: str, device: str) -> dict[str, Any] | ProdrecError:
     try:
-        return judge(bundle, shards, split, out, device=device, threads=os.cpu_count() or 1)
+        # Ray holds a task's torch to the CPUs that it reserved; a node that has more to spare may lend them.
+        torch.set_num_threads(usable_cores())
+        return judge(bundle, shards, split, out, device=device)
     except ProdrecError as error:
         return error

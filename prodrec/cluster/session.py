@@ -20,6 +20,7 @@ import ray
 from ray.data import DataContext
 
 from prodrec.errors import ProdrecError
+from prodrec.machine import usable_cores
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def quiet_data() -> DataContext:
 
 def _start_local() -> None:
     # Two logical CPUs at least, so that reading can run beside one worker on the smallest machine.
-    cpus = max(2, os.cpu_count() or 1)
+    cpus = max(2, usable_cores())
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
     try:
         ray.init(address="local", num_cpus=cpus, _node_ip_address="127.0.0.1", **quiet)

@@ -14,8 +14,10 @@ import pyarrow as pa
 import ray
 import ray.train
 import torch
+from ray.exceptions import RayError
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer, get_device
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from prodrec.cluster.ingest import stream_tables
 from prodrec.config import Recipe
@@ -24,12 +26,15 @@ from prodrec.data.order import Window
 from prodrec.data.shards import Shards, SplitIndex
 from prodrec.data.stream import Transform
 from prodrec.errors import ConfigError, ProdrecError, TrainingError
+from prodrec.machine import usable_cores
 from prodrec.training.context import Progress, RunObserver
 from prodrec.training.run import run_training
 
 # A lost worker or node restarts the run from its last checkpoint this often. Source: assumed.
 _MAX_FAILURES = 3
 _LEAST_CPUS_PER_WORKER = 0.5
+# For news of a run; on a busy machine an actor may be slow. Source: assumed.
+_LOOK_TIMEOUT_S = 30
 
 
 class Workers(NamedTuple):
@@ -55,11 +60,13 @@ def train(recipe: Recipe, shards: Shards, run: Folder, workers: Workers, observe
         TrainingError: a loss that is not finite, or more lost workers than restarts.
     """
     with ray_session():
-        board = ray.remote(num_cpus=0)(_Board).remote()
+        # On the driver's node: a worker's may be taken away, and watching must never decide how a run ends.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        board = ray.remote(num_cpus=0)(_Board).options(scheduling_strategy=here).remote()
         trainer = TorchTrainer(
             _train_on_worker,
-            train_loop_config={"recipe": recipe, "shards": shards, "run": run.uri, "board": board},
-            scaling_config=_scaling(workers),
+            train_loop_config={"recipe": recipe, "shards": shards, "run": run.uri, "board": board, "cpus": workers.cpus},
+            scaling_config=_scaling(workers, [node["Resources"] for node in ray.nodes() if node["Alive"]]),
             run_config=RunConfig(
                 name="ray",
                 storage_path=run.uri,
@@ -77,35 +84,45 @@ def train(recipe: Recipe, shards: Shards, run: Folder, workers: Workers, observe
             raise failure
 
 
-def _scaling(workers: Workers) -> ScalingConfig:
-    count = workers.most if workers.least == workers.most else (workers.least, workers.most)
-    cpus_in_all = ray.cluster_resources().get("CPU", 1)
-    share = 0.8 * cpus_in_all / workers.most
+def _scaling(workers: Workers, nodes: list[dict[str, float]]) -> ScalingConfig:
+    """Workers of a size that one node can hold, and that leaves CPUs to read with.
+
+    Args:
+        nodes: resources of each node that is up; an autoscaler may add more.
+
+    Raises:
+        ConfigError: the workers would take every CPU: reading would wait for them, and they for it, without a word.
+    """
+    in_all = sum(node.get("CPU", 0) for node in nodes)
+    hosts = [node for node in nodes if node.get("GPU", 0) >= 1] if workers.gpu else nodes
+    on_one = max((node.get("CPU", 0) / (node["GPU"] if workers.gpu else 1) for node in hosts), default=0)
+    share = 0.8 * min(in_all / workers.most, on_one)
     cpus = workers.cpus or (float(int(share)) if share >= 1 else _LEAST_CPUS_PER_WORKER)
-    if not workers.gpu and workers.least * cpus >= cpus_in_all:
-        raise ConfigError(f"{workers.least} workers of {cpus:g} CPUs leave none of {cpus_in_all:g} to read images with; use fewer --workers")
+    may_grow = workers.gpu and sum(node.get("GPU", 0) for node in nodes) < workers.most
+    if not may_grow and workers.most * cpus >= in_all:
+        raise ConfigError(f"{workers.most} workers of {cpus:g} CPUs leave none of {in_all:g} to read images with; lower --workers or --cpus-per-worker")
+    count = workers.most if workers.least == workers.most else (workers.least, workers.most)
     return ScalingConfig(num_workers=count, use_gpu=workers.gpu, resources_per_worker={"CPU": cpus} | ({"GPU": 1} if workers.gpu else {}))
 
 
 def _train_on_worker(config: dict[str, Any]) -> ProdrecError | None:
     """What every worker runs; what all ranks found wrong together is returned, since a raised error would be tried again."""
-    context = RayContext(config["board"])
+    context = RayContext(config["board"], config["cpus"])
     try:
-        run_training(config["recipe"], config["shards"], Folder(config["run"]), context)
+        return run_training(config["recipe"], config["shards"], Folder(config["run"]), context)
     except TrainingError as error:
         return error
-    return None
 
 
 class RayContext:
     """A worker of Ray Train."""
 
-    def __init__(self, board: Any) -> None:
+    def __init__(self, board: Any, cpus: float | None) -> None:
         world = ray.train.get_context()
         self.rank, self.world_size = world.get_world_rank(), world.get_world_size()
         self.device = get_device()
         self.board = board
-        cores = max(1, (os.cpu_count() or 1) // world.get_local_world_size())
+        cores = max(1, int(cpus or usable_cores() / world.get_local_world_size()))
         # Ray gives a worker OMP_NUM_THREADS = its CPU reservation; what it may really use is its share of the machine.
         torch.set_num_threads(cores)
         self.threads = cores
@@ -117,7 +134,7 @@ class RayContext:
         if self.rank == 0:
             self.board.epoch.remote(metrics)
         folder = ray.train.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None
-        ray.train.report(metrics, checkpoint=folder)
+        ray.train.report(metrics, checkpoint=folder, delete_local_checkpoint_after_upload=True)
 
     def latest_checkpoint(self) -> AbstractContextManager[Path | None]:
         checkpoint = ray.train.get_checkpoint()
@@ -157,7 +174,10 @@ def _observed(board: Any, observer: RunObserver, every_s: float = 0.5) -> Iterat
 
     def look() -> None:
         nonlocal seen
-        progress, epochs = ray.get(board.look.remote(seen))
+        try:
+            progress, epochs = ray.get(board.look.remote(seen), timeout=_LOOK_TIMEOUT_S)
+        except (RayError, TimeoutError):
+            return
         seen += len(epochs)
         for metrics in epochs:
             observer.epoch(metrics)

@@ -92,10 +92,16 @@ def epoch_order(
 
 
 def sequential_order(rows: Ints, batch_size: int, *, rank: int = 0, world_size: int = 1, window_rows: int = 1024) -> EpochOrder:
-    """The share of `rank` when rows are only looked at: in order, each once; ranks may differ in steps, even have none."""
+    """The share of `rank` when rows are only looked at: in order, each once; ranks may differ in steps, even have none.
+
+    Args:
+        rows: row numbers to look at.
+        batch_size: images of one step over all ranks.
+    """
     own = rows[len(rows) * rank // world_size : len(rows) * (rank + 1) // world_size]
+    share = -(-batch_size // world_size)
     windows = [Window(0, part, np.zeros_like(part)) for part in np.split(own, range(window_rows, len(own), window_rows)) if len(part)]
-    return EpochOrder(windows, _even(len(own), -(-len(own) // batch_size))[:, None])
+    return EpochOrder(windows, _even(len(own), -(-len(own) // share))[:, None])
 
 
 def _sequence(sizes: list[int], repeats: npt.NDArray[np.float64] | None, rng: np.random.Generator) -> tuple[Ints, Ints]:

@@ -46,7 +46,7 @@ def augment(image_CHW: torch.Tensor, spec: PreprocessSpec, config: AugmentConfig
     if rng.random() < config.flip:
         image_CHW = F.horizontal_flip(image_CHW)
     image_CHW = POLICIES[config.policy](image_CHW, rng)
-    if config.policy == "trivial" and rng.random() < config.erase:
+    if config.policy in {"trivial", "heavy"} and rng.random() < config.erase:
         image_CHW = erase(image_CHW, rng)
     return image_CHW
 

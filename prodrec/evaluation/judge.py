@@ -1,7 +1,6 @@
 """Judging a bundle on a split of shards: what `prodrec evaluate` does."""
 
 import json
-import os
 from typing import Any
 
 import torch
@@ -15,10 +14,11 @@ from prodrec.evaluation.predict import predict_split
 from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.report import ReportData, render_report
 from prodrec.evaluation.summary import describe
+from prodrec.machine import usable_cores
 from prodrec.models.bundle import Bundle, load_bundle
 
 
-def judge(bundle_uri: str, shards_uri: str, split: str, out_uri: str, *, device: str = "cpu", threads: int | None = None) -> dict[str, Any]:
+def judge(bundle_uri: str, shards_uri: str, split: str, out_uri: str, device: str = "cpu") -> dict[str, Any]:
     """Scores a split and writes OUT/metrics.json and OUT/index.html.
 
     Returns:
@@ -35,7 +35,7 @@ def judge(bundle_uri: str, shards_uri: str, split: str, out_uri: str, *, device:
         raise ShardsError(f"{shards.uri} has no images in split '{split}'; it has {', '.join(shards.manifest.splits)}: choose one by --split")
     bundle = load_bundle(bundle_uri, device)
     out = Folder(out_uri).make()
-    predictions = _predict(bundle, shards, split, device, threads or os.cpu_count() or 1)
+    predictions = _predict(bundle, shards, split, device, usable_cores())
     info = bundle.info
     metrics = evaluate(predictions, info.labels, info.train_counts, info.temperature, split)
     report = ReportData(

@@ -16,18 +16,16 @@ def create_head(kind: Literal["linear", "mlp"], feature_dim: int, num_classes: i
         kind: `linear`, or `mlp` (2048-512-64-K with ReLU).
         feature_dim: D, length of the backbone's features.
         num_classes: K.
-        dropout: share of the values dropped in front of every linear layer while training.
+        dropout: share of the features dropped while training; the narrow hidden layers lose nothing.
 
     Returns:
         A module float [B, D] -> unscaled logits [B, K].
     """
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers: OrderedDict[str, nn.Module] = OrderedDict(dropout=nn.Dropout(dropout))
     width = feature_dim
     for number, hidden in enumerate(MLP_WIDTHS if kind == "mlp" else (), start=1):
-        layers[f"dropout{number}"] = nn.Dropout(dropout)
         layers[f"hidden{number}"] = nn.Linear(width, hidden)
         layers[f"relu{number}"] = nn.ReLU(inplace=True)
         width = hidden
-    layers["dropout"] = nn.Dropout(dropout)
     layers["logits"] = nn.Linear(width, num_classes)
     return nn.Sequential(layers)

@@ -3,7 +3,6 @@
 The loop speaks upward only through this: it reports, it never asks who launched it.
 """
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -18,6 +17,7 @@ from prodrec.data.files import writing
 from prodrec.data.order import Window
 from prodrec.data.shards import SplitIndex
 from prodrec.data.stream import Transform, decode_pixels, read_windows
+from prodrec.machine import usable_cores
 from prodrec.training.checkpoint import is_complete
 
 
@@ -86,7 +86,7 @@ class LocalContext:
         self.folder = run / "checkpoints"
         self.keep = keep
         self.device = device
-        self.threads = os.cpu_count() or 1
+        self.threads = usable_cores()
         self.observer = observer
         self.scores: dict[Path, float] = {}
 
@@ -101,8 +101,12 @@ class LocalContext:
         target = self.folder / f"epoch-{metrics['epoch']:04d}"
         with writing(str(target)):
             self.folder.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.move(checkpoint, target)
+            # Moved from another filesystem, files arrive in any order: aside first, so that half a checkpoint never has the name.
+            aside = target.with_name(f".{target.name}.part")
+            for old in (aside, target):
+                shutil.rmtree(old, ignore_errors=True)
+            shutil.move(checkpoint, aside)
+            aside.rename(target)
         self.scores[target] = metrics["score"]
         best = sorted(self.scores, key=lambda path: (self.scores[path], path), reverse=True)[: self.keep]
         for old in self._checkpoints():

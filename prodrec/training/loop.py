@@ -41,13 +41,15 @@ from prodrec.training.pace import Stopwatch, one_behind
 from prodrec.training.records import RunRecords
 from prodrec.training.state import TrainState
 
+_ADVICE = "lower optim.lr, set optim.clip_norm or train.precision=fp32"
+
 
 class Trainer:
     """One rank of a run.
 
     Raises:
         ShardsError: no training images.
-        WeightsError, ConfigError: from building the model.
+        WeightsError, ConfigError: from building the model, or an epoch that cannot be divided among the workers.
     """
 
     def __init__(self, recipe: Recipe, shards: Shards, context: WorkerContext) -> None:
@@ -55,9 +57,11 @@ class Trainer:
         self.train_split, self.val_split = shards.split("train"), shards.split("val")
         if not self.train_split.rows:
             raise ShardsError(f"{shards.uri} has no training images; prepare it again with another --split")
-        counts_K = shards.class_counts("train")
-        factors_K = repeat_factors(counts_K, recipe.balance)
-        self.repeats = None if recipe.balance.sampling == "none" else factors_K[self.train_split.column("label_id").to_numpy()]
+        self.threads = recipe.data.threads or context.threads
+        label_ids = self.train_split.column("label_id").to_numpy()
+        self.counts_K = counts_K = np.bincount(label_ids, minlength=len(shards.manifest.labels)).astype(np.int64)
+        self.repeats = None if recipe.balance.sampling == "none" else repeat_factors(counts_K, recipe.balance)[label_ids]
+        self._order(1)  # an order that cannot be made is the user's error: found here, before the first step
         torch.manual_seed(recipe.train.seed)
         model = create_classifier(recipe.model, len(counts_K), recipe.input.size)
         weights_K = torch.from_numpy(class_weights(counts_K, recipe.balance))
@@ -96,6 +100,8 @@ class Trainer:
         entry |= {"images": sums.n, "images_per_s": sums.n / train_s, "data_wait_s": wait_s}
         if self.val_split.rows:
             val = self._validate()
+            if not np.isfinite(val.loss):
+                raise TrainingError(f"the val loss is {val.loss} after epoch {epoch}; {_ADVICE}")
             entry |= {"val_loss": val.loss, "val_top1": val.top1, "val_top5": val.top5}
         self.state.history.append(entry | {"seconds": time.monotonic() - started})
         score = self.state.score(epoch, self.recipe.train.early_stop.metric)
@@ -146,9 +152,7 @@ class Trainer:
     def _watch(self, sums: Sums, total: Sums, epoch: int, step: int, steps: int, started: float) -> None:
         """Every rank sees the same merged sums, so all stop together; an epoch's last step is watched before its checkpoint."""
         if not np.isfinite(sums.loss):
-            raise TrainingError(
-                f"the loss is {sums.loss} at epoch {epoch}, step {step} of {steps}; lower optim.lr, set optim.clip_norm or train.precision=fp32"
-            )
+            raise TrainingError(f"the loss is {sums.loss} at epoch {epoch}, step {step} of {steps}; {_ADVICE}")
         if self.context.rank == 0:
             elapsed = time.monotonic() - started
             left = (self.recipe.train.epochs - epoch) * steps + steps - step
@@ -191,8 +195,7 @@ class Trainer:
     def _batches(self, split: str, order: EpochOrder, transform: Transform) -> Iterator[Batch]:
         away = transform if self.recipe.data.decode == "stream" else None
         tables = self.context.tables(self.shards.split(split), order.windows, away)
-        threads = self.recipe.data.threads or self.context.threads
-        return batches(tables, order, transform, threads, pin_memory=self.context.device.type == "cuda")
+        return batches(tables, order, transform, self.threads, pin_memory=self.context.device.type == "cuda")
 
     def _merge(self, sums: torch.Tensor) -> None:
         if self.context.world_size > 1:

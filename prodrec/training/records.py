@@ -16,16 +16,16 @@ from prodrec.recipes import parse_recipe
 CONFIG, METRICS, BUNDLE, REPORT = "config.yaml", "metrics.jsonl", "bundle", "report"
 
 
-def start_run(uri: str, recipe: Recipe, shards_uri: str, resume: bool) -> Folder:
+def start_run(uri: str, recipe: Recipe, shards_uri: str, resume: bool, launcher: str) -> Folder:
     """Claims a run folder, or takes up a run that stands there.
 
     Raises:
         OutputError: a run is there and `resume` is off, or the folder cannot be written.
-        ConfigError: the run there has another recipe or other shards.
+        ConfigError: the run there has another recipe, other shards or another launcher (whose checkpoints this one would not find).
     """
     run = Folder(uri).make()
-    config = {"shards": shards_uri, "recipe": recipe.model_dump(mode="json")}
-    if not run.exists(CONFIG):
+    config = {"shards": shards_uri, "launcher": launcher, "recipe": recipe.model_dump(mode="json")}
+    if not run.exists(CONFIG) or not run.exists(METRICS):  # before its first epoch a run has nothing to lose
         run.write(CONFIG, yaml.safe_dump(config, sort_keys=False).encode())
         return run
     if not resume:
@@ -33,8 +33,7 @@ def start_run(uri: str, recipe: Recipe, shards_uri: str, resume: bool) -> Folder
     there = yaml.safe_load(run.read(CONFIG))
     before = parse_recipe(there["recipe"], run / CONFIG)
     changed = _differences(before.model_dump(mode="json"), config["recipe"])
-    if there["shards"] != shards_uri:
-        changed.append(f"shards: {there['shards']} -> {shards_uri}")
+    changed += [f"{name}: {there[name]} -> {config[name]}" for name in ("shards", "launcher") if there[name] != config[name]]
     if changed:
         raise ConfigError(f"--resume: the run in {run.uri} was started otherwise ({'; '.join(changed)}); use its settings or another --out")
     return run

@@ -14,7 +14,7 @@ from prodrec.config import Recipe
 from prodrec.data.files import Folder
 from prodrec.data.order import sequential_order
 from prodrec.data.shards import Shards
-from prodrec.errors import ProdrecError, UserError
+from prodrec.errors import ProdrecError, TrainingError, UserError
 from prodrec.evaluation.calibration import fit_temperature
 from prodrec.evaluation.metrics import evaluate
 from prodrec.evaluation.predict import predict
@@ -61,10 +61,7 @@ def _agreed(build: Callable[[], Trainer], context: WorkerContext) -> Trainer | P
         result = build()
     except UserError as error:
         result = error
-    if context.world_size == 1:
-        return result
-    errors: list[ProdrecError | None] = [None] * context.world_size
-    distributed.all_gather_object(errors, result if isinstance(result, ProdrecError) else None)
+    errors = _gathered(result if isinstance(result, ProdrecError) else None, context)
     return next((error for error in errors if error), result)
 
 
@@ -76,26 +73,39 @@ def _predictions(trainer: Trainer, split: str) -> Predictions:
         rows = np.linspace(0, index.rows - 1, _TRAIN_ROWS_JUDGED).astype(np.int64)
     order = sequential_order(rows, recipe.train.batch_size, rank=context.rank, world_size=context.world_size)
     model = trainer.evaluated_model().eval()
-    own = predict(
-        lambda images: trainer.task.logits(images, model),
-        order,
-        context.tables(index, order.windows, None),
-        recipe.input,
-        device=context.device,
-        precision=recipe.train.precision,
-        threads=context.threads,
-    )
+    own: Predictions | ProdrecError
+    try:
+        own = predict(
+            lambda images: trainer.task.logits(images, model),
+            order,
+            context.tables(index, order.windows, None),
+            recipe.input,
+            device=context.device,
+            precision=recipe.train.precision,
+            threads=trainer.threads,
+        )
+    except TrainingError as error:
+        own = error
+    parts = _gathered(own, context)
+    for part in parts:
+        if isinstance(part, ProdrecError):
+            raise part
+    return Predictions.concat(parts)
+
+
+def _gathered(own: Any, context: WorkerContext) -> list[Any]:
+    """What each rank has, on every rank: a rank that fails says so here instead of leaving the others to wait."""
     if context.world_size == 1:
-        return own
+        return [own]
     parts: list[Any] = [None] * context.world_size
     distributed.all_gather_object(parts, own)
-    return Predictions.concat(parts)
+    return parts
 
 
 def _finish(trainer: Trainer, state: TrainState, run: Folder, predictions: dict[str, Predictions]) -> None:
     """Writes metrics and report of every split, then the bundle: the last thing a run does."""
     shards, recipe = trainer.shards, trainer.recipe
-    labels, counts_K = shards.manifest.labels, shards.class_counts("train").tolist()
+    labels, counts_K = shards.manifest.labels, trainer.counts_K.tolist()
     temperature = fit_temperature(predictions["val"]) if "val" in predictions else 1.0
     metrics = {split: evaluate(p, labels, counts_K, temperature, split) for split, p in predictions.items()}
     reports = Folder(run / REPORT).make()

@@ -44,7 +44,7 @@ def recipe(**train_fields):
 
 def on_ray(shards, out, workers=1, chosen=None, watcher=None):
     chosen, shards = chosen or recipe(), open_shards(shards)
-    run = start_run(str(out), chosen, shards.uri, resume=True)
+    run = start_run(str(out), chosen, shards.uri, resume=True, launcher="ray")
     train(chosen, shards, run, Workers(workers, workers, cpus=0.5), watcher or Watcher())
     return history(out)
 
@@ -62,7 +62,7 @@ def alone(small_shards, tmp_path_factory):
     """The run in this process, which the others must equal."""
     out = tmp_path_factory.mktemp("alone")
     chosen, shards = recipe(), open_shards(small_shards)
-    train_local(chosen, shards, start_run(str(out), chosen, shards.uri, resume=True), Watcher())
+    train_local(chosen, shards, start_run(str(out), chosen, shards.uri, resume=True, launcher="local"), Watcher())
     return history(out)
 
 
@@ -102,6 +102,12 @@ def test_a_killed_worker_costs_no_row_and_no_epoch(small_shards, tmp_path, alone
 def train_workers():
     """Processes of this cluster that train; Ray names a process after the actor that it runs."""
     return [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in "".join(p.cmdline()[:1])]
+
+
+def test_a_run_between_one_and_two_workers_sees_every_row_once(small_shards, tmp_path):
+    chosen, shards = recipe(epochs=2), open_shards(small_shards)
+    train(chosen, shards, start_run(str(tmp_path), chosen, shards.uri, resume=True, launcher="ray"), Workers(1, 2, cpus=0.5), Watcher())
+    assert [entry["images"] for entry in history(tmp_path)] == [shards.split("train").rows] * 2
 
 
 def test_a_loss_that_is_not_finite_stops_both_workers_with_advice(small_shards, tmp_path):
