@@ -58,6 +58,14 @@ def test_a_finished_run_is_left_alone_and_a_started_one_is_not_overwritten(finis
     assert (finished / "bundle" / "bundle.json").stat().st_mtime_ns == before
 
 
+def test_a_run_that_never_began_leaves_its_folder_free(small_shards, tmp_path, capsys):
+    command = ["train", small_shards, "--recipe", "custom_cnn", "--out", tmp_path / "run", "--local", *TINY, "--set", "train.epochs=1"]
+    assert run(*command, "--set", "model.weights=/no/such.pth") == 2
+    assert run(*command) == 0
+    assert run(*[part for part in command if part != "--local"], "--resume") == 2
+    assert "launcher: local -> ray" in capsys.readouterr().err
+
+
 def test_a_bundle_knows_labels_by_name_not_by_number(finished, small_shards, tmp_path, capsys):
     from made import build_shards
 

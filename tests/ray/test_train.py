@@ -5,10 +5,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+import ray
 
-from prodrec.cluster.train import Workers, train
+from prodrec.cluster.train import Workers, _Board, _observed, train
 from prodrec.data.shards import open_shards
-from prodrec.errors import TrainingError, WeightsError
+from prodrec.errors import ConfigError, TrainingError, WeightsError
 from prodrec.recipes import parse_recipe
 from prodrec.training.local import train_local
 from prodrec.training.records import start_run
@@ -118,11 +119,23 @@ def test_a_loss_that_is_not_finite_stops_both_workers_with_advice(small_shards, 
     assert not (tmp_path / "bundle").exists()
 
 
+def test_a_run_ends_well_though_its_watcher_is_lost():
+    board = ray.remote(num_cpus=0)(_Board).remote()
+    ray.get(board.epoch.remote({"epoch": 1}))
+    watcher = Watcher()
+    with _observed(board, watcher, every_s=0.01):
+        ray.kill(board)
+    assert len(watcher.epochs) <= 1
+
+
 def test_what_the_workers_find_wrong_is_the_users_error(small_shards, tmp_path):
     chosen = recipe()
     broken = chosen.model_copy(update={"model": chosen.model.model_copy(update={"weights": "/no/such/file.safetensors"})})
     with pytest.raises(WeightsError, match="/no/such/file"):
         on_ray(small_shards, tmp_path, chosen=broken)
+    three = chosen.model_copy(update={"data": chosen.data.model_copy(update={"lanes": 3})})
+    with pytest.raises(ConfigError, match="does not divide among 2 workers"):
+        on_ray(small_shards, tmp_path, workers=2, chosen=three)
 
 
 def test_decoding_in_the_stream_gives_the_same_losses(small_shards, tmp_path, alone):

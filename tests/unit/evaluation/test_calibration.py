@@ -59,6 +59,13 @@ def test_too_few_rows_leave_the_logits_alone():
     assert fit_temperature(Predictions.concat([])) == 1.0
 
 
+def test_few_rows_or_no_mistake_among_many_ask_for_no_certainty():
+    labels = torch.zeros(200, dtype=torch.int64)
+    unsure_but_right = torch.tensor([[0.5, 0.0, 0.0]]).expand(200, 3)
+    assert fit_temperature(Predictions.of(unsure_but_right[:3], labels[:3], torch.arange(3))) == 1.0
+    assert fit_temperature(Predictions.of(unsure_but_right, labels, torch.arange(200))) == 1.0
+
+
 def test_scaling_lowers_the_error_of_an_overconfident_model():
     logits, labels = drawn(4000, 12, 3.0, seed=2)
     predictions = Predictions.of(logits, labels, torch.arange(len(labels)))

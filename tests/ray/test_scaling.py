@@ -1,0 +1,43 @@
+"""How many CPUs a worker asks for: what one node can hold, and never all of them."""
+
+import pytest
+
+from prodrec.cluster.train import Workers, _scaling
+from prodrec.errors import ConfigError
+
+LAPTOP = [{"CPU": 2}]
+GPU_BOX = [{"CPU": 96, "GPU": 8}]
+HEAD_ONLY = [{"CPU": 8}]
+CLUSTER = [{"CPU": 8}] + [{"CPU": 8, "GPU": 1}] * 8
+
+
+@pytest.mark.parametrize(
+    ("workers", "nodes", "cpus"),
+    [
+        (Workers(1, 1), LAPTOP, 1),
+        (Workers(2, 2), LAPTOP, 0.5),
+        (Workers(8, 8, gpu=True), GPU_BOX, 9),
+        (Workers(1, 1, gpu=True), CLUSTER, 6),
+        (Workers(8, 8, gpu=True), CLUSTER, 6),
+        (Workers(8, 8, gpu=True), HEAD_ONLY, 0.5),
+        (Workers(8, 8, gpu=True, cpus=4), HEAD_ONLY, 4),
+    ],
+)
+def test_a_worker_fits_a_node_and_leaves_cpus_to_read_with(workers, nodes, cpus):
+    scaling = _scaling(workers, nodes)
+    assert scaling.resources_per_worker["CPU"] == cpus
+    assert scaling.resources_per_worker.get("GPU", 0) == workers.gpu
+    assert scaling.num_workers == workers.most
+
+
+@pytest.mark.parametrize(
+    ("workers", "nodes"),
+    [(Workers(1, 2, cpus=1), LAPTOP), (Workers(2, 2, cpus=1), LAPTOP), (Workers(4, 4), LAPTOP), (Workers(8, 8, gpu=True, cpus=12), GPU_BOX)],
+)
+def test_workers_that_would_leave_no_cpu_to_read_with_are_refused(workers, nodes):
+    with pytest.raises(ConfigError, match="leave none"):
+        _scaling(workers, nodes)
+
+
+def test_an_elastic_range_is_passed_on():
+    assert _scaling(Workers(1, 2, cpus=0.5), LAPTOP).num_workers == (1, 2)
