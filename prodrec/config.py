@@ -63,12 +63,14 @@ class AugmentConfig(Frozen):
         min_crop_area: smallest share of the picture's area that the random resized crop keeps; 1 switches cropping off.
         flip: probability of a horizontal flip (0 where products carry writing that matters).
         erase: probability of random erasing; used by `trivial` and `heavy`.
+        mix: share of the steps whose images are mixed in pairs, half of them by MixUp, half by CutMix.
     """
 
     policy: Literal["none", "light", "trivial", "heavy"] = "light"
     min_crop_area: Annotated[float, Field(gt=0, le=1)] = 0.5
     flip: Fraction = 0.5
     erase: Fraction = 0.25
+    mix: Fraction = 0.0
 
 
 class BalanceConfig(Frozen):

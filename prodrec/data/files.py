@@ -23,7 +23,7 @@ class Folder:
     """
 
     def __init__(self, uri: str | Path) -> None:
-        self.uri = str(uri) if "://" in str(uri) else str(Path(uri).expanduser().absolute())
+        self.uri = str(uri) if "://" in str(uri) else os.path.normpath(Path(uri).expanduser().absolute())
         self.filesystem, self.path = resolve(self.uri)
 
     def __truediv__(self, name: str) -> str:

@@ -39,7 +39,7 @@ def judge(bundle_uri: str, shards_uri: str, split: str, out_uri: str, device: st
     info = bundle.info
     metrics = evaluate(predictions, info.labels, info.train_counts, info.temperature, split)
     report = ReportData(
-        title=f"{info.recipe.get('name', info.model.arch)} on {shards.manifest.source}",
+        title=f"{info.recipe.get('name', info.model.arch)} on {shards.manifest.source.rstrip('/').rpartition('/')[2]}",
         recipe=info.recipe,
         data=describe(shards),
         history=[],

@@ -65,7 +65,7 @@ class Trainer:
         torch.manual_seed(recipe.train.seed)
         model = create_classifier(recipe.model, len(counts_K), recipe.input.size)
         weights_K = torch.from_numpy(class_weights(counts_K, recipe.balance))
-        task = ClassificationTask(model, recipe.input, weights_K, recipe.optim.label_smoothing, recipe.train.channels_last)
+        task = ClassificationTask(model, recipe.input, weights_K, recipe.optim.label_smoothing, recipe.train.channels_last, recipe.augment.mix)
         self.task = task.to(context.device)
         self.ema = _ema(self.task.model, recipe.train.ema_decay)
         self.optimizer = build_optimizer(model, recipe.optim)

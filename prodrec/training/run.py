@@ -113,7 +113,7 @@ def _finish(trainer: Trainer, state: TrainState, run: Folder, predictions: dict[
         reports.write(f"{split}.json", json.dumps(values, indent=1).encode())
     judged = next(split for split in ("test", "val", "train") if split in predictions)
     report = ReportData(
-        title=f"{recipe.name} on {shards.manifest.source}",
+        title=f"{recipe.name} on {shards.manifest.source.rstrip('/').rpartition('/')[2]}",
         recipe=recipe.model_dump(mode="json"),
         data=describe(shards),
         history=state.history,

@@ -1,0 +1,66 @@
+import pytest
+import torch
+from torch import nn
+
+from prodrec.config import PreprocessSpec
+from prodrec.models.tasks import ClassificationTask
+
+CLASSES = 4
+
+
+class Means(nn.Module):
+    """Logits are a linear map of the colours' means: what is mixed in the image is mixed in them."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(3, CLASSES)
+
+    def forward(self, images_BCHW):
+        return self.head(images_BCHW.mean((2, 3)))
+
+
+def task(mix=0.0, weights=(1.0, 2.0, 3.0, 4.0)):
+    torch.manual_seed(0)
+    return ClassificationTask(Means(), PreprocessSpec(size=16), torch.tensor(weights), 0.1, channels_last=True, mix=mix)
+
+
+def batch(size=32):
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (size, 3, 16, 16), generator=generator, dtype=torch.uint8)
+    return images, torch.randint(0, CLASSES, (size,), generator=generator)
+
+
+def test_the_loss_is_the_weighted_cross_entropy():
+    images, labels = batch()
+    made = task()
+    logits, losses, weights = made(images, labels)
+    expected = nn.functional.cross_entropy(logits, labels, label_smoothing=0.1, reduction="none")
+    assert torch.allclose(losses, expected * made.class_weights[labels])
+    assert torch.equal(weights, torch.tensor([1.0, 2.0, 3.0, 4.0])[labels])
+    assert torch.allclose(logits, made.logits(images))
+
+
+def test_mixing_changes_training_alone_and_keeps_the_weights_in_all():
+    images, labels = batch()
+    made = task(mix=1.0)
+    plain = made.eval()(images, labels)
+    made.train()
+    for _ in range(6):
+        logits, _, weights = made(images, labels)
+        assert not torch.allclose(logits, plain[0])
+        assert weights.sum() == pytest.approx(float(plain[2].sum()), rel=1e-5)
+    assert torch.equal(made.eval()(images, labels)[0], plain[0])
+
+
+def test_the_share_of_mixed_steps_is_the_one_asked_for_and_repeats_with_the_seed():
+    images, labels = batch()
+    made = task(mix=0.3).train()
+    plain = made.eval().logits(images)
+    made.train()
+
+    def mixed(seed):
+        torch.manual_seed(seed)
+        return [not torch.allclose(made(images, labels)[0], plain) for _ in range(200)]
+
+    assert sum(mixed(3)) / 200 == pytest.approx(0.3, abs=0.1)
+    assert mixed(3) == mixed(3)
