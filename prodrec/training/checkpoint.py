@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from prodrec.data.files import writing
@@ -26,7 +27,10 @@ def write_checkpoint(folder: Path, sections: dict[str, Tensors], facts: dict[str
     }
     with writing(str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(flat, folder / _TENSORS)
+        try:
+            save_file(flat, folder / _TENSORS)
+        except SafetensorError as error:  # how it tells of a full disk
+            raise OSError(str(error)) from error
         (folder / f".{_FACTS}.part").write_text(json.dumps(facts))
         (folder / f".{_FACTS}.part").rename(folder / _FACTS)
 
