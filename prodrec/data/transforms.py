@@ -12,7 +12,8 @@ from prodrec.data.augment import POLICIES, erase, random_resized_crop
 
 # Source: ImageNet channel statistics as in torchvision's and timm's weights.
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_SCALES = {
+# Preset to (mean, standard deviation) by channel, of pixels in 0..1.
+NORMALIZATIONS = {
     "zero_one": ((0.0,) * 3, (1.0,) * 3),
     "minus_one_one": ((0.5,) * 3, (0.5,) * 3),
     "imagenet": (_IMAGENET_MEAN, _IMAGENET_STD),
@@ -56,7 +57,7 @@ class Normalizer(torch.nn.Module):
 
     def __init__(self, spec: PreprocessSpec) -> None:
         super().__init__()
-        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in _SCALES[spec.normalize])
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in NORMALIZATIONS[spec.normalize])
         # x/255 and (x - mean)/std folded into one multiplication and one subtraction.
         self.scale, self.shift = torch.nn.Buffer(1 / (255 * std)), torch.nn.Buffer(mean / std)
 

@@ -12,7 +12,7 @@ from prodrec.errors import ConfigError, ShardsError
 from prodrec.evaluation.metrics import evaluate
 from prodrec.evaluation.predict import predict_split
 from prodrec.evaluation.predictions import Predictions
-from prodrec.evaluation.report import ReportData, render_report
+from prodrec.evaluation.report import ReportData, write_report
 from prodrec.evaluation.summary import describe
 from prodrec.machine import usable_cores
 from prodrec.models.bundle import Bundle, load_bundle
@@ -49,7 +49,7 @@ def judge(bundle_uri: str, shards_uri: str, split: str, out_uri: str, device: st
         temperature=info.temperature,
         image_of=shards.split(split).image,
     )
-    out.write("index.html", render_report(report).encode())
+    write_report(out, report)
     out.write("metrics.json", json.dumps(metrics, indent=1).encode())
     return metrics
 

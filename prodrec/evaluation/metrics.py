@@ -12,10 +12,8 @@ import torch
 
 from prodrec.data.records import Label
 from prodrec.evaluation.calibration import Bools, ece
-from prodrec.evaluation.predictions import TOP_K, Confusion, Predictions, confusions
+from prodrec.evaluation.predictions import TOP_K, Predictions
 from prodrec.evaluation.slices import SLICES, slice_of
-
-__all__ = ["Confusion", "Predictions", "Sums", "confusions", "evaluate", "wilson_interval"]
 
 # 97.5 % quantile of the normal distribution: a two-sided 95 % interval.
 Z_95 = 1.96

@@ -6,7 +6,6 @@ Not covered: comparing runs.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
@@ -65,13 +64,13 @@ class ReportData:
         return next(split for split in reversed(SPLITS) if split in self.metrics)
 
 
-def write_report(path: Path, report: ReportData) -> None:
-    """Writes the report, whole or not at all.
+def write_report(folder: Folder, report: ReportData) -> None:
+    """Writes the report to FOLDER/index.html, whole or not at all.
 
     Raises:
         OutputError: it cannot be written.
     """
-    Folder(path.parent).make().write(path.name, render_report(report).encode())
+    folder.make().write("index.html", render_report(report).encode())
 
 
 def render_report(report: ReportData) -> str:

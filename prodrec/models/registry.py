@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
 
+import timm
 from torch import Tensor, nn
 
-from prodrec.config import ModelConfig
+from prodrec.config import ModelConfig, PreprocessSpec
+from prodrec.data.transforms import NORMALIZATIONS
 from prodrec.errors import ConfigError, UserError
 from prodrec.models.backbones import closest_names, feature_dim, is_timm_name, timm_backbone
 from prodrec.models.custom_cnn import CustomCNN
@@ -79,27 +81,37 @@ def create_classifier(config: ModelConfig, num_classes: int, input_size: int) ->
     with _building(config, input_size):
         backbone = _create_backbone(config, input_size)
         head = create_head(config.head, feature_dim(backbone, input_size), num_classes, config.dropout)
-    if config.weights == HUB:
-        backbone = _pretrained_backbone(config, input_size)
-    elif config.weights != NONE:
+    if config.weights not in (HUB, NONE):
         load_file(config.weights, config.arch, backbone, head)
     return Classifier(backbone, head, freeze_backbone=config.freeze_backbone)
+
+
+def check_normalization(config: ModelConfig, spec: PreprocessSpec) -> None:
+    """Refuses pixels scaled otherwise than the hub's weights were trained on: that costs accuracy without a word.
+
+    Raises:
+        ConfigError: it names the preset that fits.
+    """
+    name = MODELS.get(config.arch, config.arch)
+    if config.weights != HUB or not isinstance(name, str) or not is_timm_name(name):
+        return
+    published = timm.get_pretrained_cfg(name)
+    fitting = [preset for preset, scale in NORMALIZATIONS.items() if scale == (published.mean, published.std)]
+    if fitting and spec.normalize not in fitting:
+        raise ConfigError(f"the hub's weights of {config.arch} were trained with input.normalize={fitting[0]}, not {spec.normalize}; set that")
 
 
 def _create_backbone(config: ModelConfig, input_size: int) -> nn.Module:
     entry = MODELS.get(config.arch, config.arch)
     if not isinstance(entry, str):
+        if config.weights == HUB:
+            raise no_hub_weights(config.arch)
         return entry(**config.args)
     if not is_timm_name(entry):
         raise ConfigError(f"unknown model.arch '{config.arch}'; own names: {', '.join(MODELS)}; closest in timm: {', '.join(closest_names(entry)) or 'none'}")
+    if config.weights == HUB:
+        return hub_backbone(config.arch, entry, input_size, config.args)
     return timm_backbone(entry, input_size, config.args)
-
-
-def _pretrained_backbone(config: ModelConfig, input_size: int) -> nn.Module:
-    entry = MODELS.get(config.arch, config.arch)
-    if not isinstance(entry, str):
-        raise no_hub_weights(config.arch)
-    return hub_backbone(config.arch, entry, input_size, config.args)
 
 
 @contextmanager

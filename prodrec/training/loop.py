@@ -32,7 +32,7 @@ from prodrec.data.stream import Batch, Transform, batches, eval_transform, train
 from prodrec.errors import ShardsError, TrainingError
 from prodrec.evaluation.metrics import Sums
 from prodrec.evaluation.predict import autocast
-from prodrec.models.registry import create_classifier
+from prodrec.models.registry import check_normalization, create_classifier
 from prodrec.models.tasks import ClassificationTask
 from prodrec.training.checkpoint import optimizer_tensors, read_checkpoint, restore_optimizer, write_checkpoint
 from prodrec.training.context import Progress, WorkerContext
@@ -62,6 +62,7 @@ class Trainer:
         self.counts_K = counts_K = np.bincount(label_ids, minlength=len(shards.manifest.labels)).astype(np.int64)
         self.repeats = None if recipe.balance.sampling == "none" else repeat_factors(counts_K, recipe.balance)[label_ids]
         self._order(1)  # an order that cannot be made is the user's error: found here, before the first step
+        check_normalization(recipe.model, recipe.input)
         torch.manual_seed(recipe.train.seed)
         model = create_classifier(recipe.model, len(counts_K), recipe.input.size)
         weights_K = torch.from_numpy(class_weights(counts_K, recipe.balance))

@@ -19,7 +19,7 @@ from prodrec.evaluation.calibration import fit_temperature
 from prodrec.evaluation.metrics import evaluate
 from prodrec.evaluation.predict import predict
 from prodrec.evaluation.predictions import Predictions
-from prodrec.evaluation.report import ReportData, render_report
+from prodrec.evaluation.report import ReportData, write_report
 from prodrec.evaluation.summary import describe, headline
 from prodrec.models.bundle import BundleInfo, write_bundle
 from prodrec.training.context import WorkerContext
@@ -123,7 +123,7 @@ def _finish(trainer: Trainer, state: TrainState, run: Folder, predictions: dict[
         temperature=temperature,
         image_of=shards.split(judged).image,
     )
-    reports.write("index.html", render_report(report).encode())
+    write_report(reports, report)
     info = BundleInfo(
         model=recipe.model,
         input=recipe.input,

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from made import photo
 from PIL import Image
 
+from prodrec.data.files import Folder
 from prodrec.data.records import Label
 from prodrec.errors import OutputError
-from prodrec.evaluation.metrics import Predictions, evaluate
+from prodrec.evaluation.metrics import evaluate
+from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.report import ReportData, duration, flat, interval, percent, render_report, weakest_classes, write_report
 
 HOSTILE = "<script>alert(1)</script>\"'&amp;"
@@ -151,7 +153,7 @@ def test_a_picture_that_cannot_be_read_is_named():
 
 def test_a_report_is_written_whole_with_its_folder(tmp_path):
     report = made(rows=6)
-    write_report(tmp_path / "new" / "index.html", report)
+    write_report(Folder(tmp_path / "new"), report)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["index.html"]
     assert (tmp_path / "new" / "index.html").read_text(encoding="utf-8") == render_report(report)
 
@@ -159,7 +161,7 @@ def test_a_report_is_written_whole_with_its_folder(tmp_path):
 def test_a_place_that_cannot_be_written_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="file"):
-        write_report(tmp_path / "file" / "index.html", made(rows=6))
+        write_report(Folder(tmp_path / "file"), made(rows=6))
 
 
 def test_weakest_classes_are_flawed_ones_that_occur():

@@ -3,10 +3,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prodrec.config import ModelConfig
+from prodrec.config import ModelConfig, PreprocessSpec
 from prodrec.errors import ConfigError
 from prodrec.models.heads import MLP_WIDTHS, create_head
-from prodrec.models.registry import MODELS, create_classifier
+from prodrec.models.registry import MODELS, check_normalization, create_classifier
+from prodrec.recipes import load_recipe, recipe_names
 
 # timm's own miniatures, about 0.4 million parameters each.
 TINY = ["custom_cnn", "test_resnet", "test_vit"]
@@ -104,3 +105,18 @@ def test_what_cannot_be_built_is_one_clear_line(arch, fields, size, words):
     message = str(caught.value)
     assert "\n" not in message
     assert [word for word in words if word not in message] == []
+
+
+@pytest.mark.parametrize(("arch", "preset"), [("resnet50", "imagenet"), ("vit_b16", "minus_one_one"), ("vit_small_patch16_224", "minus_one_one")])
+def test_hub_weights_ask_for_the_normalisation_that_they_were_trained_with(arch, preset):
+    config = ModelConfig(arch=arch)
+    check_normalization(config, PreprocessSpec(normalize=preset))
+    with pytest.raises(ConfigError, match=f"input.normalize={preset}, not zero_one"):
+        check_normalization(config, PreprocessSpec(normalize="zero_one"))
+    check_normalization(ModelConfig(arch=arch, weights="none"), PreprocessSpec(normalize="zero_one"))
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if load_recipe(name).model.weights == "hub"])
+def test_the_recipes_that_start_from_the_hub_normalise_as_their_weights_were_trained(name):
+    recipe = load_recipe(name)
+    check_normalization(recipe.model, recipe.input)
