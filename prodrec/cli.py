@@ -117,7 +117,7 @@ def evaluate(
     else:
         from prodrec.evaluation.judge import judge
 
-        metrics = judge(bundle, shards, split, out, device="cuda" if gpu else "cpu")
+        metrics = judge(bundle, shards, split, out, gpu=gpu)
     print(judgement(metrics))
     print(f"{out}/metrics.json, {out}/index.html")
 

@@ -2,6 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prodrec.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
@@ -17,3 +23,16 @@ def usable_cores() -> int:
     except (OSError, ValueError):
         return cores
     return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+
+
+def torch_device(gpu: bool) -> "torch.device":
+    """The GPU or the CPU, as asked.
+
+    Raises:
+        ConfigError: a GPU is asked for and torch finds none.
+    """
+    import torch  # takes seconds: only those who compute pay for it
+
+    if gpu and not torch.cuda.is_available():
+        raise ConfigError("--gpu: torch finds no GPU here; leave it out to work on the CPU")
+    return torch.device("cuda" if gpu else "cpu")

@@ -23,16 +23,16 @@ def evaluate_on_cluster(bundle: str, shards: str, split: str, out: str, gpu: boo
     """
     with ray_session():
         task = ray.remote(num_cpus=_CPUS, num_gpus=1 if gpu else 0, max_retries=2)(_judge)
-        result = ray.get(task.remote(bundle, shards, split, out, "cuda" if gpu else "cpu"))
+        result = ray.get(task.remote(bundle, shards, split, out, gpu))
     if isinstance(result, ProdrecError):
         raise result
     return result
 
 
-def _judge(bundle: str, shards: str, split: str, out: str, device: str) -> dict[str, Any] | ProdrecError:
+def _judge(bundle: str, shards: str, split: str, out: str, gpu: bool) -> dict[str, Any] | ProdrecError:
     try:
         # Ray holds a task's torch to the CPUs that it reserved; a node that has more to spare may lend them.
         torch.set_num_threads(usable_cores())
-        return judge(bundle, shards, split, out, device=device)
+        return judge(bundle, shards, split, out, gpu)
     except ProdrecError as error:
         return error

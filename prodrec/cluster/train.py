@@ -1,5 +1,6 @@
 """A run on Ray Train: one loop on every worker, restarts from the last checkpoint, progress for the driver."""
 
+import math
 import os
 import threading
 from collections.abc import Iterator
@@ -59,6 +60,7 @@ def train(recipe: Recipe, shards: Shards, run: Folder, workers: Workers, observe
         UserError: what the workers found wrong (configuration, weights, shards, output).
         TrainingError: a loss that is not finite, or more lost workers than restarts.
     """
+    _check_lanes(recipe.data.lanes, workers)
     with ray_session():
         # On the driver's node: a worker's may be taken away, and watching must never decide how a run ends.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -82,6 +84,18 @@ def train(recipe: Recipe, shards: Shards, run: Folder, workers: Workers, observe
                 raise _named(error, run) from error
         if isinstance(failure, ProdrecError):
             raise failure
+
+
+def _check_lanes(lanes: int | None, workers: Workers) -> None:
+    """An elastic run may come to any number of workers in its range, hours after its start; each must divide the lanes.
+
+    Raises:
+        ConfigError: one of them does not.
+    """
+    counts = range(workers.least, workers.most + 1)
+    odd = [count for count in counts if lanes and lanes % count]
+    if odd:
+        raise ConfigError(f"data.lanes {lanes} does not divide among {odd[0]} workers; use a multiple of {math.lcm(*counts)}, or other --workers")
 
 
 def _scaling(workers: Workers, nodes: list[dict[str, float]]) -> ScalingConfig:

@@ -27,6 +27,8 @@ STAGING = ".staging"
 _OURS = re.compile(r"(train|val|test)-\d{5}-of-\d{5}\.parquet|rejects\.parquet")
 SHARD_BYTES = 96 * 2**20  # Source: the 64-128 MB; large enough for object stores, small enough to balance
 ROW_GROUP_ROWS = 256  # about 5 MB at short side 256; the unit of reading. Source: docs/log.md 2026-11-20
+# All shards are open while rows are distributed; larger shards beyond that. Source: under the usual limit of 1024 open files.
+_MOST_SHARDS = 500
 _BUFFER_BYTES = 256 * 2**20  # of all open shard writers together, so that memory does not grow with the data set
 
 # A staged row is a prepared image or a reject: SHARD_SCHEMA without label_id, plus what the source said of it.
@@ -162,7 +164,8 @@ class _ShardWriters:
     def __init__(self, out: Folder, kept: pd.DataFrame) -> None:
         self.out = out
         size = kept.groupby("split")["image_bytes"].sum()
-        self.counts = {split: int(-(-size[split] // SHARD_BYTES)) for split in SPLITS if split in size.index}
+        shard_bytes = max(SHARD_BYTES, -(-int(size.sum()) // _MOST_SHARDS))
+        self.counts = {split: int(-(-size[split] // shard_bytes)) for split in SPLITS if split in size.index}
         mean_bytes = int(size.sum()) // len(kept) + 1
         self.buffer_rows = max(16, min(ROW_GROUP_ROWS, _BUFFER_BYTES // sum(self.counts.values()) // mean_bytes))
         self.writers: dict[tuple[str, int], _ShardWriter] = {}

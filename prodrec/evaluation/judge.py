@@ -8,17 +8,17 @@ import torch
 from prodrec.data.files import Folder
 from prodrec.data.shards import Shards, open_shards
 from prodrec.data.transforms import Normalizer
-from prodrec.errors import ConfigError, ShardsError
+from prodrec.errors import ShardsError
 from prodrec.evaluation.metrics import evaluate
 from prodrec.evaluation.predict import predict_split
 from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.report import ReportData, write_report
 from prodrec.evaluation.summary import describe
-from prodrec.machine import usable_cores
+from prodrec.machine import torch_device, usable_cores
 from prodrec.models.bundle import Bundle, load_bundle
 
 
-def judge(bundle_uri: str, shards_uri: str, split: str, out_uri: str, device: str = "cpu") -> dict[str, Any]:
+def judge(bundle_uri: str, shards_uri: str, split: str, out_uri: str, gpu: bool = False) -> dict[str, Any]:
     """Scores a split and writes OUT/metrics.json and OUT/index.html.
 
     Returns:
@@ -28,14 +28,13 @@ def judge(bundle_uri: str, shards_uri: str, split: str, out_uri: str, device: st
         BundleError, ShardsError, OutputError: what is wrong with the bundle, the shards or the place for the output.
         ConfigError: a GPU is asked for and there is none.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--gpu: torch finds no GPU here; leave it out to score on the CPU")
+    device = torch_device(gpu)
     shards = open_shards(shards_uri)
     if not shards.split(split).rows:
         raise ShardsError(f"{shards.uri} has no images in split '{split}'; it has {', '.join(shards.manifest.splits)}: choose one by --split")
-    bundle = load_bundle(bundle_uri, device)
+    bundle = load_bundle(bundle_uri, device.type)
     out = Folder(out_uri).make()
-    predictions = _predict(bundle, shards, split, device, usable_cores())
+    predictions = _predict(bundle, shards, split, device)
     info = bundle.info
     metrics = evaluate(predictions, info.labels, info.train_counts, info.temperature, split)
     report = ReportData(
@@ -54,15 +53,15 @@ def judge(bundle_uri: str, shards_uri: str, split: str, out_uri: str, device: st
     return metrics
 
 
-def _predict(bundle: Bundle, shards: Shards, split: str, device: str, threads: int) -> Predictions:
+def _predict(bundle: Bundle, shards: Shards, split: str, device: torch.device) -> Predictions:
     normalizer = Normalizer(bundle.info.input).to(device)
     return predict_split(
         lambda images: bundle.model(normalizer(images)),
         shards.split(split),
         bundle.info.input,
-        device=torch.device(device),
-        precision="bf16" if device == "cuda" else "fp32",
-        threads=threads,
+        device=device,
+        precision="bf16" if device.type == "cuda" else "fp32",
+        threads=usable_cores(),
         label_ids=_bundle_ids(bundle, shards, split),
     )
 

@@ -1,15 +1,14 @@
 """Running a classifier over rows of a split."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from prodrec.config import PreprocessSpec
-from prodrec.data.order import EpochOrder, sequential_order
+from prodrec.data.order import sequential_order
 from prodrec.data.shards import SplitIndex
-from prodrec.data.stream import batches, eval_transform, read_windows
+from prodrec.data.stream import Batch, batches, eval_transform, read_windows
 from prodrec.evaluation.predictions import Predictions
 
 
@@ -20,26 +19,21 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 def predict(
     logits: Callable[[torch.Tensor], torch.Tensor],
-    order: EpochOrder,
-    tables: Iterator[pa.Table],
-    spec: PreprocessSpec,
-    *,
+    inputs: Iterable[Batch],
     device: torch.device,
     precision: str,
-    threads: int,
     label_ids: torch.Tensor | None = None,
 ) -> Predictions:
-    """Predictions for the rows of `order`.
+    """Predictions for batches of evaluation inputs.
 
     Args:
         logits: uint8 images [B, 3, S, S] on `device` to logits [B, K], of a model in eval mode.
-        tables: the rows of the windows of `order`.
         precision: `bf16` or `fp32`.
         label_ids: int64 [labels of the shards], what the model calls each of them; None: the same.
     """
     parts = []
     with torch.inference_mode(), autocast(device, precision):
-        for batch in batches(tables, order, eval_transform(spec), threads, pin_memory=device.type == "cuda"):
+        for batch in inputs:
             labels = batch.labels if label_ids is None else label_ids[batch.labels]
             parts.append(Predictions.of(logits(batch.images.to(device, non_blocking=True)), labels, batch.rows))
     return Predictions.concat(parts)
@@ -62,5 +56,5 @@ def predict_split(
         label_ids: int64 [labels of the shards], what the model calls each of them; None: the same.
     """
     order = sequential_order(np.arange(split.rows), batch_size)
-    tables = read_windows(split, order.windows)
-    return predict(logits, order, tables, spec, device=device, precision=precision, threads=threads, label_ids=label_ids)
+    inputs = batches(read_windows(split, order.windows), order, eval_transform(spec), threads, pin_memory=device.type == "cuda")
+    return predict(logits, inputs, device, precision, label_ids)

@@ -71,3 +71,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> Non
         position, name = key.split("/", 1)
         whole["state"].setdefault(int(position), {})[name] = tensor
     optimizer.load_state_dict(whole)
+    # Files hold plain rows; where weights are channels-last, mixed layouts would slow down every step.
+    for parameter, values in optimizer.state.items():
+        for name, tensor in values.items():
+            if tensor.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter).copy_(tensor)

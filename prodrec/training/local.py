@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import torch
-
 from prodrec.config import Recipe
 from prodrec.data.files import Folder
 from prodrec.data.shards import Shards
 from prodrec.errors import ConfigError
+from prodrec.machine import torch_device
 from prodrec.training.context import LocalContext, RunObserver
 from prodrec.training.run import run_training
 
@@ -19,11 +18,9 @@ def train_local(recipe: Recipe, shards: Shards, run: Folder, observer: RunObserv
         ConfigError: a GPU is asked for and there is none, or the run's folder is not on a local disk.
         UserError, TrainingError: as `run_training`.
     """
-    if gpu and not torch.cuda.is_available():
-        raise ConfigError("--gpu: torch finds no GPU here; leave it out to train on the CPU")
     if "://" in run.uri:
         raise ConfigError(f"--local writes to local disks only, not to {run.uri}; choose a local --out or train on Ray")
-    context = LocalContext(Path(run.uri), recipe.train.keep_checkpoints, torch.device("cuda" if gpu else "cpu"), observer)
+    context = LocalContext(Path(run.uri), recipe.train.keep_checkpoints, torch_device(gpu), observer)
     failure = run_training(recipe, shards, run, context)
     if failure:
         raise failure

@@ -93,6 +93,12 @@ class Trainer:
         """The weights that are validated and kept: the moving average where the recipe asks for one."""
         return self.ema.module if self.ema else self.task.model
 
+    def batches(self, split: str, order: EpochOrder, transform: Transform) -> Iterator[Batch]:
+        """Batches of this rank, decoded where the recipe says."""
+        away = transform if self.recipe.data.decode == "stream" else None
+        tables = self.context.tables(self.shards.split(split), order.windows, away)
+        return batches(tables, order, transform, self.threads, pin_memory=self.context.device.type == "cuda")
+
     def _epoch(self, epoch: int, records: RunRecords | None) -> None:
         started = time.monotonic()
         sums, wait_s = self._train_epoch(epoch, started)
@@ -121,7 +127,7 @@ class Trainer:
         steps, waiting = len(order.steps), Stopwatch()
 
         def take_steps() -> Iterator[torch.Tensor]:
-            for step, batch in enumerate(waiting.for_each(self._batches("train", order, transform))):
+            for step, batch in enumerate(waiting.for_each(self.batches("train", order, transform))):
                 set_lr(self.optimizer, lr_factor(epoch - 1 + step / steps, recipe.train.epochs, recipe.optim))
                 yield self._step(batch)
 
@@ -170,7 +176,7 @@ class Trainer:
             for buffer in model.buffers():  # each rank's batch-norm statistics saw its own images; rank 0's are the ones kept
                 distributed.broadcast(buffer, 0)
         total = Sums.zero().as_tensor().to(context.device)
-        for batch in self._batches("val", order, eval_transform(recipe.input)):
+        for batch in self.batches("val", order, eval_transform(recipe.input)):
             labels = batch.labels.to(context.device)
             with autocast(context.device, recipe.train.precision):
                 logits_BK = self.task.logits(batch.images.to(context.device, non_blocking=True), model)
@@ -192,11 +198,6 @@ class Trainer:
             epoch=epoch,
             repeats=self.repeats,
         )
-
-    def _batches(self, split: str, order: EpochOrder, transform: Transform) -> Iterator[Batch]:
-        away = transform if self.recipe.data.decode == "stream" else None
-        tables = self.context.tables(self.shards.split(split), order.windows, away)
-        return batches(tables, order, transform, self.threads, pin_memory=self.context.device.type == "cuda")
 
     def _merge(self, sums: torch.Tensor) -> None:
         if self.context.world_size > 1:

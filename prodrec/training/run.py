@@ -14,6 +14,7 @@ from prodrec.config import Recipe
 from prodrec.data.files import Folder
 from prodrec.data.order import sequential_order
 from prodrec.data.shards import Shards
+from prodrec.data.stream import eval_transform
 from prodrec.errors import ProdrecError, TrainingError, UserError
 from prodrec.evaluation.calibration import fit_temperature
 from prodrec.evaluation.metrics import evaluate
@@ -75,15 +76,8 @@ def _predictions(trainer: Trainer, split: str) -> Predictions:
     model = trainer.evaluated_model().eval()
     own: Predictions | ProdrecError
     try:
-        own = predict(
-            lambda images: trainer.task.logits(images, model),
-            order,
-            context.tables(index, order.windows, None),
-            recipe.input,
-            device=context.device,
-            precision=recipe.train.precision,
-            threads=trainer.threads,
-        )
+        inputs = trainer.batches(split, order, eval_transform(recipe.input))
+        own = predict(lambda images: trainer.task.logits(images, model), inputs, context.device, recipe.train.precision)
     except TrainingError as error:
         own = error
     parts = _gathered(own, context)

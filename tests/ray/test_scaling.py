@@ -2,7 +2,7 @@
 
 import pytest
 
-from prodrec.cluster.train import Workers, _scaling
+from prodrec.cluster.train import Workers, _check_lanes, _scaling
 from prodrec.errors import ConfigError
 
 LAPTOP = [{"CPU": 2}]
@@ -37,6 +37,14 @@ def test_a_worker_fits_a_node_and_leaves_cpus_to_read_with(workers, nodes, cpus)
 def test_workers_that_would_leave_no_cpu_to_read_with_are_refused(workers, nodes):
     with pytest.raises(ConfigError, match="leave none"):
         _scaling(workers, nodes)
+
+
+def test_lanes_must_suit_every_number_of_workers_that_an_elastic_run_may_come_to():
+    for fine in (Workers(1, 2), Workers(2, 2), Workers(4, 4)):
+        _check_lanes(4, fine)
+    _check_lanes(None, Workers(1, 4))
+    with pytest.raises(ConfigError, match="does not divide among 3 workers; use a multiple of 12"):
+        _check_lanes(4, Workers(1, 4))
 
 
 def test_an_elastic_range_is_passed_on():

@@ -42,8 +42,9 @@ def test_a_very_small_source_trains_and_is_judged_honestly(shards, tmp_path, cap
     held_out = sum(sum(file["row_groups"]) for file in manifest["splits"]["test"])
     assert metrics["n"] == held_out
     assert 3 <= held_out <= 6
-    low, high = metrics["top1_ci95"]
-    assert high - low > 0.3, "so few images leave a wide interval"
     right = round(metrics["top1"] * held_out)
+    for end in metrics["top1_ci95"]:
+        # Wilson's ends are the shares from which the seen one lies 1.96 standard deviations away (or 0 and 1).
+        assert (end - right / held_out) ** 2 == pytest.approx(1.95996**2 * end * (1 - end) / held_out, abs=1e-4)
     assert f"test: {right} of {held_out} right" in capsys.readouterr().out
     assert "95" in (tmp_path / "run" / "report" / "index.html").read_text()

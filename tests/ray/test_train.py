@@ -1,6 +1,7 @@
 """Training on Ray Train: equal to one process, whatever the number of workers; whole after a loss."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -76,7 +77,9 @@ def test_one_worker_repeats_the_run_of_one_process_and_reports_every_epoch(small
 
 
 def test_two_workers_on_the_same_global_batch_have_the_same_loss_curve_and_see_every_row_once(small_shards, tmp_path, alone):
+    before = set(Path(tempfile.gettempdir()).glob("prodrec-checkpoint-*"))
     entries = on_ray(small_shards, tmp_path, workers=2)
+    assert set(Path(tempfile.gettempdir()).glob("prodrec-checkpoint-*")) <= before, "an uploaded checkpoint is not left on the worker's disk"
     assert losses(entries) == pytest.approx(losses(alone), rel=1e-3)
     assert all(entry["images"] == open_shards(small_shards).split("train").rows for entry in entries)
     first, second = (json.loads((tmp_path / "report" / f"{s}.json").read_text()) for s in ("val", "test"))

@@ -117,7 +117,7 @@ def test_jpegs_that_lack_their_end_are_truncated_on_each_path(side, cut):
         prepare_image(data[:-cut], SHORT_SIDE)
 
 
-def answer(data: bytes) -> None:
+def assert_answered(data: bytes) -> None:
     try:
         found = prepare_image(data, SHORT_SIDE, ImageLimits(max_pixels=1_000_000))
     except Reject as reject:
@@ -133,7 +133,7 @@ def answer(data: bytes) -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=200), st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"II*\0", b"RIFF\0\0\0\0WEBP"]))
 def test_random_bytes_are_answered(tail, head):
-    answer(head + tail)
+    assert_answered(head + tail)
 
 
 @settings(max_examples=200, deadline=None)
@@ -143,7 +143,7 @@ def test_flipped_bytes_are_answered(name, flips):
     for where, value in flips:
         # Squared: headers, where most can go wrong, are hit more often.
         data[int(where * where * len(data))] = value
-    answer(bytes(data))
+    assert_answered(bytes(data))
 
 
 @settings(max_examples=40, deadline=None)

@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -96,13 +95,16 @@ def test_remote_files_come_in_order_beside_local_ones(bucket, tmp_path):
 
 def test_remote_reads_overlap_and_stay_bounded(monkeypatch):
     lock, running, peak, started = threading.Lock(), 0, 0, 0
+    overlapped = threading.Event()
 
     def slow(uri: str, max_bytes: int) -> bytes:
         nonlocal running, peak, started
         with lock:
             running, started = running + 1, started + 1
             peak = max(peak, running)
-        time.sleep(0.02)
+            if running > 1:
+                overlapped.set()
+        overlapped.wait(timeout=10)  # the first read ends only when a second has begun
         with lock:
             running -= 1
         return uri.encode()

@@ -32,6 +32,19 @@ def test_a_place_that_cannot_be_written_is_named():
         write_checkpoint(Path("/proc/nowhere"), {}, {})
 
 
+def test_moments_keep_the_memory_format_of_their_weights(tmp_path):
+    model = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    first = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 3, 5, 5)).sum().backward()
+    first.step()
+    write_checkpoint(tmp_path, {"optimizer": optimizer_tensors(first)}, {})
+    again = torch.optim.AdamW(model.parameters())
+    restore_optimizer(again, read_checkpoint(tmp_path)[0]["optimizer"])
+    for name, moment in first.state[model.weight].items():
+        assert torch.equal(again.state[model.weight][name], moment)
+        assert again.state[model.weight][name].stride() == moment.stride()
+
+
 @pytest.mark.parametrize("make", [lambda p: torch.optim.AdamW(p, lr=0.1), lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9)])
 def test_an_optimiser_goes_on_where_it_was(make):
     def steps(model, optimizer, count):

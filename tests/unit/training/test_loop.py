@@ -1,4 +1,7 @@
 import json
+import os
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,8 +9,9 @@ import torch
 
 from prodrec.data.files import Folder
 from prodrec.data.shards import open_shards
-from prodrec.errors import TrainingError
+from prodrec.errors import OutputError, TrainingError
 from prodrec.recipes import parse_recipe
+from prodrec.training.checkpoint import write_checkpoint
 from prodrec.training.context import LocalContext
 from prodrec.training.loop import Trainer
 from prodrec.training.records import RunRecords
@@ -89,6 +93,24 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_advice_and_no_checkpoint(sm
     assert not (tmp_path / "checkpoints").exists()
 
 
+def test_a_val_loss_that_is_not_finite_ends_the_run_before_its_checkpoint(small_shards, tmp_path):
+    # One step an epoch: its loss is that of the first weights, and only validation meets the ones it made.
+    chosen = recipe(optim={"lr": 1e38, "clip_norm": None, "name": "sgd", "warmup_epochs": 0}, train={"batch_size": 1000})
+    with pytest.raises(TrainingError, match=r"val loss is .* after epoch 1; lower optim.lr"):
+        trained(small_shards, tmp_path, chosen)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.skipif(Path("/dev/shm").stat().st_dev == Path(tempfile.gettempdir()).stat().st_dev, reason="/dev/shm is no filesystem of its own here")
+def test_half_a_checkpoint_from_another_filesystem_has_no_name(tmp_path):
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        write_checkpoint(Path(elsewhere) / "c", {"model": {"w": torch.ones(2)}}, {})
+        os.mkfifo(Path(elsewhere) / "c" / "cannot be copied")
+        with pytest.raises(OutputError, match="named pipe"):
+            LocalContext(tmp_path, 1, torch.device("cpu"), Watcher()).report({"epoch": 1, "score": 0.5}, Path(elsewhere) / "c")
+    assert not list((tmp_path / "checkpoints").glob("epoch-*"))
+
+
 def test_early_stopping_keeps_the_best_weights(small_shards, tmp_path):
     chosen = recipe(train={"epochs": 30, "early_stop": {"metric": "val_loss", "patience": 2}}, optim={"lr": 0.05})
     _, state = trained(small_shards, tmp_path, chosen)
@@ -113,7 +135,7 @@ def test_the_gradient_is_that_of_the_weighted_mean_over_the_whole_batch(small_sh
     shards = open_shards(small_shards)
     trainer = Trainer(chosen, shards, LocalContext(tmp_path, 1, torch.device("cpu"), Watcher()))
     before = {name: p.detach().clone() for name, p in trainer.task.model.named_parameters()}
-    batch = next(iter(trainer._batches("train", trainer._order(1), lambda image, row, nth: image[:, :32, :32].contiguous())))
+    batch = next(iter(trainer.batches("train", trainer._order(1), lambda image, row, nth: image[:, :32, :32].contiguous())))
     trainer._step(batch)
     counts = shards.class_counts("train")
     weights = torch.from_numpy(1 / counts).float()
