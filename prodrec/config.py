@@ -64,8 +64,6 @@ class AugmentConfig(Frozen):
         flip: probability of a horizontal flip (0 where products carry writing that matters).
         erase: probability of random erasing; used by `trivial` and `heavy`.
         mix: share of the steps whose images are mixed in pairs, half of them by MixUp, half by CutMix.
-        size: side of the training images, pixels; None: that of the input. Random crops show products larger than they are
-            in whole pictures, so smaller training images fit larger inputs. Source: Touvron et al. 2019 (arXiv 1906.06423).
     """
 
     policy: Literal["none", "light", "trivial", "heavy"] = "light"
@@ -73,7 +71,6 @@ class AugmentConfig(Frozen):
     flip: Fraction = 0.5
     erase: Fraction = 0.25
     mix: Fraction = 0.0
-    size: Annotated[int, Field(ge=16)] | None = None
 
 
 class BalanceConfig(Frozen):

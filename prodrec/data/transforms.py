@@ -39,11 +39,7 @@ def resize(image_CHW: torch.Tensor, spec: PreprocessSpec) -> torch.Tensor:
 
 
 def augment(image_CHW: torch.Tensor, spec: PreprocessSpec, config: AugmentConfig, rng: np.random.Generator) -> torch.Tensor:
-    """The training transform: [3, H, W] to [3, S, S], S being `config.size` where it is set.
-
-    All randomness comes from `rng`, so any thread or machine can replay it.
-    """
-    spec = spec.model_copy(update={"size": config.size or spec.size})
+    """The training transform: [3, H, W] to [3, S, S]. All randomness comes from `rng`, so any thread or machine can replay it."""
     if config.policy == "none":
         return resize(image_CHW, spec)
     crops = config.min_crop_area < 1

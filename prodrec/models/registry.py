@@ -66,14 +66,13 @@ class Classifier(nn.Module):
         return self.head.parameters()
 
 
-def create_classifier(config: ModelConfig, num_classes: int, input_size: int, train_size: int | None = None) -> Classifier:
+def create_classifier(config: ModelConfig, num_classes: int, input_size: int) -> Classifier:
     """Builds the architecture of a recipe and gives it the weights that the recipe names.
 
     Args:
         config: the recipe's `model`.
         num_classes: K.
         input_size: side of the square input, pixels.
-        train_size: another side that it must take as well.
 
     Raises:
         ConfigError: an unknown architecture, or arguments or an input size that it does not take.
@@ -82,8 +81,6 @@ def create_classifier(config: ModelConfig, num_classes: int, input_size: int, tr
     with _building(config, input_size):
         backbone = _create_backbone(config, input_size)
         head = create_head(config.head, feature_dim(backbone, input_size), num_classes, config.dropout)
-        if train_size:
-            _check_train_size(backbone, input_size, train_size)
     if config.weights not in (HUB, NONE):
         load_file(config.weights, config.arch, backbone, head)
     return Classifier(backbone, head, freeze_backbone=config.freeze_backbone)
@@ -102,16 +99,6 @@ def check_normalization(config: ModelConfig, spec: PreprocessSpec) -> None:
     fitting = [preset for preset, scale in NORMALIZATIONS.items() if scale == (published.mean, published.std)]
     if fitting and spec.normalize not in fitting:
         raise ConfigError(f"the hub's weights of {config.arch} were trained with input.normalize={fitting[0]}, not {spec.normalize}; set that")
-
-
-def _check_train_size(backbone: nn.Module, input_size: int, train_size: int) -> None:
-    try:
-        if feature_dim(backbone, train_size) == feature_dim(backbone, input_size):
-            return
-        reason = "its features would differ in length"
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-    raise ConfigError(f"the architecture cannot train at augment.size {train_size} for input.size {input_size}: {reason}; leave augment.size out")
 
 
 def _create_backbone(config: ModelConfig, input_size: int) -> nn.Module:

@@ -64,7 +64,7 @@ class Trainer:
         self._order(1)  # an order that cannot be made is the user's error: found here, before the first step
         check_normalization(recipe.model, recipe.input)
         torch.manual_seed(recipe.train.seed)
-        model = create_classifier(recipe.model, len(counts_K), recipe.input.size, recipe.augment.size)
+        model = create_classifier(recipe.model, len(counts_K), recipe.input.size)
         weights_K = torch.from_numpy(class_weights(counts_K, recipe.balance))
         task = ClassificationTask(model, recipe.input, weights_K, recipe.optim.label_smoothing, recipe.train.channels_last, recipe.augment.mix)
         self.task = task.to(context.device)

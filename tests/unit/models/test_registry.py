@@ -107,17 +107,6 @@ def test_what_cannot_be_built_is_one_clear_line(arch, fields, size, words):
     assert [word for word in words if word not in message] == []
 
 
-@pytest.mark.parametrize("arch", ["custom_cnn", "test_resnet"])
-def test_a_convolutional_network_may_train_at_another_size(arch):
-    classifier = create_classifier(config(arch), 5, 64, train_size=48)
-    assert classifier(torch.randn(2, 3, 48, 48)).shape == classifier(torch.randn(2, 3, 64, 64)).shape == (2, 5)
-
-
-def test_patches_of_one_size_refuse_another():
-    with pytest.raises(ConfigError, match=r"augment\.size 48 for input\.size 64.*leave augment\.size out"):
-        create_classifier(config("vit_tiny16", args={"depth": 1}), 5, 64, train_size=48)
-
-
 @pytest.mark.parametrize(("arch", "preset"), [("resnet50", "imagenet"), ("vit_b16", "minus_one_one"), ("vit_small_patch16_224", "minus_one_one")])
 def test_hub_weights_ask_for_the_normalisation_that_they_were_trained_with(arch, preset):
     config = ModelConfig(arch=arch)
