@@ -230,7 +230,7 @@ def _transform(recipe: Recipe, epoch: int) -> Transform:
 
 
 def _images(items: Iterable[Iterable[Batch | PreparedImage | None]]) -> int:
-    return sum(len(part.labels) if isinstance(part, Batch) else 1 for item in items for part in item)
+    return sum(len(part.rows) if isinstance(part, Batch) else 1 for item in items for part in item)
 
 
 if __name__ == "__main__":

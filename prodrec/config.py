@@ -161,6 +161,7 @@ class Recipe(Frozen):
     """One complete training run."""
 
     name: str
+    kind: Literal["classifier"] = "classifier"
     model: ModelConfig
     input: PreprocessSpec = PreprocessSpec()
     augment: AugmentConfig = AugmentConfig()

@@ -21,15 +21,14 @@ class RunDisplay:
         self.task = bar.add_task("starting", total=None, facts="")
 
     def progress(self, progress: RunProgress) -> None:
-        facts = f"loss {progress.loss:.3f}  top-1 {progress.top1:.1%}  {progress.images_per_s:,.0f} images/s  {_duration(progress.eta_s)} left"
+        facts = f"{_facts(progress.metrics)}  {progress.images_per_s:,.0f} images/s  {_duration(progress.eta_s)} left"
         done = (progress.epoch - 1) * progress.steps + progress.step
         total = progress.epochs * progress.steps
         self.bar.update(self.task, description=f"epoch {progress.epoch}/{progress.epochs}", completed=done, total=total, facts=facts)
 
     def epoch(self, metrics: dict[str, Any]) -> None:
-        val = f"  val loss {metrics['val_loss']:.3f}  top-1 {metrics['val_top1']:.1%}" if "val_loss" in metrics else ""
-        train = f"train loss {metrics['train_loss']:.3f}  top-1 {metrics['train_top1']:.1%}"
-        self.bar.console.print(f"epoch {metrics['epoch']:>3}  {train}{val}  {metrics['images_per_s']:,.0f} images/s")
+        splits = [f"{split} {_facts(metrics, f'{split}_')}" for split in ("train", "val") if f"{split}_loss" in metrics]
+        self.bar.console.print(f"epoch {metrics['epoch']:>3}  {'  '.join(splits)}  {metrics['images_per_s']:,.0f} images/s")
 
 
 @contextmanager
@@ -63,6 +62,12 @@ def prepare_display() -> Iterator[PrepareDisplay]:
     more = (TextColumn("{task.fields[facts]}"), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, *more, console=console, disable=not sys.stdout.isatty(), transient=True) as bar:
         yield PrepareDisplay(bar)
+
+
+def _facts(metrics: dict[str, Any], prefix: str = "") -> str:
+    shares = {"top1": "top-1", "ap50": "AP50"}
+    said = [f"{words} {metrics[prefix + name]:.1%}" for name, words in shares.items() if prefix + name in metrics]
+    return "  ".join([f"loss {metrics[f'{prefix}loss']:.3f}", *said])
 
 
 def _duration(seconds: float) -> str:

@@ -28,12 +28,12 @@ class Batch:
 
     Attributes:
         images: uint8 [B, 3, S, S].
-        labels: int64 [B].
+        targets: int64 [B], labels.
         rows: int64 [B], row numbers in the split.
     """
 
     images: torch.Tensor
-    labels: torch.Tensor
+    targets: torch.Tensor
     rows: torch.Tensor
 
 

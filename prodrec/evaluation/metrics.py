@@ -1,85 +1,21 @@
-"""Accuracy of a classifier: sums that merge over steps and ranks, and the metrics of a split.
+"""Accuracy of a classifier: the metrics of a split.
 
 Shapes: B rows of a batch, N rows of a split, K classes. Memory is in the order of N + K: there is no K x K matrix, K may be 10,000.
 Not covered: boxes, several labels an image.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from prodrec.data.records import Label
 from prodrec.evaluation.calibration import Bools, ece
-from prodrec.evaluation.predictions import TOP_K, Predictions
+from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.slices import SLICES, slice_of
 
 # 97.5 % quantile of the normal distribution: a two-sided 95 % interval.
 Z_95 = 1.96
-
-
-class Sums:
-    """Mergeable sums of a pass over rows: summed over steps and ranks, divided once, at the end.
-
-    They stay a tensor, so that a training step does not wait for the device and a launcher can all-reduce them.
-    """
-
-    LOSS, WEIGHT, N, TOP1, TOP5 = range(5)
-    SIZE: ClassVar[int] = 5
-
-    def __init__(self, values: torch.Tensor) -> None:
-        self._values = values
-
-    @classmethod
-    def zero(cls) -> "Sums":
-        return cls(torch.zeros(cls.SIZE, dtype=torch.float64))
-
-    @classmethod
-    def of(cls, losses_B: torch.Tensor, weights_B: torch.Tensor, logits_BK: torch.Tensor, labels_B: torch.Tensor) -> "Sums":
-        """Sums of a batch, on its device.
-
-        Args:
-            losses_B: already multiplied by `weights_B`.
-        """
-        best_Bk = logits_BK.topk(min(TOP_K, logits_BK.shape[1])).indices
-        hits_Bk = best_Bk == labels_B[:, None]
-        n = torch.full((), len(labels_B), dtype=torch.float64, device=logits_BK.device)
-        sums = (losses_B.double().sum(), weights_B.double().sum(), n, hits_Bk[:, 0].double().sum(), hits_Bk.double().sum())
-        return cls(torch.stack(sums))
-
-    @classmethod
-    def from_tensor(cls, values: torch.Tensor) -> "Sums":
-        return cls(values.detach().cpu())
-
-    def as_tensor(self) -> torch.Tensor:
-        """float64 [5], in the order LOSS, WEIGHT, N, TOP1, TOP5."""
-        return self._values
-
-    def __add__(self, other: "Sums") -> "Sums":
-        return Sums(self._values + other._values)
-
-    @property
-    def n(self) -> int:
-        return int(self._values[self.N])
-
-    @property
-    def loss(self) -> float:
-        """Weighted mean; nan where nothing was weighed."""
-        return self._ratio(self.LOSS, self.WEIGHT)
-
-    @property
-    def top1(self) -> float:
-        """Fraction whose best class is right; nan for no rows."""
-        return self._ratio(self.TOP1, self.N)
-
-    @property
-    def top5(self) -> float:
-        """Fraction with the right class among the best min(5, K); nan for no rows."""
-        return self._ratio(self.TOP5, self.N)
-
-    def _ratio(self, above: int, below: int) -> float:
-        return float(self._values[above] / self._values[below])
 
 
 def wilson_interval(hits: int, n: int, z: float = Z_95) -> tuple[float, float]:
@@ -114,7 +50,7 @@ def evaluate(predictions: Predictions, labels: list[Label], train_counts: list[i
         "n": n,
         "top1": _mean(hits),
         "top1_ci95": list(wilson_interval(int(hits.sum()), n)),
-        "top5": _mean((predictions.topk_ids == predictions.labels[:, None]).any(1)),
+        "top5": _mean(predictions.hits_top5),
         **{f"macro_{name}": _mean([row[name] for row in present]) for name in ("f1", "precision", "recall")},
         "group_top1": _mean(grouped),
         "group_top1_ci95": list(wilson_interval(int(grouped.sum()), len(grouped))) if len(grouped) else None,

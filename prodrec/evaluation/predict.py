@@ -34,7 +34,7 @@ def predict(
     parts = []
     with torch.inference_mode(), autocast(device, precision):
         for batch in inputs:
-            labels = batch.labels if label_ids is None else label_ids[batch.labels]
+            labels = batch.targets if label_ids is None else label_ids[batch.targets]
             parts.append(Predictions.of(logits(batch.images.to(device, non_blocking=True)), labels, batch.rows))
     return Predictions.concat(parts)
 

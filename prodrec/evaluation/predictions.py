@@ -14,9 +14,7 @@ import torch
 
 from prodrec.errors import TrainingError
 from prodrec.evaluation.calibration import STEPS_PER_OCTAVE, TEMPERATURES, Bools
-
-# Source: the ImageNet convention of top-5.
-TOP_K = 5
+from prodrec.models.tasks import TOP_K
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,12 @@ class Predictions:
     def hits(self) -> Bools:
         """[N], whether the best class is the truth."""
         hits_N: Bools = self.predicted == self.labels
+        return hits_N
+
+    @property
+    def hits_top5(self) -> Bools:
+        """[N], whether the truth is among the best min(5, K) classes."""
+        hits_N: Bools = (self.topk_ids == self.labels[:, None]).any(1)
         return hits_N
 
     def confidence(self, temperature: float) -> npt.NDArray[np.float32]:

@@ -1,7 +1,12 @@
 """Tasks: a model with its loss, as one module, so that data parallelism wraps both and one loop trains every kind.
 
+A task maps (images, targets) of a batch to the sum of its losses, which has the gradient, and to sums that merge over steps and
+ranks and are divided once, at the end: float64 [3 + M], the sums of WEIGHT, LOSS and N, then one for each of its `names`.
+
 Shapes: images_BCHW uint8 [B, 3, S, S]; labels_B int64 [B]; logits_BK [B, K].
 """
+
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,9 +18,31 @@ from prodrec.data.transforms import Normalizer
 
 # Beta distribution of the mixing share. Source: Zhang et al. 2018 (arXiv 1710.09412), 0.1-0.4; Yun et al. 2019 (arXiv 1905.04899), 1.
 _MIXUP_ALPHA, _CUTMIX_ALPHA = 0.2, 1.0
+# Source: the ImageNet convention of top-5.
+TOP_K = 5
+
+WEIGHT, LOSS, N = range(3)
 
 
-class ClassificationTask(nn.Module):
+class Task(nn.Module):
+    """A model with its loss.
+
+    Attributes:
+        model: a module with `backbone_parameters()` and `head_parameters()`.
+        names: of the sums beyond WEIGHT, LOSS and N.
+    """
+
+    model: Any
+    names: tuple[str, ...]
+
+
+def means(sums: torch.Tensor, names: tuple[str, ...]) -> dict[str, float]:
+    """Metrics of merged sums: `loss`, the weighted mean, and the mean over images of each name; nan for no images."""
+    values = sums.detach().cpu()
+    return {"loss": float(values[LOSS] / values[WEIGHT])} | {name: float(value / values[N]) for name, value in zip(names, values[N + 1 :], strict=True)}
+
+
+class ClassificationTask(Task):
     """Class-weighted cross-entropy with label smoothing.
 
     Args:
@@ -25,6 +52,8 @@ class ClassificationTask(nn.Module):
         channels_last: memory format of the images.
         mix: share of the training steps that mix images and labels in pairs.
     """
+
+    names = ("top1", "top5")
 
     def __init__(
         self, model: nn.Module, spec: PreprocessSpec, class_weights: torch.Tensor, label_smoothing: float, channels_last: bool, mix: float = 0.0
@@ -43,7 +72,14 @@ class ClassificationTask(nn.Module):
         """logits_BK of the task's model, or of another with the same inputs (a moving average)."""
         return self._run(self.normalizer(images_BCHW), model or self.model)
 
-    def forward(self, images_BCHW: torch.Tensor, labels_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def forward(self, images_BCHW: torch.Tensor, labels_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits_BK, losses_B, weights_B = self.losses(images_BCHW, labels_B)
+        hits_Bk = logits_BK.detach().topk(min(TOP_K, logits_BK.shape[1])).indices == labels_B[:, None]
+        loss, n = losses_B.sum(), torch.full((), len(labels_B), dtype=torch.float64, device=labels_B.device)
+        sums = (weights_B.double().sum(), losses_B.detach().double().sum(), n, hits_Bk[:, 0].double().sum(), hits_Bk.double().sum())
+        return loss, torch.stack(sums)
+
+    def losses(self, images_BCHW: torch.Tensor, labels_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Returns logits_BK, weighted losses_B (float32) and their weights_B; the loss of a step is sum(losses) / sum(weights).
 
         A mixed image has the weights of its two classes in the shares in which it shows them.

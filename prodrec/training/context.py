@@ -26,15 +26,14 @@ class Progress:
     """Where a run stands within an epoch.
 
     Attributes:
-        loss: of the last step; top1: running over the epoch (fraction); images_per_s: over all workers; eta_s: of the run.
+        metrics: `loss` of the last step, others running over the epoch; images_per_s: over all workers; eta_s: of the run.
     """
 
     epoch: int
     epochs: int
     step: int
     steps: int
-    loss: float
-    top1: float
+    metrics: dict[str, float]
     images_per_s: float
     eta_s: float
 

@@ -7,8 +7,9 @@ One step over W ranks with losses l_i and class weights w_i of all images i of t
 
     loss = sum_i w_i l_i / sum_i w_i
 
-Each rank has a part of the sums; DDP averages gradients over ranks, hence the factor W in `_step`. Metrics are sums merged
-over ranks and divided once. NOT covered: checkpoints within an epoch; a resumed run starts at an epoch's first step.
+Each rank has a part of the sums; DDP averages gradients over ranks, hence the factor W in `_step`. Metrics of training are
+sums merged over ranks and divided once; those of val are made of the predictions of all ranks. NOT covered: checkpoints
+within an epoch; a resumed run starts at an epoch's first step.
 """
 
 import shutil
@@ -25,17 +26,15 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from prodrec.config import Recipe
-from prodrec.data.balance import class_weights, repeat_factors
-from prodrec.data.order import EpochOrder, epoch_order, sequential_order
+from prodrec.data.order import EpochOrder, Ints, epoch_order, sequential_order
 from prodrec.data.shards import Shards
-from prodrec.data.stream import Batch, Transform, batches, eval_transform, train_transform
-from prodrec.errors import ShardsError, TrainingError
-from prodrec.evaluation.metrics import Sums
+from prodrec.data.stream import Batch, Transform, batches
+from prodrec.errors import ProdrecError, ShardsError, TrainingError
 from prodrec.evaluation.predict import autocast
-from prodrec.models.registry import check_normalization, create_classifier
-from prodrec.models.tasks import ClassificationTask
+from prodrec.models.tasks import LOSS, WEIGHT, N, means
 from prodrec.training.checkpoint import optimizer_tensors, read_checkpoint, restore_optimizer, write_checkpoint
 from prodrec.training.context import Progress, WorkerContext
+from prodrec.training.kinds import create_kind
 from prodrec.training.optim import build_optimizer, lr_factor, set_lr
 from prodrec.training.pace import Stopwatch, one_behind
 from prodrec.training.records import RunRecords
@@ -58,18 +57,12 @@ class Trainer:
         if not self.train_split.rows:
             raise ShardsError(f"{shards.uri} has no training images; prepare it again with another --split")
         self.threads = recipe.data.threads or context.threads
-        label_ids = self.train_split.column("label_id").to_numpy()
-        self.counts_K = counts_K = np.bincount(label_ids, minlength=len(shards.manifest.labels)).astype(np.int64)
-        self.repeats = None if recipe.balance.sampling == "none" else repeat_factors(counts_K, recipe.balance)[label_ids]
-        self._order(1)  # an order that cannot be made is the user's error: found here, before the first step
-        check_normalization(recipe.model, recipe.input)
         torch.manual_seed(recipe.train.seed)
-        model = create_classifier(recipe.model, len(counts_K), recipe.input.size)
-        weights_K = torch.from_numpy(class_weights(counts_K, recipe.balance))
-        task = ClassificationTask(model, recipe.input, weights_K, recipe.optim.label_smoothing, recipe.train.channels_last, recipe.augment.mix)
-        self.task = task.to(context.device)
+        self.kind = create_kind(recipe, shards)
+        self._order(1)  # an order that cannot be made is the user's error: found here, before the first step
+        self.task = self.kind.task.to(context.device)
         self.ema = _ema(self.task.model, recipe.train.ema_decay)
-        self.optimizer = build_optimizer(model, recipe.optim)
+        self.optimizer = build_optimizer(self.task.model, recipe.optim)
         self.forward = self._wrapped()
         self.state = TrainState()
 
@@ -99,17 +92,38 @@ class Trainer:
         tables = self.context.tables(self.shards.split(split), order.windows, away)
         return batches(tables, order, transform, self.threads, pin_memory=self.context.device.type == "cuda")
 
+    def predict(self, split: str, rows: Ints | None = None) -> Any:
+        """Predictions of the kept weights, each rank for its share, gathered on every rank.
+
+        Args:
+            rows: row numbers of the split; None: all.
+
+        Raises:
+            TrainingError: a logit is not finite, on all ranks if on one.
+        """
+        context = self.context
+        rows = np.arange(self.shards.split(split).rows) if rows is None else rows
+        order = sequential_order(rows, self.recipe.train.batch_size, rank=context.rank, world_size=context.world_size)
+        model = self.evaluated_model().eval()
+        own: Any
+        try:
+            own = self.kind.predict(model, self.batches(split, order, self.kind.eval_transform()), context.device)
+        except TrainingError as error:
+            own = error
+        parts = gathered(own, context)
+        for part in parts:
+            if isinstance(part, ProdrecError):
+                raise part
+        return self.kind.merged(parts)
+
     def _epoch(self, epoch: int, records: RunRecords | None) -> None:
         started = time.monotonic()
         sums, wait_s = self._train_epoch(epoch, started)
-        train_s = time.monotonic() - started
-        entry = {"epoch": epoch, "train_loss": sums.loss, "train_top1": sums.top1, "lr": self.optimizer.param_groups[-1]["lr"]}
-        entry |= {"images": sums.n, "images_per_s": sums.n / train_s, "data_wait_s": wait_s}
+        train_s, images = time.monotonic() - started, int(sums[N])
+        entry = {"epoch": epoch} | _named("train", means(sums, self.task.names)) | {"lr": self.optimizer.param_groups[-1]["lr"]}
+        entry |= {"images": images, "images_per_s": images / train_s, "data_wait_s": wait_s}
         if self.val_split.rows:
-            val = self._validate()
-            if not np.isfinite(val.loss):
-                raise TrainingError(f"the val loss is {val.loss} after epoch {epoch}; {_ADVICE}")
-            entry |= {"val_loss": val.loss, "val_top1": val.top1, "val_top5": val.top5}
+            entry |= _named("val", self._validate(epoch))
         self.state.history.append(entry | {"seconds": time.monotonic() - started})
         score = self.state.score(epoch, self.recipe.train.early_stop.metric)
         if score >= self.state.score(self.state.best_epoch, self.recipe.train.early_stop.metric):
@@ -118,10 +132,10 @@ class Trainer:
             records.epoch(self.state.history)
         self.context.report(entry | {"score": score}, self._checkpoint() if self.context.rank == 0 else None)
 
-    def _train_epoch(self, epoch: int, started: float) -> tuple[Sums, float]:
+    def _train_epoch(self, epoch: int, started: float) -> tuple[torch.Tensor, float]:
         """Returns the merged sums of the epoch and the seconds this rank waited for data."""
         recipe, order = self.recipe, self._order(epoch)
-        transform = train_transform(recipe.input, recipe.augment, recipe.train.seed, epoch)
+        transform = self.kind.train_transform(epoch)
         torch.manual_seed(_seed(recipe.train.seed, epoch, self.context.rank))
         self.task.train()
         steps, waiting = len(order.steps), Stopwatch()
@@ -131,9 +145,9 @@ class Trainer:
                 set_lr(self.optimizer, lr_factor(epoch - 1 + step / steps, recipe.train.epochs, recipe.optim))
                 yield self._step(batch)
 
-        total = Sums.zero()
+        total = torch.zeros(N + 1 + len(self.task.names), dtype=torch.float64)
         for step, values in enumerate(one_behind(take_steps()), start=1):
-            sums = Sums.from_tensor(values)
+            sums = values.cpu()
             total += sums
             self._watch(sums, total, epoch, step, steps, started)
         return total, waiting.seconds
@@ -141,12 +155,12 @@ class Trainer:
     def _step(self, batch: Batch) -> torch.Tensor:
         """One optimiser step; returns the sums of the global batch, as a tensor so that the host need not wait for them."""
         context, config = self.context, self.recipe.optim
-        images, labels = batch.images.to(context.device, non_blocking=True), batch.labels.to(context.device, non_blocking=True)
+        images, targets = batch.images.to(context.device, non_blocking=True), batch.targets.to(context.device, non_blocking=True)
         with autocast(context.device, self.recipe.train.precision):
-            logits_BK, losses_B, weights_B = self.forward(images, labels)
-        sums = Sums.of(losses_B.detach(), weights_B, logits_BK.detach(), labels).as_tensor()
-        self._merge(sums)
-        loss = losses_B.sum() / sums[Sums.WEIGHT].to(losses_B.dtype) * context.world_size
+            loss_sum, sums = self.forward(images, targets)
+        if context.world_size > 1:
+            distributed.all_reduce(sums)
+        loss = loss_sum / sums[WEIGHT].to(loss_sum.dtype) * context.world_size
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if config.clip_norm:
@@ -156,34 +170,26 @@ class Trainer:
             self.ema.update_parameters(self.task.model)
         return sums
 
-    def _watch(self, sums: Sums, total: Sums, epoch: int, step: int, steps: int, started: float) -> None:
+    def _watch(self, sums: torch.Tensor, total: torch.Tensor, epoch: int, step: int, steps: int, started: float) -> None:
         """Every rank sees the same merged sums, so all stop together; an epoch's last step is watched before its checkpoint."""
-        if not np.isfinite(sums.loss):
-            raise TrainingError(f"the loss is {sums.loss} at epoch {epoch}, step {step} of {steps}; {_ADVICE}")
+        loss = float(sums[LOSS] / sums[WEIGHT])
+        if not np.isfinite(loss):
+            raise TrainingError(f"the loss is {loss} at epoch {epoch}, step {step} of {steps}; {_ADVICE}")
         if self.context.rank == 0:
             elapsed = time.monotonic() - started
             left = (self.recipe.train.epochs - epoch) * steps + steps - step
-            eta_s = elapsed / step * left
-            self.context.progress(Progress(epoch, self.recipe.train.epochs, step, steps, sums.loss, total.top1, total.n / elapsed, eta_s))
+            running = means(total, self.task.names) | {"loss": loss}
+            self.context.progress(Progress(epoch, self.recipe.train.epochs, step, steps, running, float(total[N]) / elapsed, elapsed / step * left))
 
-    @torch.inference_mode()
-    def _validate(self) -> Sums:
-        """Unweighted loss and hits of the kept weights on the whole val split."""
-        recipe, context = self.recipe, self.context
-        order = sequential_order(np.arange(self.val_split.rows), recipe.train.batch_size, rank=context.rank, world_size=context.world_size)
-        model = self.evaluated_model().eval()
-        if context.world_size > 1:
-            for buffer in model.buffers():  # each rank's batch-norm statistics saw its own images; rank 0's are the ones kept
+    def _validate(self, epoch: int) -> dict[str, float]:
+        """Metrics of the kept weights on the whole val split."""
+        if self.context.world_size > 1:
+            for buffer in self.evaluated_model().buffers():  # each rank's batch-norm statistics saw its own images; rank 0's are the ones kept
                 distributed.broadcast(buffer, 0)
-        total = Sums.zero().as_tensor().to(context.device)
-        for batch in self.batches("val", order, eval_transform(recipe.input)):
-            labels = batch.labels.to(context.device)
-            with autocast(context.device, recipe.train.precision):
-                logits_BK = self.task.logits(batch.images.to(context.device, non_blocking=True), model)
-            losses_B = torch.nn.functional.cross_entropy(logits_BK.float(), labels, reduction="none")
-            total += Sums.of(losses_B, torch.ones_like(losses_B), logits_BK, labels).as_tensor()
-        self._merge(total)
-        return Sums.from_tensor(total)
+        metrics = self.kind.val_metrics(self.predict("val"))
+        if not np.isfinite(metrics["loss"]):
+            raise TrainingError(f"the val loss is {metrics['loss']} after epoch {epoch}; {_ADVICE}")
+        return metrics
 
     def _order(self, epoch: int) -> EpochOrder:
         train, data, context = self.recipe.train, self.recipe.data, self.context
@@ -196,12 +202,8 @@ class Trainer:
             window_row_groups=data.window_row_groups,
             seed=train.seed,
             epoch=epoch,
-            repeats=self.repeats,
+            repeats=self.kind.repeats,
         )
-
-    def _merge(self, sums: torch.Tensor) -> None:
-        if self.context.world_size > 1:
-            distributed.all_reduce(sums)
 
     def _wrapped(self) -> Any:
         module: Any = torch.compile(self.task) if self.recipe.train.compile else self.task
@@ -229,6 +231,19 @@ class Trainer:
         if self.ema:
             self.ema.load_state_dict(sections["ema"])
         self.state = TrainState(facts["history"], sections["best"], facts["best_epoch"])
+
+
+def gathered(own: Any, context: WorkerContext) -> list[Any]:
+    """What each rank has, on every rank: a rank that fails says so here instead of leaving the others to wait."""
+    if context.world_size == 1:
+        return [own]
+    parts: list[Any] = [None] * context.world_size
+    distributed.all_gather_object(parts, own)
+    return parts
+
+
+def _named(split: str, metrics: dict[str, float]) -> dict[str, Any]:
+    return {f"{split}_{name}": value for name, value in metrics.items()}
 
 
 def _ema(model: torch.nn.Module, decay: float) -> AveragedModel | None:

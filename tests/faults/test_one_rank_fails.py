@@ -18,7 +18,6 @@ RANK = textwrap.dedent("""
     from prodrec.recipes import parse_recipe
     from prodrec.training.context import LocalContext
     from prodrec.training.loop import Trainer
-    from prodrec.training.run import _predictions
 
     shards, meeting, rank = sys.argv[1], sys.argv[2], int(sys.argv[3])
     distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2, timeout=timedelta(seconds=60))
@@ -30,7 +29,7 @@ RANK = textwrap.dedent("""
         with torch.no_grad():
             next(trainer.task.model.head_parameters()).fill_(float("nan"))
     try:
-        _predictions(trainer, "val")
+        trainer.predict("val")
     except TrainingError as error:
         print("stopped:", error)
 """)

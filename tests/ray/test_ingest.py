@@ -30,4 +30,4 @@ def test_rows_arrive_in_the_order_of_their_windows(split, decode):
     assert [row for table in tables for row in table["row"].to_pylist()] == expected
     streamed = batches(iter(tables), order, transform, threads=2)
     read_here = batches(read_windows(split, order.windows), order, transform, threads=1)
-    assert all(torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels) for a, b in zip(streamed, read_here, strict=True))
+    assert all(torch.equal(a.images, b.images) and torch.equal(a.targets, b.targets) for a, b in zip(streamed, read_here, strict=True))

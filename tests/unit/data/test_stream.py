@@ -18,7 +18,7 @@ def epoch(split, threads=2, transform=None, change=lambda tables: tables, **kwar
 
 
 def same(first, second):
-    return len(first) == len(second) and all(torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels) for a, b in zip(first, second, strict=True))
+    return len(first) == len(second) and all(torch.equal(a.images, b.images) and torch.equal(a.targets, b.targets) for a, b in zip(first, second, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_batches_hold_every_row_with_its_own_label(split):
     rows = torch.cat([b.rows for b in found])
     assert sorted(rows.tolist()) == list(range(split.rows))
     labels = split.column("label_id").to_numpy()
-    assert (torch.cat([b.labels for b in found]).numpy() == labels[rows]).all()
+    assert (torch.cat([b.targets for b in found]).numpy() == labels[rows]).all()
     assert all(b.images.dtype == torch.uint8 and b.images.shape[1:] == (3, 24, 24) for b in found)
 
 

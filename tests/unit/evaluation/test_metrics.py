@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prodrec.data.records import Label
-from prodrec.evaluation.metrics import Sums, evaluate, wilson_interval
+from prodrec.evaluation.metrics import evaluate, wilson_interval
 from prodrec.evaluation.predictions import Predictions
 
 
@@ -30,32 +30,6 @@ def leaves(tree: object) -> list:
     if isinstance(tree, dict | list):
         return [leaf for item in (tree.values() if isinstance(tree, dict) else tree) for leaf in leaves(item)]
     return [tree]
-
-
-@given(st.integers(1, 40), st.integers(2, 9), st.integers(0, 40), st.integers(0, 999))
-def test_sums_of_parts_are_the_sums_of_the_whole(rows, classes, cut, seed):
-    logits, labels = random_batch(rows, classes, seed)
-    weights = torch.rand(rows, generator=torch.Generator().manual_seed(seed)) + 0.1
-    losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none") * weights
-    parts = [Sums.of(losses[part], weights[part], logits[part], labels[part]) for part in (slice(cut), slice(cut, None))]
-    merged = Sums.from_tensor(parts[0].as_tensor() + parts[1].as_tensor())
-    assert merged.loss == pytest.approx(float(losses.sum() / weights.sum()), rel=1e-5)
-    assert merged.n == rows
-    assert merged.top1 == pytest.approx(float((logits.argmax(1) == labels).double().mean()))
-    rank = (logits > logits.gather(1, labels[:, None])).sum(1)
-    assert merged.top5 == pytest.approx(float((rank < 5).double().mean()))
-    assert torch.equal((parts[0] + parts[1]).as_tensor(), merged.as_tensor())
-
-
-def test_sums_keep_float64_so_that_long_epochs_stay_exact():
-    values = torch.tensor([2.0**24, 1])
-    sums = Sums.zero() + Sums.of(values, values, torch.eye(2), torch.zeros(2).long())
-    assert sums.as_tensor().dtype == torch.float64
-    assert sums.as_tensor()[[Sums.LOSS, Sums.WEIGHT, Sums.N, Sums.TOP1, Sums.TOP5]].tolist() == [2**24 + 1, 2**24 + 1, 2, 1, 2]
-
-
-def test_sums_of_nothing_have_no_averages():
-    assert np.isnan([Sums.zero().loss, Sums.zero().top1, Sums.zero().top5]).all()
 
 
 @given(st.integers(0, 500), st.integers(0, 500))

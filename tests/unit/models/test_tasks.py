@@ -1,9 +1,13 @@
+import math
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from prodrec.config import PreprocessSpec
-from prodrec.models.tasks import ClassificationTask
+from prodrec.models.tasks import ClassificationTask, N, means
 
 CLASSES = 4
 
@@ -33,7 +37,7 @@ def batch(size=32):
 def test_the_loss_is_the_weighted_cross_entropy():
     images, labels = batch()
     made = task()
-    logits, losses, weights = made(images, labels)
+    logits, losses, weights = made.losses(images, labels)
     expected = nn.functional.cross_entropy(logits, labels, label_smoothing=0.1, reduction="none")
     assert torch.allclose(losses, expected * made.class_weights[labels])
     assert torch.equal(weights, torch.tensor([1.0, 2.0, 3.0, 4.0])[labels])
@@ -43,13 +47,13 @@ def test_the_loss_is_the_weighted_cross_entropy():
 def test_mixing_changes_training_alone_and_keeps_the_weights_in_all():
     images, labels = batch()
     made = task(mix=1.0)
-    plain = made.eval()(images, labels)
+    plain = made.eval().losses(images, labels)
     made.train()
     for _ in range(6):
-        logits, _, weights = made(images, labels)
+        logits, _, weights = made.losses(images, labels)
         assert not torch.allclose(logits, plain[0])
         assert weights.sum() == pytest.approx(float(plain[2].sum()), rel=1e-5)
-    assert torch.equal(made.eval()(images, labels)[0], plain[0])
+    assert torch.equal(made.eval().losses(images, labels)[0], plain[0])
 
 
 def test_the_share_of_mixed_steps_is_the_one_asked_for_and_repeats_with_the_seed():
@@ -60,7 +64,29 @@ def test_the_share_of_mixed_steps_is_the_one_asked_for_and_repeats_with_the_seed
 
     def mixed(seed):
         torch.manual_seed(seed)
-        return [not torch.allclose(made(images, labels)[0], plain) for _ in range(200)]
+        return [not torch.allclose(made.losses(images, labels)[0], plain) for _ in range(200)]
 
     assert sum(mixed(3)) / 200 == pytest.approx(0.3, abs=0.1)
     assert mixed(3) == mixed(3)
+
+
+@given(st.integers(1, 40), st.integers(0, 40), st.integers(0, 999))
+def test_sums_of_parts_are_the_sums_of_the_whole(rows, cut, seed):
+    generator = torch.Generator().manual_seed(seed)
+    images, labels = torch.randint(0, 256, (rows, 3, 16, 16), generator=generator, dtype=torch.uint8), torch.randint(0, CLASSES, (rows,), generator=generator)
+    made = task().eval()
+    with torch.no_grad():
+        parts = [made(images[part], labels[part]) for part in (slice(cut), slice(cut, None)) if len(images[part])]
+        logits, losses, weights = made.losses(images, labels)
+    merged = sum(sums for _, sums in parts)
+    assert merged.dtype == torch.float64
+    assert float(sum(loss for loss, _ in parts)) == pytest.approx(float(losses.sum()), rel=1e-5)
+    found = means(merged, made.names)
+    assert found["loss"] == pytest.approx(float(losses.sum() / weights.sum()), rel=1e-5)
+    assert found["top1"] == pytest.approx(float((logits.argmax(1) == labels).double().mean()))
+    assert found["top5"] == 1  # of four classes
+    assert merged[N] == rows
+
+
+def test_sums_of_nothing_have_no_means():
+    assert all(math.isnan(value) for value in means(torch.zeros(5, dtype=torch.float64), ("top1", "top5")).values())

@@ -96,7 +96,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_advice_and_no_checkpoint(sm
 def test_a_val_loss_that_is_not_finite_ends_the_run_before_its_checkpoint(small_shards, tmp_path):
     # One step an epoch: its loss is that of the first weights, and only validation meets the ones it made.
     chosen = recipe(optim={"lr": 1e38, "clip_norm": None, "name": "sgd", "warmup_epochs": 0}, train={"batch_size": 1000})
-    with pytest.raises(TrainingError, match=r"val loss is .* after epoch 1; lower optim.lr"):
+    with pytest.raises(TrainingError, match="not finite; train again with a lower optim.lr"):
         trained(small_shards, tmp_path, chosen)
     assert not (tmp_path / "checkpoints").exists()
 
@@ -145,10 +145,10 @@ def test_the_gradient_is_that_of_the_weighted_mean_over_the_whole_batch(small_sh
         for name, parameter in model.named_parameters():
             parameter.copy_(before[name])
     logits = model(trainer.task.normalizer(batch.images).contiguous(memory_format=torch.channels_last))
-    loss = torch.nn.functional.cross_entropy(logits, batch.labels, weight=weights, label_smoothing=0.0, reduction="none")
-    smooth = torch.nn.functional.cross_entropy(logits, batch.labels, label_smoothing=chosen.optim.label_smoothing, reduction="none") * weights[batch.labels]
+    loss = torch.nn.functional.cross_entropy(logits, batch.targets, weight=weights, label_smoothing=0.0, reduction="none")
+    smooth = torch.nn.functional.cross_entropy(logits, batch.targets, label_smoothing=chosen.optim.label_smoothing, reduction="none") * weights[batch.targets]
     assert loss.isfinite().all()
     model.zero_grad()
-    (smooth.sum() / weights[batch.labels].sum()).backward()
+    (smooth.sum() / weights[batch.targets].sum()).backward()
     for name, parameter in model.named_parameters():
         np.testing.assert_allclose(before[name] - chosen.optim.lr * parameter.grad, after[name], atol=1e-6)

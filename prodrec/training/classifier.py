@@ -1,0 +1,87 @@
+"""Classifiers in the training loop: one label an image."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from prodrec.config import Recipe
+from prodrec.data.balance import class_weights, repeat_factors
+from prodrec.data.files import Folder
+from prodrec.data.shards import Shards
+from prodrec.data.stream import Batch, Transform, eval_transform, train_transform
+from prodrec.evaluation.calibration import fit_temperature
+from prodrec.evaluation.metrics import evaluate
+from prodrec.evaluation.predict import predict
+from prodrec.evaluation.predictions import Predictions
+from prodrec.evaluation.report import ReportData, write_report
+from prodrec.evaluation.summary import describe, headline
+from prodrec.models.bundle import BundleInfo, write_bundle
+from prodrec.models.registry import check_normalization, create_classifier
+from prodrec.models.tasks import ClassificationTask
+from prodrec.training.records import BUNDLE, REPORT
+
+
+class ClassifierKind:
+    """As `prodrec.training.kinds.Kind`."""
+
+    def __init__(self, recipe: Recipe, shards: Shards) -> None:
+        self.recipe, self.shards = recipe, shards
+        label_ids = shards.split("train").column("label_id").to_numpy()
+        self.counts_K = np.bincount(label_ids, minlength=len(shards.manifest.labels)).astype(np.int64)
+        self.repeats: npt.NDArray[np.float64] | None = None if recipe.balance.sampling == "none" else repeat_factors(self.counts_K, recipe.balance)[label_ids]
+        check_normalization(recipe.model, recipe.input)
+        model = create_classifier(recipe.model, len(self.counts_K), recipe.input.size)
+        weights_K = torch.from_numpy(class_weights(self.counts_K, recipe.balance))
+        self.task = ClassificationTask(model, recipe.input, weights_K, recipe.optim.label_smoothing, recipe.train.channels_last, recipe.augment.mix)
+
+    def train_transform(self, epoch: int) -> Transform:
+        return train_transform(self.recipe.input, self.recipe.augment, self.recipe.train.seed, epoch)
+
+    def eval_transform(self) -> Transform:
+        return eval_transform(self.recipe.input)
+
+    def predict(self, model: nn.Module, inputs: Iterable[Batch], device: torch.device) -> Predictions:
+        return predict(lambda images: self.task.logits(images, model), inputs, device, self.recipe.train.precision)
+
+    def merged(self, parts: list[Predictions]) -> Predictions:
+        return Predictions.concat(parts)
+
+    def val_metrics(self, predictions: Predictions) -> dict[str, float]:
+        return {"loss": predictions.nll(1.0), "top1": float(predictions.hits.mean()), "top5": float(predictions.hits_top5.mean())}
+
+    def finish(self, model: nn.Module, history: list[dict[str, Any]], predictions: dict[str, Predictions], run: Folder) -> None:
+        labels, counts_K, recipe = self.shards.manifest.labels, self.counts_K.tolist(), self.recipe
+        temperature = fit_temperature(predictions["val"]) if "val" in predictions else 1.0
+        metrics = {split: evaluate(p, labels, counts_K, temperature, split) for split, p in predictions.items()}
+        reports = Folder(run / REPORT).make()
+        for split, values in metrics.items():
+            reports.write(f"{split}.json", json.dumps(values, indent=1).encode())
+        judged = next(split for split in ("test", "val", "train") if split in predictions)
+        report = ReportData(
+            title=f"{recipe.name} on {self.shards.manifest.source.rstrip('/').rpartition('/')[2]}",
+            recipe=recipe.model_dump(mode="json"),
+            data=describe(self.shards),
+            history=history,
+            metrics=metrics,
+            predictions=predictions[judged],
+            labels=labels,
+            temperature=temperature,
+            image_of=self.shards.split(judged).image,
+        )
+        write_report(reports, report)
+        info = BundleInfo(
+            model=recipe.model,
+            input=recipe.input,
+            labels=labels,
+            temperature=temperature,
+            metrics=headline(metrics[judged]) | {f"{split}_top1": values["top1"] for split, values in metrics.items()},
+            recipe=recipe.model_dump(mode="json"),
+            train_counts=counts_K,
+            data_manifest_sha256=self.shards.manifest_sha256,
+        )
+        write_bundle(run / BUNDLE, model, info)

@@ -1,0 +1,57 @@
+"""What the loop does not know: what a kind of model learns from, how it is judged, and what a finished run leaves."""
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from prodrec.config import Recipe
+from prodrec.data.files import Folder
+from prodrec.data.shards import Shards
+from prodrec.data.stream import Batch, Transform
+from prodrec.models.tasks import Task
+from prodrec.training.classifier import ClassifierKind
+
+
+class Kind(Protocol):
+    """One kind of model in one run.
+
+    Attributes:
+        repeats: float64 [N], mean number of showings of each training row; None: each once.
+    """
+
+    repeats: npt.NDArray[np.float64] | None
+
+    @property
+    def task(self) -> Task: ...
+
+    def train_transform(self, epoch: int) -> Transform: ...
+
+    def eval_transform(self) -> Transform: ...
+
+    def predict(self, model: nn.Module, inputs: Iterable[Batch], device: torch.device) -> Any:
+        """What a model in eval mode says of batches; picklable.
+
+        Raises:
+            TrainingError: a logit is not finite.
+        """
+
+    def merged(self, parts: list[Any]) -> Any:
+        """The predictions of all ranks as one."""
+
+    def val_metrics(self, predictions: Any) -> dict[str, float]:
+        """With `loss` and what the recipe's early stop may name."""
+
+    def finish(self, model: nn.Module, history: list[dict[str, Any]], predictions: dict[str, Any], run: Folder) -> None:
+        """Chooses on val what is left to choose, judges every split, and writes reports and the bundle: the last thing a run does."""
+
+
+KINDS: dict[str, type[ClassifierKind]] = {"classifier": ClassifierKind}
+
+
+def create_kind(recipe: Recipe, shards: Shards) -> Kind:
+    """Raises: WeightsError, ConfigError: from building the model."""
+    return KINDS[recipe.kind](recipe, shards)
