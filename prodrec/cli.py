@@ -28,19 +28,29 @@ def sample(
     products: Annotated[int, typer.Option(help="Number of products.")] = 24,
     images: Annotated[int, typer.Option(help="Number of good images, train and test together.")] = 1200,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    scenes: Annotated[bool, typer.Option("--scenes", help="Scenes of several products with boxes instead, as a COCO set.")] = False,
+    packshots: Annotated[str | None, typer.Option(help="For --scenes: your product photos on white or with alpha, LABEL/image or LABEL.png.")] = None,
 ) -> None:
     """Write the embedded sample catalogue: procedural product photos as a source in Products-10K layout."""
-    from prodrec.data.sample import write_sample
+    from prodrec.data.sample import empty_folder, product_cutouts, read_cutouts, write_sample, write_scenes
 
+    if packshots and not scenes:
+        raise ConfigError("--packshots is for --scenes; add that")
+    if scenes:
+        cutouts, refused = read_cutouts(packshots) if packshots else (product_cutouts(products, seed), [])
+        composed = write_scenes(empty_folder(out), cutouts, images, seed)
+        by_split = ", ".join(f"{count} {split}" for split, count in composed.scenes.items())
+        print("\n".join([*(f"left out {line}" for line in refused), f"{out}: scenes: {by_split}; {composed.boxes} boxes of {composed.labels} labels"]))
+        return
     made = write_sample(out, products, images, seed)
     print(f"{out}: {made.train} training and {made.test} test photos of {made.products} products in {made.groups} groups, and {made.broken} broken files")
 
 
 @app.command()
 def prepare(
-    source: Annotated[str, typer.Argument(help="Products-10K folder, ImageFolder, or CSV/Parquet manifest (local path or URI).")],
+    source: Annotated[str, typer.Argument(help="Products-10K folder, ImageFolder, CSV/Parquet manifest, COCO or Pascal-VOC set (local path or URI).")],
     out: Annotated[str, typer.Argument(help="Folder for the shards (local path or URI).")],
-    format: Annotated[str, typer.Option(help="auto, products10k, imagefolder or manifest.")] = "auto",
+    format: Annotated[str, typer.Option(help="auto, products10k, imagefolder, manifest, coco or voc.")] = "auto",
     split: Annotated[str, typer.Option(help="Shares train,val,test (or train,test) for images without a publisher's split.")] = "0.8,0.1,0.1",
     short_side: Annotated[int, typer.Option(min=32, max=4096, help="Pixels; larger images are shrunk to it.")] = 320,
 ) -> None:
@@ -61,6 +71,8 @@ def prepare(
     print(f"{manifest.rows_in} rows in = {manifest.rows_ok} ok + {rejected} rejected")
     for code, count in manifest.rejects.items():
         print(f"  {code}: {count}")
+    if manifest.boxes:
+        print(f"boxes: {manifest.boxes.ok} ok ({manifest.boxes.clipped} clipped to their picture) + {manifest.boxes.rejected} rejected")
     print(f"{out}: {', '.join(f'{manifest.rows(name)} {name}' for name in manifest.splits)}; {len(manifest.labels)} labels")
 
 
@@ -120,6 +132,26 @@ def evaluate(
         metrics = judge(bundle, shards, split, out, gpu=gpu)
     print(judgement(metrics))
     print(f"{out}/metrics.json, {out}/index.html")
+
+
+@app.command()
+def recognize(
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    tagger: Annotated[str, typer.Option(help="Bundle of a tagger.")],
+    draw: Annotated[Path | None, typer.Option(help="Write the picture with its boxes here (of one image: a file; of several: a folder).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Score on a GPU.")] = False,
+) -> None:
+    """Say what is on images, and where."""
+    from prodrec.machine import torch_device
+    from prodrec.scoring import Recognizer
+    from prodrec.scoring.show import describe, draw_tags, read_image_file
+
+    data = [read_image_file(image) for image in images]
+    for image, content, answer in zip(images, data, Recognizer.load(tagger, torch_device(gpu).type).recognize(data), strict=True):
+        print(describe(image, answer, as_json))
+        if draw and not answer.code:
+            draw_tags(content, answer, draw if len(images) == 1 else draw / f"{image.stem}.png")
 
 
 def _worker_range(text: str) -> tuple[int, int]:

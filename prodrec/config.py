@@ -43,7 +43,8 @@ class ModelConfig(Frozen):
         weights: `hub` (pretrained, downloaded), `none` (random), or the path of a .safetensors or .pth file.
         head: `linear`, or `mlp` (2048-512-64-K with ReLU).
         dropout: before the head.
-        freeze_backbone: train the head only; batch-norm statistics of the backbone stay fixed too.
+        freeze_backbone: train the head only; batch-norm statistics of the backbone stay fixed too. Classifiers only.
+        freeze_layers: as many layers of the backbone, from the picture on, stay as they are. Taggers only.
         args: keyword arguments of the architecture.
     """
 
@@ -52,6 +53,7 @@ class ModelConfig(Frozen):
     head: Literal["linear", "mlp"] = "linear"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     freeze_backbone: bool = False
+    freeze_layers: Annotated[int, Field(ge=0)] = 0
     args: dict[str, Any] = {}
 
 
@@ -63,7 +65,8 @@ class AugmentConfig(Frozen):
         min_crop_area: smallest share of the picture's area that the random resized crop keeps; 1 switches cropping off.
         flip: probability of a horizontal flip (0 where products carry writing that matters).
         erase: probability of random erasing; used by `trivial` and `heavy`.
-        mix: share of the steps whose images are mixed in pairs, half of them by MixUp, half by CutMix.
+        mix: share of the steps whose images are mixed in pairs, half of them by MixUp, half by CutMix; classifiers only.
+        zoom_out: smallest share of the input's side that a picture is scaled to; taggers only.
     """
 
     policy: Literal["none", "light", "trivial", "heavy"] = "light"
@@ -71,6 +74,7 @@ class AugmentConfig(Frozen):
     flip: Fraction = 0.5
     erase: Fraction = 0.25
     mix: Fraction = 0.0
+    zoom_out: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 class BalanceConfig(Frozen):
@@ -111,10 +115,22 @@ class OptimConfig(Frozen):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
 
+class TagsConfig(Frozen):
+    """Which of the boxes that a tagger finds become tags.
+
+    Attributes:
+        target_precision: the score threshold of each label is the lowest with at least this share of true boxes on val.
+        threshold: score threshold where there is no val to choose by.
+    """
+
+    target_precision: Fraction = 0.9
+    threshold: Fraction = 0.5
+
+
 class EarlyStopConfig(Frozen):
     """Stop after `patience` epochs without a better `metric` on `val`."""
 
-    metric: Literal["val_top1", "val_top5", "val_loss"] = "val_top1"
+    metric: Literal["val_top1", "val_top5", "val_loss", "val_ap50", "val_map"] = "val_top1"
     patience: PositiveInt | None = None
 
 
@@ -149,19 +165,29 @@ class DataConfig(Frozen):
         decode: `worker` decodes and augments in threads beside the training process; `stream` does it in Ray Data
             tasks anywhere on the cluster (for GPU machines with few cores).
         threads: decoding threads of each worker; None: the cores it may use.
+        limit: use at most this many images, the splits in proportion; None: all.
     """
 
     lanes: PositiveInt | None = None
     window_row_groups: PositiveInt = 16
     decode: Literal["worker", "stream"] = "worker"
     threads: PositiveInt | None = None
+    limit: PositiveInt | None = None
+
+
+_METRICS = {"classifier": ("val_top1", "val_top5", "val_loss"), "tagger": ("val_ap50", "val_map", "val_loss")}
+# Fields by section that the other kind uses.
+_FOREIGN: dict[str, dict[str, tuple[str, ...]]] = {
+    "classifier": {"model": ("freeze_layers",), "augment": ("zoom_out",)},
+    "tagger": {"model": ("head", "dropout", "freeze_backbone"), "augment": ("mix",), "balance": ("class_weights", "sampling")},
+}
 
 
 class Recipe(Frozen):
     """One complete training run."""
 
     name: str
-    kind: Literal["classifier"] = "classifier"
+    kind: Literal["classifier", "tagger"] = "classifier"
     model: ModelConfig
     input: PreprocessSpec = PreprocessSpec()
     augment: AugmentConfig = AugmentConfig()
@@ -169,6 +195,7 @@ class Recipe(Frozen):
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     data: DataConfig = DataConfig()
+    tags: TagsConfig = TagsConfig()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -176,6 +203,15 @@ class Recipe(Frozen):
             raise ValueError(f"train.batch_size {self.train.batch_size} is under two images a lane; raise it or lower data.lanes {self.data.lanes}")
         if self.model.freeze_backbone and self.model.weights == "none":
             raise ValueError("model.freeze_backbone with model.weights=none would train a head on random features; set one of them otherwise")
+        if self.kind == "tagger" and self.input.resize == "crop":
+            raise ValueError("input.resize=crop would cut boxes away; use pad or squash")
+        if self.train.early_stop.metric not in (metrics := _METRICS[self.kind]):
+            raise ValueError(f"train.early_stop.metric {self.train.early_stop.metric} is not known of a {self.kind}; use one of {', '.join(metrics)}")
+        for section, names in _FOREIGN[self.kind].items():
+            values = getattr(self, section)
+            for name in names:
+                if getattr(values, name) != type(values).model_fields[name].default:
+                    raise ValueError(f"{section}.{name} has no meaning for a {self.kind}; leave it out")
         return self
 
 

@@ -67,6 +67,10 @@ class RejectCode(StrEnum):
     UNSUPPORTED_FORMAT = "unsupported_format"
     MISSING = "missing"
     UNLABELLED = "unlabelled"
+    NOT_A_PACKSHOT = "not_a_packshot"
+    BAD_BOX = "bad_box"
+    # The annotation was made on a picture of another size, or before it was turned upright: its boxes would lie elsewhere.
+    WRONG_SIZE = "wrong_size"
     # The same bytes stand in two of the publisher's splits: the copy nearer to training is taken out,
     # so that the publisher's test split stays whole and nothing leaks into it.
     DUPLICATE_ACROSS_SPLITS = "duplicate_across_splits"

@@ -8,7 +8,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 from hypothesis import settings
-from made import build_shards
+from made import build_box_shards, build_shards
 
 settings.register_profile("prodrec", max_examples=40, deadline=None, derandomize=True)
 settings.load_profile("prodrec")
@@ -18,3 +18,9 @@ settings.load_profile("prodrec")
 def small_shards(tmp_path_factory) -> str:
     """120 photos of 4 labels in 2 groups."""
     return build_shards(tmp_path_factory.mktemp("shards") / "small", {"red": 40, "green": 36, "blue": 24, "yellow": 20})
+
+
+@pytest.fixture(scope="session")
+def box_shards(tmp_path_factory) -> str:
+    """60 scenes with boxes of 2 labels; a quarter of them show none."""
+    return build_box_shards(tmp_path_factory.mktemp("box_shards") / "small", 60)

@@ -49,3 +49,65 @@ def build_shards(folder: Path, sizes: dict[str, int], fractions=(0.6, 0.2, 0.2))
     stage(out, 0, rows)
     assemble(out, Fractions(*fractions), {"source": "test", "source_format": "test", "code_version": "test", "short_side": 48, "jpeg_quality": 90}, len(rows))
     return str(folder)
+
+
+def scene(number: int, side: tuple[int, int] = (80, 64)) -> tuple[bytes, list[tuple[int, list[float]]]]:
+    """A JPEG with none to three discs in the labels' colours, and (label, xyxy box) of each."""
+    rng = np.random.default_rng([77, number])
+    width, height = side
+    pixels = rng.normal(128, 25, (height, width, 3))
+    y, x = np.mgrid[:height, :width]
+    objects = []
+    for place in rng.permutation(3)[: number % 4]:
+        label, radius = int(rng.integers(2)), rng.uniform(8, 12)
+        centre_x, centre_y = width * (place + 0.5) / 3, rng.uniform(radius, height - radius)
+        pixels[(x + 0.5 - centre_x) ** 2 + (y + 0.5 - centre_y) ** 2 < radius**2] = COLORS[label]
+        objects.append((label, [centre_x - radius, centre_y - radius, centre_x + radius, centre_y + radius]))
+    data = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(data, "JPEG", quality=92)
+    return data.getvalue(), objects
+
+
+def coco_tree(count: int, side: tuple[int, int] = (80, 64)) -> dict:
+    """COCO instances of `count` scenes, images named 000.jpg, 001.jpg, ..."""
+    images, annotations = [], []
+    for number in range(count):
+        images.append({"id": number, "file_name": f"{number:03d}.jpg", "width": side[0], "height": side[1]})
+        for label, (left, top, right, bottom) in scene(number, side)[1]:
+            box = [left, top, right - left, bottom - top]
+            annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": label + 10, "bbox": box, "area": box[2] * box[3], "iscrowd": 0})
+    return {"images": images, "annotations": annotations, "categories": [{"id": 10, "name": "red"}, {"id": 11, "name": "green"}]}
+
+
+def write_coco(folder: Path, count: int) -> Path:
+    """A COCO set: annotations/instances.json and images/."""
+    import json
+
+    (folder / "images").mkdir(parents=True)
+    (folder / "annotations").mkdir()
+    for number in range(count):
+        (folder / "images" / f"{number:03d}.jpg").write_bytes(scene(number)[0])
+    (folder / "annotations" / "instances.json").write_text(json.dumps(coco_tree(count)))
+    return folder
+
+
+def build_box_shards(folder: Path, count: int, fractions=(0.6, 0.2, 0.2)) -> str:
+    """Shards of scenes with boxes, made without Ray by the functions that `prepare` calls."""
+    from prodrec.data.assemble import assemble, stage, start_output
+    from prodrec.data.boxes import fit_boxes
+    from prodrec.data.decode import prepare_image
+    from prodrec.data.split import Fractions
+
+    out = start_output(str(folder))
+    rows = []
+    for number in range(count):
+        data, objects = scene(number)
+        made = prepare_image(data, 48)
+        said = [{"id": str(i), "label": ["red", "green"][label], "box": box, "crowd": False} for i, (label, box) in enumerate(objects)]
+        fitted = fit_boxes(said, (80, 64), (80, 64), (made.width, made.height))
+        facts = {name: getattr(made, name) for name in ("width", "height", "source_width", "source_height", "sha256", "phash")}
+        boxes = {"objects": fitted.objects, "boxes_clipped": fitted.clipped, "boxes_rejected": fitted.rejected}
+        rows.append(facts | boxes | {"image": made.jpeg, "image_bytes": len(made.jpeg), "uri": f"{number}"})
+    stage(out, 0, rows)
+    assemble(out, Fractions(*fractions), {"source": "test", "source_format": "test", "code_version": "test", "short_side": 48, "jpeg_quality": 90}, len(rows))
+    return str(folder)

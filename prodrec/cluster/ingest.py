@@ -17,7 +17,7 @@ from prodrec.data.order import Window
 from prodrec.data.shards import SplitIndex
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the processes that only read have no use for it
-    from prodrec.data.stream import Transform
+    from prodrec.data.stream import AnyTransform
 
 # CPU share of a reading task. Reading is waiting; a whole CPU could not be had beside workers that hold them.
 _READ_CPUS = 0.25
@@ -25,7 +25,7 @@ _READ_CPUS = 0.25
 _DECODE_ROWS, _BLOCK_BYTES = 64, 16 * 2**20
 
 
-def stream_tables(split: SplitIndex, windows: list[Window], decode: "Transform | None") -> Iterator[pa.Table]:
+def stream_tables(split: SplitIndex, windows: list[Window], decode: "AnyTransform | None") -> Iterator[pa.Table]:
     """The rows of the windows in their order, read by Ray Data tasks; decoded by tasks as well where `decode` is given."""
     if not windows:
         return

@@ -11,7 +11,8 @@ import ray.data
 from prodrec.cluster.session import ray_session
 from prodrec.config import Frozen
 from prodrec.data.assemble import assemble, stage, start_output
-from prodrec.data.decode import ImageLimits, prepare_image
+from prodrec.data.boxes import fit_boxes
+from prodrec.data.decode import ImageLimits, PreparedImage, prepare_image
 from prodrec.data.files import Folder
 from prodrec.data.records import ShardsManifest
 from prodrec.data.sources import Source, read_images
@@ -90,9 +91,10 @@ def _stage_row(row: dict[str, Any], image: bytes | Reject, options: PrepareOptio
     try:
         if isinstance(image, Reject):
             raise image
-        if not row["label"]:
+        if row["objects"] is None and not row["label"]:
             raise Reject(RejectCode.UNLABELLED, "the source gives no label")
         prepared = prepare_image(image, options.short_side, options.limits, options.jpeg_quality)
+        boxes = _fitted(row, prepared)
     except Reject as reject:
         return said | {"code": reject.code.value, "detail": reject.detail}
     return said | {
@@ -104,4 +106,13 @@ def _stage_row(row: dict[str, Any], image: bytes | Reject, options: PrepareOptio
         "source_height": prepared.source_height,
         "sha256": prepared.sha256,
         "phash": prepared.phash,
+        **boxes,
     }
+
+
+def _fitted(row: dict[str, Any], prepared: PreparedImage) -> dict[str, Any]:
+    if row["objects"] is None:
+        return {}
+    size, source = (prepared.width, prepared.height), (prepared.source_width, prepared.source_height)
+    fitted = fit_boxes(row["objects"], (row["width"], row["height"]), source, size)
+    return {"objects": fitted.objects, "boxes_clipped": fitted.clipped, "boxes_rejected": fitted.rejected}

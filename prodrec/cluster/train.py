@@ -25,7 +25,7 @@ from prodrec.config import Recipe
 from prodrec.data.files import Folder
 from prodrec.data.order import Window
 from prodrec.data.shards import Shards, SplitIndex
-from prodrec.data.stream import Transform
+from prodrec.data.stream import AnyTransform
 from prodrec.errors import ConfigError, ProdrecError, TrainingError
 from prodrec.machine import usable_cores
 from prodrec.training.context import Progress, RunObserver
@@ -141,7 +141,7 @@ class RayContext:
         torch.set_num_threads(cores)
         self.threads = cores
 
-    def tables(self, split: SplitIndex, windows: list[Window], decode: Transform | None) -> Iterator[pa.Table]:
+    def tables(self, split: SplitIndex, windows: list[Window], decode: AnyTransform | None) -> Iterator[pa.Table]:
         return stream_tables(split, windows, decode)
 
     def report(self, metrics: dict[str, Any], checkpoint: Path | None) -> None:

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from prodrec.data.files import Folder, writing
-from prodrec.data.records import REJECT_SCHEMA, SHARD_SCHEMA, SPLITS, Label, ShardFile, ShardsManifest
+from prodrec.data.records import BOX, REJECT_SCHEMA, SHARD_SCHEMA, SPLITS, BoxCounts, Label, ShardFile, ShardsManifest
 from prodrec.data.shards import MANIFEST
 from prodrec.data.split import Fractions, assign_splits
 from prodrec.errors import OutputError, RejectCode, ShardsError
@@ -31,11 +32,13 @@ ROW_GROUP_ROWS = 256  # about 5 MB at short side 256; the unit of reading. Sourc
 _MOST_SHARDS = 500
 _BUFFER_BYTES = 256 * 2**20  # of all open shard writers together, so that memory does not grow with the data set
 
-# A staged row is a prepared image or a reject: SHARD_SCHEMA without label_id, plus what the source said of it.
+# A staged row is a prepared image or a reject: SHARD_SCHEMA with labels instead of their ids, plus what the source said of it.
+_STAGED_OBJECTS = pa.list_(pa.struct([("label", pa.string()), ("box", BOX), ("crowd", pa.bool_())]))
 STAGED_SCHEMA = pa.schema(
-    [f for f in SHARD_SCHEMA if f.name != "label_id"]
+    [f for f in SHARD_SCHEMA if f.name not in {"label_id", "objects"}]
     + [("image_bytes", pa.int64())]
     + [(name, pa.string()) for name in ("label", "group", "split", "code", "detail")]
+    + [("objects", _STAGED_OBJECTS), ("boxes_clipped", pa.int32()), ("boxes_rejected", pa.list_(pa.string()))]
 )
 
 
@@ -82,16 +85,20 @@ def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows
     if not good.any():
         reasons = ", ".join(f"{n} {code}" for code, n in Counter(rows["code"]).most_common())
         raise ShardsError(f"not one of {rows_in} rows of the source is a usable image ({reasons}); nothing was written to {out.uri}")
+    has_boxes = bool(rows["objects"].notna().any())
+    if has_boxes:
+        rows["label"] = _rarest_labels(rows["objects"])
     split = assign_splits(rows.loc[good, "sha256"], rows.loc[good, "label"], rows.loc[good, "split"], fractions)
     rows["split"] = split.reindex(rows.index)
     dropped = good & rows["split"].isna()
     rows.loc[dropped, "code"] = RejectCode.DUPLICATE_ACROSS_SPLITS.value
     rows.loc[dropped, "detail"] = "the same bytes stand in a split that is held out"
     kept = rows[good & ~dropped]
-    labels = _labels(kept)
+    labels = [Label(name=name) for name in _object_labels(kept["objects"])] if has_boxes else _labels(kept)
     files = _write_shards(out, staged, kept, {label.name: number for number, label in enumerate(labels)})
     rejects = rows[rows["code"].notna()]
-    _write_rejects(out, rejects)
+    bad_boxes = _bad_boxes(kept)
+    _write_rejects(out, pd.concat([rejects, bad_boxes]))
     manifest = ShardsManifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         split_rule=f"publisher's where given, else {fractions.train:g}/{fractions.val:g}/{fractions.test:g} by class and sha256",
@@ -101,6 +108,7 @@ def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows
         rows_in=rows_in,
         rows_ok=len(kept),
         rejects=dict(sorted(Counter(rejects["code"]).items())),
+        boxes=_box_counts(kept, len(bad_boxes)) if has_boxes else None,
         **provenance,
     )
     out.write(MANIFEST, json.dumps(manifest.model_dump(mode="json"), indent=1).encode())
@@ -196,10 +204,47 @@ def _write_shards(out: Folder, staged: _Staged, kept: pd.DataFrame, ids: dict[st
             part = kept.loc[start : stop - 1]
             if len(part):
                 table = table.take(pa.array(part.index.to_numpy() - start))
-                table = table.append_column("label_id", pa.array(part["label"].map(ids).to_numpy(), pa.int32()))
+                table = _with_ids(table, ids)
                 writers.add(table.select(SHARD_SCHEMA.names), part)
             start = stop
         return writers.close()
+
+
+def _with_ids(table: pa.Table, ids: dict[str, int]) -> pa.Table:
+    """Staged rows with label ids instead of labels; a row with objects has no label of its own."""
+    objects = table["objects"].combine_chunks()
+    own = pc.if_else(pc.is_valid(objects), pa.scalar(None, pa.string()), table["label"].combine_chunks())
+    flat = objects.flatten()
+    numbered = pa.StructArray.from_arrays([_ids_of(flat.field("label"), ids), flat.field("box"), flat.field("crowd")], ["label_id", "box", "crowd"])
+    offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(pc.fill_null(pc.list_value_length(objects), 0)).cast(pa.int32())])
+    nested = pa.ListArray.from_arrays(offsets, numbered, mask=pc.is_null(objects))
+    table = table.drop_columns(["objects"]).append_column("objects", nested.cast(SHARD_SCHEMA.field("objects").type))
+    return table.append_column("label_id", _ids_of(own, ids))
+
+
+def _ids_of(names: pa.Array, ids: dict[str, int]) -> pa.Array:
+    """Positions of names in `ids`, whose values count from 0 in their order."""
+    return pc.index_in(names, value_set=pa.array(list(ids), pa.string()))
+
+
+def _object_labels(objects: pd.Series) -> list[str]:
+    return sorted({item["label"] for items in objects for item in items})
+
+
+def _rarest_labels(objects: pd.Series) -> list[str]:
+    """Of each image's labels the one that the fewest images show; "" where there are no objects. Images are divided class by class by it."""
+    shown = [{item["label"] for item in items} if items is not None else set() for items in objects]
+    counts = Counter(label for labels in shown for label in labels)
+    return [min(labels, key=lambda label: (counts[label], label), default="") for labels in shown]
+
+
+def _bad_boxes(kept: pd.DataFrame) -> pd.DataFrame:
+    told = kept[["uri", "listing_id", "boxes_rejected"]].explode("boxes_rejected").dropna(subset="boxes_rejected")
+    return told.rename(columns={"boxes_rejected": "detail"}).assign(code=RejectCode.BAD_BOX.value, label=None)
+
+
+def _box_counts(kept: pd.DataFrame, rejected: int) -> BoxCounts:
+    return BoxCounts(ok=int(kept["objects"].map(len).sum()), clipped=int(kept["boxes_clipped"].sum()), rejected=rejected)
 
 
 def _labels(kept: pd.DataFrame) -> list[Label]:
@@ -215,7 +260,8 @@ def _write_rejects(out: Folder, rejects: pd.DataFrame) -> None:
 
 
 def _content_sha256(kept: pd.DataFrame) -> str:
-    lines = sorted(kept["sha256"] + " " + kept["label"] + " " + kept["split"])
+    objects = kept["objects"].map(lambda items: "" if items is None else " " + json.dumps([[o["label"], o["box"].tolist(), o["crowd"]] for o in items]))
+    lines = sorted(kept["sha256"] + " " + kept["label"] + " " + kept["split"] + objects)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -53,7 +53,8 @@ def _affine(image: torch.Tensor, angle: float = 0, x: float = 0, y: float = 0, s
     return F.affine(image, angle, [x, y], scale, list(shear), interpolation=_BILINEAR, fill=_FILL)
 
 
-def _jitter(image: torch.Tensor, rng: np.random.Generator, strength: float, hue: float) -> torch.Tensor:
+def jitter(image: torch.Tensor, rng: np.random.Generator, strength: float, hue: float) -> torch.Tensor:
+    """Brightness, contrast and saturation by up to `strength`, hue by up to `hue` turns."""
     image = F.adjust_brightness(image, rng.uniform(1 - strength, 1 + strength))
     image = F.adjust_contrast(image, rng.uniform(1 - strength, 1 + strength))
     image = F.adjust_saturation(image, rng.uniform(1 - strength, 1 + strength))
@@ -62,7 +63,7 @@ def _jitter(image: torch.Tensor, rng: np.random.Generator, strength: float, hue:
 
 def light(image_CHW: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Brightness, contrast and saturation +-20 %, rotation +-10 degrees. Source: assumed."""
-    return _affine(_jitter(image_CHW, rng, strength=0.2, hue=0), angle=rng.uniform(-10, 10))
+    return _affine(jitter(image_CHW, rng, strength=0.2, hue=0), angle=rng.uniform(-10, 10))
 
 
 def _signed(rng: np.random.Generator, value: float) -> float:

@@ -9,11 +9,16 @@ from prodrec.config import Frozen
 
 SPLITS = ("train", "val", "test")
 
+BOX = pa.list_(pa.float32(), 4)  # absolute xyxy pixels
+
 # What a source lists, before any image is opened. One row an example.
 #   uri          where the image is; for a manifest with bytes: the manifest file itself
 #   row_group, row   position of embedded bytes in the Parquet file `uri`; null for images by URI
 #   label        null or "" where the source gives none
 #   split        publisher's split, null where there is none
+#   objects      of sources with boxes, [] for a picture that shows none; null for sources without. `id` is the annotation's,
+#                `crowd` marks a box around many objects: not learned from, and no mistake where it is predicted
+#   width, height   pixels of the picture that was annotated, null where not told
 LISTING_SCHEMA = pa.schema(
     [
         ("uri", pa.string()),
@@ -23,12 +28,16 @@ LISTING_SCHEMA = pa.schema(
         ("group", pa.string()),
         ("split", pa.string()),
         ("listing_id", pa.string()),
+        ("objects", pa.list_(pa.struct([("id", pa.string()), ("label", pa.string()), ("box", BOX), ("crowd", pa.bool_())]))),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
     ]
 )
 
 # What prepare writes. One row an image.
 #   image          JPEG bytes, RGB or grey, upright, short side <= the manifest's short_side
-#   label_id       index into the manifest's labels
+#   label_id       index into the manifest's labels; null for sources with boxes
+#   objects        of sources with boxes; boxes in pixels of `image`
 #   width, height  of `image`, pixels; source_width, source_height of the upright original
 #   sha256         hex, of the original bytes; phash: 64-bit difference hash of the prepared image
 SHARD_SCHEMA = pa.schema(
@@ -43,9 +52,15 @@ SHARD_SCHEMA = pa.schema(
         ("phash", pa.uint64()),
         ("uri", pa.string()),
         ("listing_id", pa.string()),
+        ("objects", pa.list_(pa.struct([("label_id", pa.int32()), ("box", BOX), ("crowd", pa.bool_())]))),
     ]
 )
 
+# What training and judging read: of images with one label, and of images with boxes.
+CLASS_COLUMNS = ("image", "label_id")
+OBJECT_COLUMNS = ("image", "objects", "width", "height", "source_width", "source_height")
+
+# A row for each rejected image, and for each rejected box of an image that is used (code bad_box; `detail` names it).
 REJECT_SCHEMA = pa.schema([("uri", pa.string()), ("listing_id", pa.string()), ("label", pa.string()), ("code", pa.string()), ("detail", pa.string())])
 
 
@@ -73,12 +88,25 @@ class ShardFile(Frozen):
         return sum(self.row_groups)
 
 
+class BoxCounts(Frozen):
+    """Boxes of a source: boxes_in = ok + rejected. Boxes of rejected images do not count.
+
+    Attributes:
+        clipped: of those that are ok, how many reached beyond their picture.
+    """
+
+    ok: int
+    clipped: int
+    rejected: int
+
+
 class ShardsManifest(Frozen):
     """`manifest.json` of a prepared data set, written last: its presence means complete.
 
     Attributes:
         content_sha256: of the sorted (sha256, label, split) of all images: equal for equal data, whatever the order.
         rejects: number of rejected rows by reason code; rows_in = rows_ok + their sum.
+        boxes: None for sources without boxes.
     """
 
     schema_version: Annotated[int, Field(ge=1, le=1)] = 1
@@ -95,6 +123,7 @@ class ShardsManifest(Frozen):
     rows_in: int
     rows_ok: int
     rejects: dict[str, int]
+    boxes: BoxCounts | None = None
 
     def rows(self, split: str) -> int:
         """Number of images of a split; 0 where there is none."""

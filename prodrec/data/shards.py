@@ -3,31 +3,36 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from prodrec.config import explain_validation
 from prodrec.data.files import Folder
 from prodrec.data.order import Window
-from prodrec.data.records import SHARD_SCHEMA, ShardFile, ShardsManifest
+from prodrec.data.records import CLASS_COLUMNS, OBJECT_COLUMNS, SHARD_SCHEMA, ShardFile, ShardsManifest
 from prodrec.errors import ShardsError
 
 MANIFEST = "manifest.json"
-_COLUMNS = ("image", "label_id")
 
 
 @dataclass(frozen=True)
 class SplitIndex:
-    """Where the rows of one split are. Small and picklable; rows are numbered through its files in order."""
+    """Where the rows of one split are. Small and picklable; rows are numbered through its files in order.
+
+    Attributes:
+        columns: that are read to train and to judge.
+    """
 
     uri: str
     files: list[ShardFile]
+    columns: tuple[str, ...] = CLASS_COLUMNS
 
     @cached_property
     def row_group_sizes(self) -> list[int]:
@@ -42,7 +47,7 @@ class SplitIndex:
         folder, chunks = Folder(self.uri), []
         for file in self.files:
             with _opened(folder, file) as parquet:
-                chunks += parquet.read(columns=[name])[name].chunks
+                chunks += parquet.read(columns=[name])[name].slice(0, file.rows).chunks
         return pa.chunked_array(chunks, SHARD_SCHEMA.field(name).type)
 
     def image(self, row: int) -> bytes:
@@ -51,7 +56,7 @@ class SplitIndex:
         return bytes(table["image"][0].as_py())
 
     def read(self, window: Window) -> pa.Table:
-        """The rows of a window in its order: columns image, label_id, lane, row, occurrence."""
+        """The rows of a window in its order: `columns`, lane, row, occurrence."""
         starts = np.concatenate([[0], np.cumsum(self.row_group_sizes)])
         group_of = np.searchsorted(starts, window.rows, side="right") - 1
         needed = np.unique(group_of)
@@ -69,7 +74,8 @@ class SplitIndex:
             inside = [int(g) - first for g in needed if first <= g < first + len(file.row_groups)]
             if inside:
                 with _opened(folder, file) as parquet:
-                    yield parquet.read_row_groups(inside, columns=list(_COLUMNS))
+                    # A limit cuts off the last row group of all.
+                    yield parquet.read_row_groups(inside, columns=list(self.columns)).slice(0, sum(file.row_groups[g] for g in inside))
             first += len(file.row_groups)
 
 
@@ -82,11 +88,22 @@ class Shards:
     manifest_sha256: str
 
     def split(self, name: str) -> SplitIndex:
-        return SplitIndex(self.uri, self.manifest.splits.get(name, []))
+        return SplitIndex(self.uri, self.manifest.splits.get(name, []), OBJECT_COLUMNS if self.manifest.boxes else CLASS_COLUMNS)
+
+    def limited(self, images: int | None) -> "Shards":
+        """At most so many images, the splits in proportion, each with one at least: the first of each, as the splits are mixed already."""
+        rows = self.manifest.rows_ok
+        if images is None or images >= rows:
+            return self
+        splits = {name: _first(files, max(1, self.manifest.rows(name) * images // rows)) for name, files in self.manifest.splits.items()}
+        return replace(self, manifest=self.manifest.model_copy(update={"splits": splits}))
 
     def class_counts(self, split: str) -> npt.NDArray[np.int64]:
-        """Images of each class in a split, [K]."""
-        ids = self.split(split).column("label_id").to_numpy()
+        """Images of each class in a split, or boxes of each label, [K]."""
+        if self.manifest.boxes:
+            ids = pc.struct_field(pc.list_flatten(self.split(split).column("objects")), "label_id").to_numpy()
+        else:
+            ids = self.split(split).column("label_id").to_numpy()
         return np.bincount(ids, minlength=len(self.manifest.labels)).astype(np.int64)
 
 
@@ -112,6 +129,18 @@ def open_shards(uri: str) -> Shards:
             found = "is missing" if size is None else f"has {size} bytes instead of {file.size_bytes}"
             raise ShardsError(f"{folder / file.name} {found}; prepare the source again or copy the folder whole")
     return Shards(folder.uri, manifest, hashlib.sha256(data).hexdigest())
+
+
+def _first(files: list[ShardFile], rows: int) -> list[ShardFile]:
+    """The files, cut off after so many rows."""
+    kept = []
+    for file in files:
+        starts = np.cumsum([0, *file.row_groups[:-1]])
+        groups = [min(size, rows - int(start)) for size, start in zip(file.row_groups, starts, strict=True) if start < rows]
+        if groups:
+            kept.append(file.model_copy(update={"row_groups": groups}))
+        rows -= sum(groups)
+    return kept
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the user has, as a table of examples: Products-10K, an image folder, or manifests. No image is opened."""
+"""What the user has, as a table of examples: Products-10K, an image folder, manifests, COCO or Pascal-VOC. No image is opened."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
+from prodrec.data.annotations import COCO_SUFFIX, coco_files, is_voc, list_coco, list_voc
 from prodrec.data.files import Folder
 from prodrec.data.image_bytes import read_images
 from prodrec.data.layouts import Listed, list_imagefolder, list_products10k
@@ -16,7 +17,7 @@ from prodrec.errors import SourceError
 
 __all__ = ["FORMATS", "Source", "open_source", "read_images"]
 
-FORMATS = ("products10k", "imagefolder", "manifest")
+FORMATS = ("products10k", "imagefolder", "manifest", "coco", "voc")
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ class Source:
 def open_source(uri: str, format: str = "auto") -> Source:
     """Lists the examples of a source.
 
-    `auto` takes the first that fits: a .csv, .tsv or .parquet file is a manifest; a folder with `train.csv` is Products-10K;
-    a folder with `manifest.csv` (.tsv, .parquet), or of Parquet files alone, is a manifest; a folder with subfolders is an
+    `auto` takes the first that fits: a .csv, .tsv or .parquet file is a manifest, a .json file is COCO; a folder with `train.csv`
+    is Products-10K; a folder with `manifest.csv` (.tsv, .parquet), or of Parquet files alone, is a manifest; a folder with
+    `annotations/instances*.json` is COCO, one with XML files in `annotations/` is Pascal-VOC; a folder with subfolders is an
     image folder. A manifest goes before the subfolders, as they mostly hold its images.
 
     Args:
@@ -64,19 +66,25 @@ def open_source(uri: str, format: str = "auto") -> Source:
     if not len(listed.table):
         raise SourceError(f"{folder.uri} lists no examples; it has a header and no rows")
     groups = _check_groups(listed.table, folder.uri)
-    labels = len(pc.drop_null(listed.table["label"].unique()))
+    labels = len(pc.drop_null(_label_names(listed.table).unique()))
     counts = f"{len(listed.table):,} examples, {labels:,} classes" + (f" in {groups:,} groups" if groups else "")
     return Source(folder.uri, format, "; ".join([f"{listed.what}, {counts}", *listed.notes]), listed.table)
 
 
 def _list_file(file: Folder, format: str) -> tuple[str, Listed]:
-    if format not in {"auto", "manifest"}:
-        raise SourceError(f"{file.uri} is a file; the format {format} is a folder: give that, or --format manifest")
-    if not file.path.lower().endswith(MANIFEST_SUFFIXES):
-        raise SourceError(f"{file.uri} is no manifest: looked for a file ending in {', '.join(MANIFEST_SUFFIXES)}")
+    if format not in {"auto", "manifest", "coco"}:
+        raise SourceError(f"{file.uri} is a file; the format {format} is a folder: give that, or --format manifest or coco")
+    if not file.path.lower().endswith((*MANIFEST_SUFFIXES, COCO_SUFFIX)):
+        raise SourceError(f"{file.uri} is no manifest: looked for a file ending in {', '.join((*MANIFEST_SUFFIXES, COCO_SUFFIX))}")
     head, mark, query = file.uri.partition("?") if "://" in file.uri else (file.uri, "", "")
     parent = head.rpartition("/")[0] or "/"
-    return "manifest", list_manifests(Folder(parent + mark + query), [file.path.rpartition("/")[2]])
+    name = file.path.rpartition("/")[2]
+    if not name.lower().endswith(COCO_SUFFIX):
+        return "manifest", list_manifests(Folder(parent + mark + query), [name])
+    above, _, last = parent.rpartition("/")
+    if last == "annotations":  # the images stand beside that folder
+        parent, name = above or "/", f"{last}/{name}"
+    return "coco", list_coco(Folder(parent + mark + query), [name])
 
 
 def _list_folder(folder: Folder, format: str) -> tuple[str, Listed]:
@@ -92,6 +100,10 @@ def _list_folder(folder: Folder, format: str) -> tuple[str, Listed]:
         return format, _beside(list_products10k(folder), manifests)
     if format == "imagefolder":
         return format, _beside(list_imagefolder(folder), manifests)
+    if format == "coco":
+        return format, _beside(_list_coco_folder(folder), manifests)
+    if format == "voc":
+        return format, _beside(list_voc(folder), manifests)
     if not manifests:
         raise SourceError(f"{folder.uri} holds no manifest: looked for manifest.csv, .tsv or .parquet, or Parquet files alone; or give the file itself")
     return format, list_manifests(folder, manifests)
@@ -110,9 +122,28 @@ def _recognise(folder: Folder, children: list[fs.FileInfo], manifests: list[str]
         return "products10k"
     if manifests:
         return "manifest"
+    if coco_files(folder):
+        return "coco"
+    if is_voc(folder):
+        return "voc"
     if any(info.type == fs.FileType.Directory for info in children):
         return "imagefolder"
-    raise SourceError(f"{folder.uri} is no source: looked for train.csv (Products-10K), manifest.csv or Parquet files, and label folders with images")
+    looked_for = "train.csv (Products-10K), manifest.csv or Parquet files, annotations (COCO, Pascal-VOC), and label folders with images"
+    raise SourceError(f"{folder.uri} is no source: looked for {looked_for}")
+
+
+def _list_coco_folder(folder: Folder) -> Listed:
+    names = coco_files(folder)
+    if not names:
+        raise SourceError(f"{folder.uri} holds no COCO files: looked for annotations/instances*.json and train/_annotations.coco.json; or give the file itself")
+    return list_coco(folder, names)
+
+
+def _label_names(table: pa.Table) -> pa.ChunkedArray:
+    """Labels of the images, or of the objects on them."""
+    if table["objects"].null_count == len(table):
+        return table["label"]
+    return pc.struct_field(pc.list_flatten(table["objects"]), "label")
 
 
 def _beside(listed: Listed, manifests: list[str]) -> Listed:

@@ -10,13 +10,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 from prodrec.config import AugmentConfig, PreprocessSpec
+from prodrec.data.box_transforms import augment_boxes, place
 from prodrec.data.decode import decode_rgb
+from prodrec.data.objects import Objects, placed_columns, read_objects, read_placed
 from prodrec.data.order import EpochOrder, Window
 from prodrec.data.shards import SplitIndex
 from prodrec.data.transforms import augment, resize
@@ -28,17 +31,22 @@ class Batch:
 
     Attributes:
         images: uint8 [B, 3, S, S].
-        targets: int64 [B], labels.
+        targets: int64 [B], labels, or the objects of images with boxes.
         rows: int64 [B], row numbers in the split.
     """
 
     images: torch.Tensor
-    targets: torch.Tensor
+    targets: Any
     rows: torch.Tensor
 
 
 Transform = Callable[[torch.Tensor, int, int], torch.Tensor]
 """(image_CHW uint8, row, occurrence) to uint8 [3, S, S]."""
+
+BoxTransform = Callable[[torch.Tensor, Objects, int, int], tuple[torch.Tensor, Objects]]
+"""The same for an image with its objects."""
+
+AnyTransform = Transform | BoxTransform
 
 
 def eval_transform(spec: PreprocessSpec) -> Transform:
@@ -50,17 +58,26 @@ def train_transform(spec: PreprocessSpec, config: AugmentConfig, seed: int, epoc
     return partial(_augment, spec, config, (seed, epoch))
 
 
+def eval_box_transform(spec: PreprocessSpec) -> BoxTransform:
+    return partial(_place, spec)
+
+
+def train_box_transform(spec: PreprocessSpec, config: AugmentConfig, seed: int, epoch: int) -> BoxTransform:
+    """As `train_transform`, for images with boxes."""
+    return partial(_augment_boxes, spec, config, (seed, epoch))
+
+
 def read_windows(split: SplitIndex, windows: Iterable[Window]) -> Iterator[pa.Table]:
     """Reads windows in this process, one at a time."""
     return (split.read(window) for window in windows)
 
 
-def batches(tables: Iterator[pa.Table], order: EpochOrder, transform: Transform, threads: int, pin_memory: bool = False) -> Iterator[Batch]:
+def batches(tables: Iterator[pa.Table], order: EpochOrder, transform: AnyTransform, threads: int, pin_memory: bool = False) -> Iterator[Batch]:
     """Batches of the steps of `order`.
 
     Args:
-        tables: rows of `order.windows` in their order, cut anywhere: columns lane, row, occurrence, label_id and image,
-            or `pixels` (uint8 [3*S*S]) where they were decoded on the way.
+        tables: rows of `order.windows` in their order, cut anywhere: columns lane, row, occurrence and those of the split, or
+            `pixels` (uint8 [3*S*S]) instead of the image where they were decoded on the way.
         threads: decoding threads; as many batches, and one more, are in work ahead of the consumer.
         pin_memory: page-locks the images, so that the copy to a GPU overlaps with its work.
     """
@@ -77,12 +94,16 @@ def batches(tables: Iterator[pa.Table], order: EpochOrder, transform: Transform,
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def decode_pixels(table: pa.Table, transform: Transform) -> pa.Table:
-    """Replaces the column `image` by `pixels`: for decoding away from the consumer."""
-    pixels = _decode(table, transform)
+def decode_pixels(table: pa.Table, transform: AnyTransform) -> pa.Table:
+    """Replaces the column `image` by `pixels`, and objects by those of the model input: for decoding away from the consumer."""
+    pixels, targets = _decode(table, transform)
     flat = pa.array(pixels.reshape(-1).numpy())
-    column = pa.FixedSizeListArray.from_arrays(flat, pixels[0].numel())
-    return table.drop_columns(["image"]).append_column("pixels", column)
+    table = table.drop_columns(["image"]).append_column("pixels", pa.FixedSizeListArray.from_arrays(flat, pixels[0].numel()))
+    if isinstance(targets, Objects):
+        table = table.drop_columns(["objects"])
+        for name, column in placed_columns(targets).items():
+            table = table.append_column(name, column)
+    return table
 
 
 def _steps(tables: Iterator[pa.Table], order: EpochOrder) -> Iterator[pa.Table]:
@@ -110,20 +131,28 @@ def _by_lane(table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
             yield int(lane[low]), table.slice(low, high - low)
 
 
-def _batch(table: pa.Table, transform: Transform, pin_memory: bool) -> Batch:
+def _batch(table: pa.Table, transform: AnyTransform, pin_memory: bool) -> Batch:
+    targets: torch.Tensor | Objects
     if "pixels" in table.column_names:
         column = table["pixels"].combine_chunks()
         side = round((column.type.list_size // 3) ** 0.5)
         images = torch.from_numpy(column.flatten().to_numpy().reshape(-1, 3, side, side).copy())
+        targets = read_placed(table) if "objects" in table.column_names else _labels(table)
     else:
-        images = _decode(table, transform)
-    images = images.pin_memory() if pin_memory else images
-    return Batch(images, torch.from_numpy(table["label_id"].to_numpy().astype(np.int64)), torch.from_numpy(table["row"].to_numpy().copy()))
+        images, targets = _decode(table, transform)
+    return Batch(images.pin_memory() if pin_memory else images, targets, torch.from_numpy(table["row"].to_numpy().copy()))
 
 
-def _decode(table: pa.Table, transform: Transform) -> torch.Tensor:
-    rows, occurrences = table["row"].to_numpy(), table["occurrence"].to_numpy()
-    return torch.stack([transform(decode_rgb(image.as_py()), int(row), int(nth)) for image, row, nth in zip(table["image"], rows, occurrences, strict=True)])
+def _decode(table: pa.Table, transform: Any) -> tuple[torch.Tensor, torch.Tensor | Objects]:
+    images, rows = (decode_rgb(image.as_py()) for image in table["image"]), zip(table["row"].to_pylist(), table["occurrence"].to_pylist(), strict=True)
+    if "objects" not in table.column_names:
+        return torch.stack([transform(image, row, nth) for image, (row, nth) in zip(images, rows, strict=True)]), _labels(table)
+    placed = [transform(image, objects, row, nth) for image, objects, (row, nth) in zip(images, read_objects(table), rows, strict=True)]
+    return torch.stack([image for image, _ in placed]), Objects.joined([objects for _, objects in placed])
+
+
+def _labels(table: pa.Table) -> torch.Tensor:
+    return torch.from_numpy(table["label_id"].to_numpy().astype(np.int64))
 
 
 def _resize(spec: PreprocessSpec, image_CHW: torch.Tensor, row: int, occurrence: int) -> torch.Tensor:
@@ -132,3 +161,13 @@ def _resize(spec: PreprocessSpec, image_CHW: torch.Tensor, row: int, occurrence:
 
 def _augment(spec: PreprocessSpec, config: AugmentConfig, seed: tuple[int, int], image_CHW: torch.Tensor, row: int, occurrence: int) -> torch.Tensor:
     return augment(image_CHW, spec, config, np.random.default_rng([*seed, row, occurrence]))
+
+
+def _place(spec: PreprocessSpec, image_CHW: torch.Tensor, objects: Objects, row: int, occurrence: int) -> tuple[torch.Tensor, Objects]:
+    return place(image_CHW, objects, spec)
+
+
+def _augment_boxes(
+    spec: PreprocessSpec, config: AugmentConfig, seed: tuple[int, int], image_CHW: torch.Tensor, objects: Objects, row: int, occurrence: int
+) -> tuple[torch.Tensor, Objects]:
+    return augment_boxes(image_CHW, objects, spec, config, np.random.default_rng([*seed, row, occurrence]))

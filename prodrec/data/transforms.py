@@ -18,7 +18,7 @@ NORMALIZATIONS = {
     "minus_one_one": ((0.5,) * 3, (0.5,) * 3),
     "imagenet": (_IMAGENET_MEAN, _IMAGENET_STD),
 }
-_PAD_GREY = 128
+PAD_GREY = 128
 
 
 def resize(image_CHW: torch.Tensor, spec: PreprocessSpec) -> torch.Tensor:
@@ -35,7 +35,7 @@ def resize(image_CHW: torch.Tensor, spec: PreprocessSpec) -> torch.Tensor:
     new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
     scaled = F.resize(image_CHW, [new_height, new_width], antialias=True)
     left, top = (size - new_width) // 2, (size - new_height) // 2
-    return F.pad(scaled, [left, top, size - new_width - left, size - new_height - top], fill=_PAD_GREY)
+    return F.pad(scaled, [left, top, size - new_width - left, size - new_height - top], fill=PAD_GREY)
 
 
 def augment(image_CHW: torch.Tensor, spec: PreprocessSpec, config: AugmentConfig, rng: np.random.Generator) -> torch.Tensor:

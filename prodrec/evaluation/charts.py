@@ -60,6 +60,22 @@ def accuracy_curve(history: Sequence[Mapping[str, Any]]) -> str:
     return _curve(history, "top1", "top-1 accuracy", "Top-1 accuracy by epoch")
 
 
+def tags_curve(history: Sequence[Mapping[str, Any]]) -> str:
+    """AP50 by epoch, of val where there is one."""
+    return _curve(history, "ap50", "AP50", "Average precision by epoch")
+
+
+def precision_recall_chart(precision_R: Sequence[float]) -> str:
+    """Precision by recall, at recalls spread evenly over 0 to 1."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _figure()
+        axes.plot(np.linspace(0, 1, len(precision_R)), precision_R, color=_ACCENT)
+        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.05), xlabel="recall", ylabel="precision")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(_PERCENT)
+        return _svg(figure, "Precision by recall")
+
+
 def reliability_chart(before: Sequence[ReliabilityBin], after: Sequence[ReliabilityBin]) -> str:
     """Accuracy by confidence, before and after temperature scaling; the area of a dot is its share of the rows."""
     with mpl.rc_context(_STYLE):
@@ -86,9 +102,10 @@ def _curve(history: Sequence[Mapping[str, Any]], metric: str, ylabel: str, descr
                 axes.plot(*zip(*points, strict=True), color=color, label=split, marker="o" if len(points) < 3 else None)
         axes.set(xlabel="epoch", ylabel=ylabel, xlim=(0.5, history[-1]["epoch"] + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        if metric == "top1":
+        if metric in {"top1", "ap50"}:
             axes.yaxis.set_major_formatter(_PERCENT)
-        axes.legend(labelcolor=_INK)
+        if axes.lines:
+            axes.legend(labelcolor=_INK)
         return _svg(figure, description)
 
 

@@ -1,21 +1,32 @@
 """Judging a bundle on a split of shards: what `prodrec evaluate` does."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
 from prodrec.data.files import Folder
+from prodrec.data.order import sequential_order
 from prodrec.data.shards import Shards, open_shards
+from prodrec.data.stream import AnyTransform, Batch, batches, eval_box_transform, eval_transform, read_windows
 from prodrec.data.transforms import Normalizer
 from prodrec.errors import ShardsError
+from prodrec.evaluation.detect import detect
+from prodrec.evaluation.detections import evaluate_tags
 from prodrec.evaluation.metrics import evaluate
-from prodrec.evaluation.predict import predict_split
-from prodrec.evaluation.predictions import Predictions
+from prodrec.evaluation.predict import predict
 from prodrec.evaluation.report import ReportData, write_report
 from prodrec.evaluation.summary import describe
+from prodrec.evaluation.tags_report import TagsReport, write_tags_report
 from prodrec.machine import torch_device, usable_cores
-from prodrec.models.bundle import Bundle, load_bundle
+from prodrec.models.bundle import Bundle, TaggerInfo, load_bundle
+from prodrec.models.tagger import DETECTORS
+from prodrec.models.tasks import DetectionTask
+
+# Images scored at once. Source: assumed; memory of a large detector on a GPU allows it.
+_BATCH_SIZE = 64
 
 
 def judge(bundle_uri: str, shards_uri: str, split: str, out_uri: str, gpu: bool = False) -> dict[str, Any]:
@@ -33,37 +44,56 @@ def judge(bundle_uri: str, shards_uri: str, split: str, out_uri: str, gpu: bool 
     if not shards.split(split).rows:
         raise ShardsError(f"{shards.uri} has no images in split '{split}'; it has {', '.join(shards.manifest.splits)}: choose one by --split")
     bundle = load_bundle(bundle_uri, device.type)
+    if (bundle.info.kind == "tagger") != bool(shards.manifest.boxes):
+        has = "boxes" if shards.manifest.boxes else "no boxes"
+        raise ShardsError(f"{shards.uri} has {has}, and {bundle_uri} is a {bundle.info.kind}; give shards of its kind")
     out = Folder(out_uri).make()
-    predictions = _predict(bundle, shards, split, device)
-    info = bundle.info
-    metrics = evaluate(predictions, info.labels, info.train_counts, info.temperature, split)
-    report = ReportData(
-        title=f"{info.recipe.get('name', info.model.arch)} on {shards.manifest.source.rstrip('/').rpartition('/')[2]}",
-        recipe=info.recipe,
-        data=describe(shards),
-        history=[],
-        metrics={split: metrics},
-        predictions=predictions,
-        labels=info.labels,
-        temperature=info.temperature,
-        image_of=shards.split(split).image,
-    )
-    write_report(out, report)
+    page = {
+        "title": f"{bundle.info.recipe.get('name', bundle.info.model.arch)} on {shards.manifest.source.rstrip('/').rpartition('/')[2]}",
+        "recipe": bundle.info.recipe,
+        "data": describe(shards),
+        "history": [],
+        "labels": bundle.info.labels,
+        "image_of": shards.split(split).image,
+    }
+    metrics = (_judge_tagger if bundle.info.kind == "tagger" else _judge_classifier)(bundle, shards, split, device, out, page)
     out.write("metrics.json", json.dumps(metrics, indent=1).encode())
     return metrics
 
 
-def _predict(bundle: Bundle, shards: Shards, split: str, device: torch.device) -> Predictions:
-    normalizer = Normalizer(bundle.info.input).to(device)
-    return predict_split(
+def _judge_classifier(bundle: Bundle, shards: Shards, split: str, device: torch.device, out: Folder, page: dict[str, Any]) -> dict[str, Any]:
+    info, normalizer = bundle.info, Normalizer(bundle.info.input).to(device)
+    predictions = predict(
         lambda images: bundle.model(normalizer(images)),
-        shards.split(split),
-        bundle.info.input,
-        device=device,
-        precision="bf16" if device.type == "cuda" else "fp32",
-        threads=usable_cores(),
-        label_ids=_bundle_ids(bundle, shards, split),
+        _inputs(shards, split, device, eval_transform(info.input)),
+        device,
+        _precision(device),
+        _bundle_ids(bundle, shards, split),
     )
+    metrics = evaluate(predictions, info.labels, info.train_counts, info.temperature, split)
+    write_report(out, ReportData(metrics={split: metrics}, predictions=predictions, temperature=info.temperature, **page))
+    return metrics
+
+
+def _judge_tagger(bundle: Bundle, shards: Shards, split: str, device: torch.device, out: Folder, page: dict[str, Any]) -> dict[str, Any]:
+    info: TaggerInfo = bundle.info
+    task = DetectionTask(bundle.model, info.input, DETECTORS[info.model.arch].losses, channels_last=True).to(device)
+    inputs = _inputs(shards, split, device, eval_box_transform(info.input))
+    detections = detect(task, bundle.model, inputs, device, _precision(device), _bundle_ids(bundle, shards, split))
+    metrics = evaluate_tags(detections, info.labels, info.thresholds, info.train_boxes, split)
+    write_tags_report(out, TagsReport(metrics={split: metrics}, pictures=detections.pictures, thresholds=info.thresholds, **page))
+    return metrics
+
+
+def _inputs(shards: Shards, split: str, device: torch.device, transform: AnyTransform) -> Iterator[Batch]:
+    """A whole split in this process."""
+    index = shards.split(split)
+    order = sequential_order(np.arange(index.rows), _BATCH_SIZE)
+    return batches(read_windows(index, order.windows), order, transform, usable_cores(), pin_memory=device.type == "cuda")
+
+
+def _precision(device: torch.device) -> str:
+    return "bf16" if device.type == "cuda" else "fp32"
 
 
 def _bundle_ids(bundle: Bundle, shards: Shards, split: str) -> torch.Tensor:

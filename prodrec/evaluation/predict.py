@@ -2,13 +2,9 @@
 
 from collections.abc import Callable, Iterable
 
-import numpy as np
 import torch
 
-from prodrec.config import PreprocessSpec
-from prodrec.data.order import sequential_order
-from prodrec.data.shards import SplitIndex
-from prodrec.data.stream import Batch, batches, eval_transform, read_windows
+from prodrec.data.stream import Batch
 from prodrec.evaluation.predictions import Predictions
 
 
@@ -37,24 +33,3 @@ def predict(
             labels = batch.targets if label_ids is None else label_ids[batch.targets]
             parts.append(Predictions.of(logits(batch.images.to(device, non_blocking=True)), labels, batch.rows))
     return Predictions.concat(parts)
-
-
-def predict_split(
-    logits: Callable[[torch.Tensor], torch.Tensor],
-    split: SplitIndex,
-    spec: PreprocessSpec,
-    *,
-    device: torch.device,
-    precision: str = "fp32",
-    threads: int = 1,
-    batch_size: int = 256,
-    label_ids: torch.Tensor | None = None,
-) -> Predictions:
-    """Predictions for a whole split in this process.
-
-    Args:
-        label_ids: int64 [labels of the shards], what the model calls each of them; None: the same.
-    """
-    order = sequential_order(np.arange(split.rows), batch_size)
-    inputs = batches(read_windows(split, order.windows), order, eval_transform(spec), threads, pin_memory=device.type == "cuda")
-    return predict(logits, inputs, device, precision, label_ids)

@@ -5,10 +5,9 @@ Not covered: comparing runs.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from prodrec.data.files import Folder
@@ -75,10 +74,15 @@ def write_report(folder: Folder, report: ReportData) -> None:
 
 def render_report(report: ReportData) -> str:
     """The report as HTML."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return render("report.html", report=report, judged=report.metrics[report.judged], caveat=_CAVEATS.get(report.judged), **_parts(report))
+
+
+def render(template: str, **values: Any) -> str:
+    """A page from one of the templates beside this file."""
+    loader = PackageLoader("prodrec.evaluation", "")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader)
     environment.filters |= {"percent": percent, "ratio": _ratio, "interval": interval, "duration": duration, "flat": flat}
-    template = environment.from_string((resources.files("prodrec.evaluation") / "report.html").read_text(encoding="utf-8"))
-    return template.render(report=report, judged=report.metrics[report.judged], caveat=_CAVEATS.get(report.judged), **_parts(report))
+    return environment.get_template(template).render(**values)
 
 
 def _parts(report: ReportData) -> dict[str, Any]:

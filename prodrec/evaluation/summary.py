@@ -15,12 +15,21 @@ def describe(shards: Shards) -> dict[str, Any]:
 
 def headline(metrics: dict[str, Any]) -> dict[str, Any]:
     """Metrics without their long lists."""
-    return {name: value for name, value in metrics.items() if name not in {"per_class", "slices"}}
+    return {name: value for name, value in metrics.items() if name not in {"per_class", "slices", "curve"}}
 
 
 def judgement(metrics: dict[str, Any]) -> str:
-    """One line: `test: 312 of 509 right, top-1 61.3 % (95 % interval 57.0 to 65.4 %), top-5 ...`."""
+    """One line: `test: 312 of 509 right, top-1 61.3 % (95 % interval 57.0 to 65.4 %), top-5 ...`, or AP and tags of a tagger."""
+    if "ap50" in metrics:
+        return _tags_judgement(metrics)
     right, (low, high) = round(metrics["top1"] * metrics["n"]), (100 * bound for bound in metrics["top1_ci95"])
     top1 = f"top-1 {100 * metrics['top1']:.1f} % (95 % interval {low:.1f} to {high:.1f} %)"
     more = f"top-5 {100 * metrics['top5']:.1f} %, macro-F1 {metrics['macro_f1']:.3f}, ECE {metrics['ece']:.3f}"
     return f"{metrics['split']}: {right:,} of {metrics['n']:,} right, {top1}, {more}"
+
+
+def _tags_judgement(metrics: dict[str, Any]) -> str:
+    shares = {"AP50": "ap50", "mAP": "map", "precision": "precision", "recall": "recall"}
+    said = [f"{words} {'-' if metrics[name] is None else f'{100 * metrics[name]:.1f} %'}" for words, name in shares.items()]
+    counts = f"{metrics['tags']:,} tags for {metrics['boxes']:,} boxes on {metrics['n']:,} images"
+    return f"{metrics['split']}: {', '.join(said)} of {counts}, loss {metrics['loss']['loss']:.3f}"

@@ -8,6 +8,7 @@ import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from pyarrow import fs
@@ -17,22 +18,28 @@ from torch import Tensor, nn
 
 from prodrec.data.files import Folder, writing
 from prodrec.errors import BundleError, OutputError, SourceError, UserError
-from prodrec.models.bundle_info import COPY_AGAIN, BundleInfo, parse_info
+from prodrec.models.bundle_info import COPY_AGAIN, BundleInfo, ClassifierInfo, TaggerInfo, parse_info
 from prodrec.models.card import model_card
-from prodrec.models.registry import Classifier, create_classifier
+from prodrec.models.registry import create_classifier
+from prodrec.models.tagger import create_tagger
 from prodrec.models.weights import NONE
 
-__all__ = ["Bundle", "BundleInfo", "load_bundle", "plain_state", "write_bundle"]
+__all__ = ["Bundle", "ClassifierInfo", "TaggerInfo", "load_bundle", "plain_state", "write_bundle"]
 
 WEIGHTS, CARD, INFO = "model.safetensors", "README.md", "bundle.json"
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded bundle; `model` is in eval mode, normalised float images_BCHW -> logits_BK."""
+    """A loaded bundle.
 
-    info: BundleInfo
-    model: Classifier
+    Attributes:
+        info: a ClassifierInfo or a TaggerInfo.
+        model: in eval mode; of a classifier normalised float images_BCHW -> logits_BK, of a tagger -> `Tags` of each image.
+    """
+
+    info: Any
+    model: Any
 
 
 def write_bundle(folder: str | Path, model: nn.Module, info: BundleInfo) -> None:
@@ -40,16 +47,16 @@ def write_bundle(folder: str | Path, model: nn.Module, info: BundleInfo) -> None
 
     Args:
         folder: a local path or a URI such as s3://bucket/bundle.
-        model: a Classifier, also wrapped for data parallelism or compiled.
+        model: a Classifier or a Tagger, also wrapped for data parallelism or compiled.
         info: what the bundle is; `weights_sha256` is filled in.
 
     Raises:
         OutputError: the place cannot be written (read-only, full), or other files are there.
-        ValueError: the model is no classifier for `info.labels`.
+        ValueError: the model has other labels than `info`.
     """
     state = plain_state(model)
-    if _class_count(state) != len(info.labels):
-        raise ValueError(f"the model has {_class_count(state)} classes, info has {len(info.labels)} labels")
+    if told := _misfit(state, info):
+        raise ValueError(told)
     weights = safetensors.save(state, metadata={"format": "pt"})
     info = info.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})
     files = {WEIGHTS: weights, CARD: model_card(info).encode(), INFO: info.model_dump_json(indent=2).encode()}
@@ -67,12 +74,13 @@ def plain_state(model: nn.Module) -> dict[str, Tensor]:
     return {_plain_name(name): value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()}
 
 
-def load_bundle(folder: str | Path, device: str | torch.device = "cpu") -> Bundle:
+def load_bundle(folder: str | Path, device: str | torch.device = "cpu", kind: str | None = None) -> Bundle:
     """Reads and checks a bundle; never touches the network, never runs code from the bundle.
 
     Args:
         folder: a local path or a URI.
         device: where the model goes.
+        kind: `classifier` or `tagger`; None: either.
 
     Raises:
         BundleError: no complete bundle, changed weights, another version or kind, or parts that do not belong together.
@@ -81,7 +89,7 @@ def load_bundle(folder: str | Path, device: str | torch.device = "cpu") -> Bundl
         place = Folder(folder)
     except SourceError as error:
         raise BundleError(str(error)) from error
-    info = parse_info(_read(place, INFO), place / INFO)
+    info = parse_info(_read(place, INFO), place / INFO, kind)
     state = _parse_weights(_read(place, WEIGHTS), info, place / WEIGHTS)
     return Bundle(info, _assemble(info, state, place.uri).to(device).eval())
 
@@ -91,9 +99,13 @@ def _plain_name(name: str) -> str:
     return name.replace("_orig_mod.", "").removeprefix("module.")
 
 
-def _class_count(state: dict[str, Tensor]) -> int:
+def _misfit(state: dict[str, Tensor], info: BundleInfo) -> str:
+    """What is wrong with the number of classes of a classifier; a tagger's tensors tell it each in its own way."""
     bias = state.get("head.logits.bias")
-    return 0 if bias is None else len(bias)
+    classes = 0 if bias is None else len(bias)
+    if isinstance(info, TaggerInfo) or classes == len(info.labels):
+        return ""
+    return f"bundle.json has {len(info.labels)} labels, the head has {classes} classes"
 
 
 def _check_free(target: Folder) -> None:
@@ -159,12 +171,12 @@ def _parse_weights(data: bytes, info: BundleInfo, where: str) -> dict[str, Tenso
     return state
 
 
-def _assemble(info: BundleInfo, state: dict[str, Tensor], where: str) -> Classifier:
-    classes = _class_count(state)
-    if classes != len(info.labels):
-        raise BundleError(f"{where}: bundle.json has {len(info.labels)} labels, the head has {classes} classes; {COPY_AGAIN}")
+def _assemble(info: BundleInfo, state: dict[str, Tensor], where: str) -> nn.Module:
+    if told := _misfit(state, info):
+        raise BundleError(f"{where}: {told}; {COPY_AGAIN}")
+    config, labels = info.model.model_copy(update={"weights": NONE}), len(info.labels)
     try:
-        model = create_classifier(info.model.model_copy(update={"weights": NONE}), classes, info.input.size)
+        model: nn.Module = create_tagger(config, labels) if isinstance(info, TaggerInfo) else create_classifier(config, labels, info.input.size)
         # assign keeps the precision that the weights were trained in.
         model.load_state_dict(state, assign=True)
     except (UserError, RuntimeError) as error:

@@ -26,11 +26,9 @@ class BundleInfo(Frozen):
     Attributes:
         model: the architecture; its `weights` tell what training started from and are not needed again.
         input: how an image becomes a model input.
-        labels: classes in the order of the logits.
-        temperature: logits are divided by it before the softmax.
+        labels: by label id.
         metrics: of the final evaluation (fractions).
         recipe: the whole recipe as trained.
-        train_counts: [labels], training images of each.
         data_manifest_sha256: of the prepared data set trained on.
         code_version: that trained it.
         created: UTC, ISO 8601.
@@ -38,22 +36,52 @@ class BundleInfo(Frozen):
     """
 
     schema_version: Annotated[int, Field(ge=SCHEMA_VERSION, le=SCHEMA_VERSION)] = SCHEMA_VERSION
-    kind: Literal["classifier"] = "classifier"
+    kind: Literal["classifier", "tagger"]
     model: ModelConfig
     input: PreprocessSpec
     labels: Annotated[list[Label], Field(min_length=1)]
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     metrics: dict[str, Any]
     recipe: dict[str, Any]
-    train_counts: list[int]
     data_manifest_sha256: str
     code_version: str = Field(default_factory=code_version)
     created: str = Field(default_factory=now_utc)
     weights_sha256: str = ""
 
 
-def parse_info(data: bytes, where: str) -> BundleInfo:
+class ClassifierInfo(BundleInfo):
+    """Of a bundle that names the product on an image.
+
+    Attributes:
+        temperature: logits are divided by it before the softmax.
+        train_counts: [labels], training images of each.
+    """
+
+    kind: Literal["classifier"] = "classifier"
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    train_counts: list[int]
+
+
+class TaggerInfo(BundleInfo):
+    """Of a bundle that finds tags with boxes on an image.
+
+    Attributes:
+        thresholds: [labels], a box with a lower score is no tag.
+        train_boxes: [labels], boxes of each that were trained on.
+    """
+
+    kind: Literal["tagger"] = "tagger"
+    thresholds: list[Annotated[float, Field(ge=0, le=1)]]
+    train_boxes: list[int]
+
+
+INFOS: dict[str, type[BundleInfo]] = {"classifier": ClassifierInfo, "tagger": TaggerInfo}
+
+
+def parse_info(data: bytes, where: str, kind: str | None = None) -> BundleInfo:
     """Checks the content of a bundle.json; `where` names it in errors.
+
+    Args:
+        kind: that is expected; None: any.
 
     Raises:
         BundleError: no JSON object, another schema version or kind, a missing or unknown key, a value out of range.
@@ -64,12 +92,13 @@ def parse_info(data: bytes, where: str) -> BundleInfo:
         raise BundleError(f"{where} is not JSON: {error}; {COPY_AGAIN}") from error
     if not isinstance(tree, dict):
         raise BundleError(f"{where} holds no bundle: expected an object; {COPY_AGAIN}")
-    version, kind = tree.get("schema_version"), tree.get("kind")
+    version, found = tree.get("schema_version"), tree.get("kind")
     if version != SCHEMA_VERSION:
         raise BundleError(f"{where} has schema version {version}, this prodrec reads {SCHEMA_VERSION}; use the prodrec that wrote it or train again")
-    if kind != "classifier":
-        raise BundleError(f"{where} is a bundle of kind '{kind}', expected classifier; give a classifier's bundle")
+    if found not in INFOS or found != (kind or found):
+        expected = kind or " or ".join(INFOS)
+        raise BundleError(f"{where} is a bundle of kind '{found}', expected {expected}; give a {expected}'s bundle")
     try:
-        return BundleInfo.model_validate(tree)
+        return INFOS[found].model_validate(tree)
     except ValidationError as error:
-        raise BundleError(f"{where}: {explain_validation(error, BundleInfo)}; {COPY_AGAIN}") from error
+        raise BundleError(f"{where}: {explain_validation(error, INFOS[found])}; {COPY_AGAIN}") from error

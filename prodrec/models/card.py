@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from prodrec.models.bundle_info import BundleInfo
+from prodrec.models.bundle_info import BundleInfo, ClassifierInfo, TaggerInfo
 
 # Source: assumed; enough to see what a bundle is about, the full list is in bundle.json.
 LISTED_LABELS = 30
@@ -13,12 +13,16 @@ METRIC_NAMES = {
     "top5": "top-5 accuracy",
     "macro_f1": "macro F1",
     "ece": "expected calibration error",
+    "map": "mAP (COCO, IoU 0.5 to 0.95)",
+    "ap50": "AP at IoU 0.5",
+    "precision": "precision of the tags",
+    "recall": "recall of the tags",
 }
 
 CARD = """\
 # {title}
 
-Recognises which of {classes} products an image shows: one label and a calibrated probability for each image.
+{purpose}
 
 ## Results
 
@@ -26,21 +30,18 @@ Recognises which of {classes} products an image shows: one label and a calibrate
 
 ## Intended use
 
-Tagging photos of the products listed below, alone or with a person checking what the model is unsure of.
+{use}
 
 ## Limits
 
-- It knows only the {classes} products below. A photo of anything else still gets the label that fits best: look at the
-  probability, and send low ones to a person.
-- It gives one label an image: of several products in a photo it names one at most.
+{limits}
 - Results hold for photos like the training data; measure again on your own before relying on them.
-- Probabilities are calibrated with a temperature of {temperature:.4g}; on other kinds of photos they are less reliable.
 
 ## Training data
 
-{train_images} images of {classes} products. The prepared data set's content has the sha256 `{data_sha256}`.
+{trained_on}. The prepared data set's content has the sha256 `{data_sha256}`.
 
-Products: {products}
+Labels: {labels}
 
 ## Preprocessing
 
@@ -52,8 +53,8 @@ Images are turned upright, made RGB, brought to {size} x {size} pixels ({resize}
 from prodrec.models.bundle import load_bundle
 
 bundle = load_bundle("path/of/this/folder")
-bundle.model   # normalised float images [B, 3, {size}, {size}] -> logits [B, {classes}]
-bundle.info    # labels, preprocessing, temperature, metrics, recipe
+bundle.model   # normalised float images [B, 3, {size}, {size}] -> {output}
+bundle.info    # labels, preprocessing, {chosen}, metrics, recipe
 ```
 
 ## Provenance
@@ -66,6 +67,17 @@ bundle.info    # labels, preprocessing, temperature, metrics, recipe
 | sha256 of model.safetensors | `{weights_sha256}` |
 """
 
+_CLASSIFIER_LIMITS = """\
+- It knows only the {count} products below. A photo of anything else still gets the label that fits best: look at the
+  probability, and send low ones to a person.
+- It gives one label an image: of several products in a photo it names one at most.
+- Probabilities are calibrated with a temperature of {temperature:.4g}; on other kinds of photos they are less reliable."""
+
+_TAGGER_LIMITS = """\
+- It knows only the {count} labels below and passes over everything else on a photo.
+- A box becomes a tag where its score reaches the threshold of its label (in bundle.json); scores are no probabilities.
+- Things much smaller or larger in the picture than in the training photos are found less well."""
+
 RESIZE_WORDS = {
     "squash": "both sides scaled, whatever the aspect",
     "crop": "short side scaled, then the centre cut out",
@@ -77,12 +89,9 @@ def model_card(info: BundleInfo) -> str:
     """Markdown text about a bundle."""
     return CARD.format(
         title=f"prodrec bundle: {inline(str(info.recipe.get('name', info.model.arch)))}",
-        classes=len(info.labels),
         results=_results(info.metrics),
-        temperature=info.temperature,
-        train_images=f"{sum(info.train_counts):,}",
         data_sha256=inline(info.data_manifest_sha256),
-        products=_products([label.name for label in info.labels]),
+        labels=_listed([label.name for label in info.labels]),
         size=info.input.size,
         resize=RESIZE_WORDS[info.input.resize],
         normalize=info.input.normalize,
@@ -90,12 +99,35 @@ def model_card(info: BundleInfo) -> str:
         created=inline(info.created),
         code_version=inline(info.code_version),
         weights_sha256=info.weights_sha256,
+        **_of_kind(info),
     )
 
 
 def inline(text: str) -> str:
     """Text that Markdown and HTML show as it is, on one line: label names come from strangers' files."""
     return re.sub(r"([\\`*_{}\[\]<>|#&~])", r"\\\1", " ".join(text.split()))
+
+
+def _of_kind(info: BundleInfo) -> dict[str, str]:
+    count = len(info.labels)
+    if isinstance(info, TaggerInfo):
+        return {
+            "purpose": f"Finds what is on an image, and where: boxes with {count} labels and scores.",
+            "use": "Tagging photos with what they show, alone or with a person checking.",
+            "limits": _TAGGER_LIMITS.format(count=count),
+            "trained_on": f"{sum(info.train_boxes):,} boxes of {count} labels",
+            "output": "boxes, scores and label ids of each image",
+            "chosen": "thresholds",
+        }
+    assert isinstance(info, ClassifierInfo)
+    return {
+        "purpose": f"Recognises which of {count} products an image shows: one label and a calibrated probability for each image.",
+        "use": "Tagging photos of the products listed below, alone or with a person checking what the model is unsure of.",
+        "limits": _CLASSIFIER_LIMITS.format(count=count, temperature=info.temperature),
+        "trained_on": f"{sum(info.train_counts):,} images of {count} products",
+        "output": f"logits [B, {count}]",
+        "chosen": "temperature",
+    }
 
 
 def _results(metrics: dict[str, Any]) -> str:
@@ -113,7 +145,7 @@ def _interval(bounds: Any) -> str:
     return f" ({bounds[0]:.4f} to {bounds[1]:.4f})"
 
 
-def _products(names: list[str]) -> str:
+def _listed(names: list[str]) -> str:
     listed = ", ".join(inline(name) for name in names[:LISTED_LABELS])
     more = len(names) - LISTED_LABELS
     return f"{listed} and {more} more (all in bundle.json)" if more > 0 else listed

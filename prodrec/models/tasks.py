@@ -14,7 +14,9 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from prodrec.config import PreprocessSpec
+from prodrec.data.objects import Objects
 from prodrec.data.transforms import Normalizer
+from prodrec.models.tagger import Tagger, Tags
 
 # Beta distribution of the mixing share. Source: Zhang et al. 2018 (arXiv 1710.09412), 0.1-0.4; Yun et al. 2019 (arXiv 1905.04899), 1.
 _MIXUP_ALPHA, _CUTMIX_ALPHA = 0.2, 1.0
@@ -95,3 +97,39 @@ class ClassificationTask(Task):
     def _run(self, inputs_BCHW: torch.Tensor, model: nn.Module) -> torch.Tensor:
         logits_BK: torch.Tensor = model(inputs_BCHW.contiguous(memory_format=self.memory_format))
         return logits_BK
+
+
+class DetectionTask(Task):
+    """The parts of a detector's loss, summed.
+
+    torchvision means each part over what it sampled from the batch; weighed by the images of each rank, the loss of a step is
+    that of the global batch up to that sampling.
+
+    Args:
+        model: float images and objects to parts of the loss, see `prodrec.models.tagger`.
+        names: of the parts.
+    """
+
+    def __init__(self, model: Tagger, spec: PreprocessSpec, names: tuple[str, ...], channels_last: bool) -> None:
+        super().__init__()
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.model = model.to(memory_format=self.memory_format)
+        self.normalizer = Normalizer(spec)
+        self.names = names
+
+    def forward(self, images_BCHW: torch.Tensor, objects: Objects, model: Tagger | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """`model`: another with the same inputs (a moving average), in train mode."""
+        parts = (model or self.model).losses(self._inputs(images_BCHW), objects)
+        n = float(len(objects))
+        losses = torch.stack([parts[name].float() for name in self.names]) * n
+        total, count = losses.sum(), losses.new_tensor(n).double()
+        return total, torch.cat([torch.stack([count, total.detach().double(), count]), losses.detach().double()])
+
+    def tags(self, images_BCHW: torch.Tensor, model: Tagger) -> list[Tags]:
+        """What a model in eval mode finds."""
+        found: list[Tags] = model(self._inputs(images_BCHW))
+        return found
+
+    def _inputs(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        images: torch.Tensor = self.normalizer(images_BCHW)
+        return images.contiguous(memory_format=self.memory_format)

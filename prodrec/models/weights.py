@@ -144,15 +144,20 @@ def _adapt(path: str, arch: str, state: StateDict, backbone: nn.Module) -> State
 
 
 def _check_fit(path: str, arch: str, state: StateDict, backbone: nn.Module) -> None:
-    wanted, found = _shapes(backbone.state_dict()), _shapes(state)
+    if told := misfits(state, backbone.state_dict()):
+        raise WeightsError(f"model.weights: {path} does not fit {arch}: {told}; give weights of {arch}, or {MEND}")
+
+
+def misfits(state: StateDict, wanted_state: StateDict) -> str:
+    """How the tensors of a file differ from those of a model, in few words; "" where they fit."""
+    wanted, found = _shapes(wanted_state), _shapes(state)
     faults = {
         "missing": [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")],
         "of another shape": [f"{key} {found[key]} for {wanted[key]}" for key in wanted if key in found and found[key] != wanted[key]],
         "too many": [key for key in found if key not in wanted],
     }
     told = [f"{len(names)} {what} ({_first(names)})" for what, names in faults.items() if names]
-    if told:
-        raise WeightsError(f"model.weights: {path} does not fit {arch}: of {len(wanted)} tensors {', '.join(told)}; give weights of {arch}, or {MEND}")
+    return f"of {len(wanted)} tensors {', '.join(told)}" if told else ""
 
 
 def _below(prefix: str, state: StateDict) -> StateDict:

@@ -14,13 +14,14 @@ from prodrec.data.balance import class_weights, repeat_factors
 from prodrec.data.files import Folder
 from prodrec.data.shards import Shards
 from prodrec.data.stream import Batch, Transform, eval_transform, train_transform
+from prodrec.errors import ShardsError
 from prodrec.evaluation.calibration import fit_temperature
 from prodrec.evaluation.metrics import evaluate
 from prodrec.evaluation.predict import predict
 from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.report import ReportData, write_report
 from prodrec.evaluation.summary import describe, headline
-from prodrec.models.bundle import BundleInfo, write_bundle
+from prodrec.models.bundle import ClassifierInfo, write_bundle
 from prodrec.models.registry import check_normalization, create_classifier
 from prodrec.models.tasks import ClassificationTask
 from prodrec.training.records import BUNDLE, REPORT
@@ -30,6 +31,8 @@ class ClassifierKind:
     """As `prodrec.training.kinds.Kind`."""
 
     def __init__(self, recipe: Recipe, shards: Shards) -> None:
+        if shards.manifest.boxes:
+            raise ShardsError(f"{shards.uri} has boxes instead of labels, and {recipe.name} is a classifier; choose a tagger's recipe, or other shards")
         self.recipe, self.shards = recipe, shards
         label_ids = shards.split("train").column("label_id").to_numpy()
         self.counts_K = np.bincount(label_ids, minlength=len(shards.manifest.labels)).astype(np.int64)
@@ -74,7 +77,7 @@ class ClassifierKind:
             image_of=self.shards.split(judged).image,
         )
         write_report(reports, report)
-        info = BundleInfo(
+        info = ClassifierInfo(
             model=recipe.model,
             input=recipe.input,
             labels=labels,

@@ -16,7 +16,7 @@ import torch
 from prodrec.data.files import writing
 from prodrec.data.order import Window
 from prodrec.data.shards import SplitIndex
-from prodrec.data.stream import Transform, decode_pixels, read_windows
+from prodrec.data.stream import AnyTransform, decode_pixels, read_windows
 from prodrec.machine import usable_cores
 from prodrec.training.checkpoint import is_complete
 
@@ -58,7 +58,7 @@ class WorkerContext(Protocol):
     device: torch.device
     threads: int
 
-    def tables(self, split: SplitIndex, windows: list[Window], decode: Transform | None) -> Iterator[pa.Table]:
+    def tables(self, split: SplitIndex, windows: list[Window], decode: AnyTransform | None) -> Iterator[pa.Table]:
         """The rows of the windows in their order; with `decode`, decoded away from this process."""
 
     def report(self, metrics: dict[str, Any], checkpoint: Path | None) -> None:
@@ -89,7 +89,7 @@ class LocalContext:
         self.observer = observer
         self.scores: dict[Path, float] = {}
 
-    def tables(self, split: SplitIndex, windows: list[Window], decode: Transform | None) -> Iterator[pa.Table]:
+    def tables(self, split: SplitIndex, windows: list[Window], decode: AnyTransform | None) -> Iterator[pa.Table]:
         tables = read_windows(split, windows)
         return (decode_pixels(table, decode) for table in tables) if decode else tables
 

@@ -1,19 +1,19 @@
 """What the loop does not know: what a kind of model learns from, how it is judged, and what a finished run leaves."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from prodrec.config import Recipe
 from prodrec.data.files import Folder
 from prodrec.data.shards import Shards
-from prodrec.data.stream import Batch, Transform
+from prodrec.data.stream import AnyTransform, Batch
 from prodrec.models.tasks import Task
 from prodrec.training.classifier import ClassifierKind
+from prodrec.training.tagger import TaggerKind
 
 
 class Kind(Protocol):
@@ -28,11 +28,11 @@ class Kind(Protocol):
     @property
     def task(self) -> Task: ...
 
-    def train_transform(self, epoch: int) -> Transform: ...
+    def train_transform(self, epoch: int) -> AnyTransform: ...
 
-    def eval_transform(self) -> Transform: ...
+    def eval_transform(self) -> AnyTransform: ...
 
-    def predict(self, model: nn.Module, inputs: Iterable[Batch], device: torch.device) -> Any:
+    def predict(self, model: Any, inputs: Iterable[Batch], device: torch.device) -> Any:
         """What a model in eval mode says of batches; picklable.
 
         Raises:
@@ -45,13 +45,14 @@ class Kind(Protocol):
     def val_metrics(self, predictions: Any) -> dict[str, float]:
         """With `loss` and what the recipe's early stop may name."""
 
-    def finish(self, model: nn.Module, history: list[dict[str, Any]], predictions: dict[str, Any], run: Folder) -> None:
+    def finish(self, model: Any, history: list[dict[str, Any]], predictions: dict[str, Any], run: Folder) -> None:
         """Chooses on val what is left to choose, judges every split, and writes reports and the bundle: the last thing a run does."""
 
 
-KINDS: dict[str, type[ClassifierKind]] = {"classifier": ClassifierKind}
+KINDS: dict[str, Callable[[Recipe, Shards], Kind]] = {"classifier": ClassifierKind, "tagger": TaggerKind}
 
 
 def create_kind(recipe: Recipe, shards: Shards) -> Kind:
     """Raises: WeightsError, ConfigError: from building the model."""
-    return KINDS[recipe.kind](recipe, shards)
+    kind: Kind = KINDS[recipe.kind](recipe, shards)
+    return kind

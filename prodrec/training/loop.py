@@ -28,7 +28,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from prodrec.config import Recipe
 from prodrec.data.order import EpochOrder, Ints, epoch_order, sequential_order
 from prodrec.data.shards import Shards
-from prodrec.data.stream import Batch, Transform, batches
+from prodrec.data.stream import AnyTransform, Batch, batches
 from prodrec.errors import ProdrecError, ShardsError, TrainingError
 from prodrec.evaluation.predict import autocast
 from prodrec.models.tasks import LOSS, WEIGHT, N, means
@@ -52,6 +52,7 @@ class Trainer:
     """
 
     def __init__(self, recipe: Recipe, shards: Shards, context: WorkerContext) -> None:
+        shards = shards.limited(recipe.data.limit)
         self.recipe, self.shards, self.context = recipe, shards, context
         self.train_split, self.val_split = shards.split("train"), shards.split("val")
         if not self.train_split.rows:
@@ -86,7 +87,7 @@ class Trainer:
         """The weights that are validated and kept: the moving average where the recipe asks for one."""
         return self.ema.module if self.ema else self.task.model
 
-    def batches(self, split: str, order: EpochOrder, transform: Transform) -> Iterator[Batch]:
+    def batches(self, split: str, order: EpochOrder, transform: AnyTransform) -> Iterator[Batch]:
         """Batches of this rank, decoded where the recipe says."""
         away = transform if self.recipe.data.decode == "stream" else None
         tables = self.context.tables(self.shards.split(split), order.windows, away)

@@ -37,8 +37,8 @@ def run_training(recipe: Recipe, shards: Shards, run: Folder, context: WorkerCon
         return trainer
     state = trainer.fit(RunRecords(run) if context.rank == 0 else None)
     trainer.evaluated_model().load_state_dict(state.best)
-    splits = [split for split in ("train", "val", "test") if shards.split(split).rows]
-    predictions = {split: trainer.predict(split, _sample(shards.split(split).rows) if split == "train" else None) for split in splits}
+    rows = {split: trainer.shards.split(split).rows for split in ("train", "val", "test")}
+    predictions = {split: trainer.predict(split, _sample(rows[split]) if split == "train" else None) for split in rows if rows[split]}
     if context.rank == 0:
         trainer.kind.finish(trainer.evaluated_model(), state.history, predictions, run)
     return None

@@ -33,7 +33,7 @@ def test_a_recipe_file_and_its_name(tmp_path):
     ("override", "message"),
     [
         ("model.depth=3", "unknown key 'model.depth'; valid here: arch, weights, head"),
-        ("colour=red", "unknown key 'colour'; valid here: name, model, input"),
+        ("colour=red", "unknown key 'colour'; valid here: name, kind, model, input"),
         ("train.early_stop.metrik=x", "valid here: metric, patience"),
         ("train.batch_size=1", "train.batch_size"),
         ("optim.lr=-1", "optim.lr"),

@@ -1,5 +1,7 @@
 """The embedded sample catalogue: product photos that are drawn, for tests, demos and a first look, as a source."""
 
-from prodrec.data.sample.catalogue import SampleSummary, write_sample
+from prodrec.data.sample.catalogue import SampleSummary, empty_folder, write_sample
+from prodrec.data.sample.cutouts import read_cutouts
+from prodrec.data.sample.scene_set import SceneSummary, product_cutouts, write_scenes
 
-__all__ = ["SampleSummary", "write_sample"]
+__all__ = ["SampleSummary", "SceneSummary", "empty_folder", "product_cutouts", "read_cutouts", "write_sample", "write_scenes"]

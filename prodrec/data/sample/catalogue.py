@@ -67,7 +67,7 @@ def write_sample(out: str | Path, products: int = 24, images: int = 1200, seed: 
         SourceError: `out` is a URI of an unknown scheme.
     """
     _check(products, images, seed)
-    folder = _empty_folder(out)
+    folder = empty_folder(out)
     counts = photo_counts(products, images, seed)
     train, test = Folder(folder / "train").make(), Folder(folder / "test").make()
     rows: dict[str, list[Row]] = {"train": [], "test": []}
@@ -133,7 +133,8 @@ def _check(products: int, images: int, seed: int) -> None:
         raise ConfigError(f"seed is {seed}; give 0 or more")
 
 
-def _empty_folder(out: str | Path) -> Folder:
+def empty_folder(out: str | Path) -> Folder:
+    """Raises: OutputError: it cannot be written, or is not empty."""
     folder = Folder(out).make()
     with writing(folder.uri):
         found = folder.names()

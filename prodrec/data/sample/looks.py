@@ -54,6 +54,7 @@ class Stream(IntEnum):
     PHOTO = 3
     PROP = 4
     CATALOGUE = 5
+    SCENE = 6
 
 
 @dataclass(frozen=True)

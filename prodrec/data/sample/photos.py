@@ -40,7 +40,7 @@ def take_photo(artwork: Image.Image, props: Props, rng: Rng) -> bytes:
         _occlude(scene, props, pose, rng)
     if rng.random() < BLURRED_SHARE:
         scene = scene.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 2.0)))
-    return encoded(_lit(scene, rng), rng)
+    return encoded(lit(scene, rng), rng)
 
 
 def _pose(max_tilt: float, rng: Rng) -> Pose:
@@ -98,7 +98,7 @@ def perspective(corners_42: Grid, side: int) -> list[float]:
     return [float(value) for value in np.linalg.solve(np.array(rows), np.array(targets))]
 
 
-def _lit(scene: Image.Image, rng: Rng) -> Image.Image:
+def lit(scene: Image.Image, rng: Rng) -> Image.Image:
     """Brightness, colour cast, light from one side, vignette and sensor noise."""
     y, x = np.mgrid[-1:1:16j, -1:1:16j]
     slope = rng.normal(0, 0.12, 2)

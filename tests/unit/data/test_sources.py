@@ -165,7 +165,7 @@ def text(name: str, content: str | bytes) -> Callable[[Path], None]:
     [
         (lambda folder: None, "absent", "auto", "absent does not exist"),
         (lambda folder: None, "", "auto", "is empty"),
-        (lambda folder: None, "", "coco", "unknown format 'coco'; use auto, products10k, imagefolder, manifest"),
+        (lambda folder: None, "", "yolo", "unknown format 'yolo'; use auto, products10k, imagefolder, manifest, coco, voc"),
         (text("1.jpg", "x"), "", "auto", "is no source: looked for train.csv"),
         (text("1.jpg", "x"), "1.jpg", "auto", "looked for a file ending in .csv, .tsv, .parquet"),
         (text("1.jpg", "x"), "", "imagefolder", "expected LABEL/image.jpg"),

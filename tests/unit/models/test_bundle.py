@@ -15,7 +15,7 @@ from prodrec.data.files import Folder
 from prodrec.data.records import Label
 from prodrec.errors import BundleError, OutputError
 from prodrec.models import bundle as bundle_module
-from prodrec.models.bundle import BundleInfo, load_bundle, write_bundle
+from prodrec.models.bundle import ClassifierInfo, load_bundle, write_bundle
 from prodrec.models.registry import create_classifier
 
 FILES = {"model.safetensors", "README.md", "bundle.json"}
@@ -26,7 +26,7 @@ def made(arch="custom_cnn", num_classes=3, size=32, **fields):
     config = ModelConfig(arch=arch, weights="none", **fields)
     model = create_classifier(config, num_classes, size)
     model(torch.randn(4, 3, size, size))
-    info = BundleInfo(
+    info = ClassifierInfo(
         model=config,
         input=PreprocessSpec(size=size),
         labels=[Label(name=f"product {i}", group="all") for i in range(num_classes)],
@@ -126,7 +126,7 @@ def test_a_missing_file_is_named(name, written):
     ("changes", "words"),
     [
         ({"schema_version": 2}, "schema version 2, this prodrec reads 1"),
-        ({"kind": "tagger"}, "kind 'tagger', expected classifier"),
+        ({"kind": "detector"}, "kind 'detector', expected classifier or tagger"),
         ({"labels": [{"name": "a"}, {"name": "b"}]}, "2 labels, the head has 3 classes"),
         ({"labels": []}, "labels"),
         ({"temperature": 0}, "temperature"),
@@ -201,7 +201,7 @@ def test_other_peoples_files_are_not_replaced(tmp_path):
 
 
 def test_a_model_without_the_labels_classes_is_not_written(tmp_path):
-    with pytest.raises(ValueError, match="3 classes, info has 4 labels"):
+    with pytest.raises(ValueError, match="4 labels, the head has 3 classes"):
         write_bundle(tmp_path / "b", made()[0], made(num_classes=4)[1])
     assert not list(tmp_path.iterdir())
 

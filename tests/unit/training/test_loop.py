@@ -96,7 +96,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_advice_and_no_checkpoint(sm
 def test_a_val_loss_that_is_not_finite_ends_the_run_before_its_checkpoint(small_shards, tmp_path):
     # One step an epoch: its loss is that of the first weights, and only validation meets the ones it made.
     chosen = recipe(optim={"lr": 1e38, "clip_norm": None, "name": "sgd", "warmup_epochs": 0}, train={"batch_size": 1000})
-    with pytest.raises(TrainingError, match="not finite; train again with a lower optim.lr"):
+    with pytest.raises(TrainingError, match=r"not finite; train again with a lower optim\.lr"):
         trained(small_shards, tmp_path, chosen)
     assert not (tmp_path / "checkpoints").exists()
 

@@ -1,0 +1,44 @@
+"""Recognitions for people: a line of text, a JSON object, a picture with boxes."""
+
+import io
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from prodrec.data.files import Folder
+from prodrec.errors import SourceError
+from prodrec.evaluation.drawing import Box, draw_boxes
+from prodrec.scoring.recognizer import Recognition
+
+
+def read_image_file(path: Path) -> bytes:
+    """Raises: SourceError: it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}; give the path of an image file") from error
+
+
+def describe(path: Path, answer: Recognition, as_json: bool) -> str:
+    """`shop.jpg: cup 0.98 at 12,40 to 130,210; bowl ...`, or a JSON object on one line."""
+    if as_json:
+        return json.dumps({"image": str(path)} | {name: value for name, value in asdict(answer).items() if value is not None})
+    if answer.code:
+        return f"{path}: rejected, {answer.code}: {answer.detail}"
+    tags = [f"{tag.label} {tag.score:.2f} at {tag.box[0]:.0f},{tag.box[1]:.0f} to {tag.box[2]:.0f},{tag.box[3]:.0f}" for tag in answer.tags]
+    return f"{path}: {'; '.join(tags) or 'nothing found'}"
+
+
+def draw_tags(data: bytes, answer: Recognition, path: Path) -> None:
+    """Writes the upright picture with its tags as PNG.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with Image.open(io.BytesIO(data)) as image:
+        picture = ImageOps.exif_transpose(image).convert("RGB")
+    drawn, out = draw_boxes(picture, [Box(tag.box, f"{tag.label} {tag.score:.2f}") for tag in answer.tags]), io.BytesIO()
+    drawn.save(out, "PNG")
+    Folder(path.parent).make().write(path.name, out.getvalue())

@@ -1,0 +1,87 @@
+"""Taggers in the training loop: any number of boxes an image."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from prodrec.config import Recipe
+from prodrec.data.files import Folder
+from prodrec.data.shards import Shards
+from prodrec.data.stream import Batch, BoxTransform, eval_box_transform, train_box_transform
+from prodrec.errors import ShardsError
+from prodrec.evaluation.detect import detect
+from prodrec.evaluation.detections import Detections, choose_thresholds, coco_metrics, evaluate_tags, match
+from prodrec.evaluation.summary import describe, headline
+from prodrec.evaluation.tags_report import TagsReport, write_tags_report
+from prodrec.models.bundle import TaggerInfo, write_bundle
+from prodrec.models.tagger import DETECTORS, Tagger, create_tagger
+from prodrec.models.tasks import DetectionTask
+from prodrec.training.records import BUNDLE, REPORT
+
+
+class TaggerKind:
+    """As `prodrec.training.kinds.Kind`."""
+
+    repeats: npt.NDArray[np.float64] | None = None
+
+    def __init__(self, recipe: Recipe, shards: Shards) -> None:
+        if not shards.manifest.boxes:
+            raise ShardsError(f"{shards.uri} has no boxes, and {recipe.name} is a tagger; prepare a COCO or Pascal-VOC set, or train a classifier")
+        self.recipe, self.shards = recipe, shards
+        self.boxes_K = shards.class_counts("train")
+        model = create_tagger(recipe.model, len(self.boxes_K), recipe.input.normalize)
+        self.task = DetectionTask(model, recipe.input, DETECTORS[recipe.model.arch].losses, recipe.train.channels_last)
+
+    def train_transform(self, epoch: int) -> BoxTransform:
+        return train_box_transform(self.recipe.input, self.recipe.augment, self.recipe.train.seed, epoch)
+
+    def eval_transform(self) -> BoxTransform:
+        return eval_box_transform(self.recipe.input)
+
+    def predict(self, model: Tagger, inputs: Iterable[Batch], device: torch.device) -> Detections:
+        return detect(self.task, model, inputs, device, self.recipe.train.precision)
+
+    def merged(self, parts: list[Detections]) -> Detections:
+        return Detections.concat(parts)
+
+    def val_metrics(self, predictions: Detections) -> dict[str, float]:
+        coco = coco_metrics(predictions.pictures)
+        return predictions.mean_loss() | {name: coco[name] or 0.0 for name in ("ap50", "map")}
+
+    def finish(self, model: Tagger, history: list[dict[str, Any]], predictions: dict[str, Detections], run: Folder) -> None:
+        labels, recipe = self.shards.manifest.labels, self.recipe
+        thresholds = [recipe.tags.threshold] * len(labels)
+        if "val" in predictions:
+            thresholds = choose_thresholds(match(predictions["val"].pictures, len(labels)), recipe.tags.target_precision, recipe.tags.threshold)
+        metrics = {split: evaluate_tags(found, labels, thresholds, self.boxes_K.tolist(), split) for split, found in predictions.items()}
+        reports = Folder(run / REPORT).make()
+        for split, values in metrics.items():
+            reports.write(f"{split}.json", json.dumps(values, indent=1).encode())
+        judged = next(split for split in ("test", "val", "train") if split in predictions)
+        report = TagsReport(
+            title=f"{recipe.name} on {self.shards.manifest.source.rstrip('/').rpartition('/')[2]}",
+            recipe=recipe.model_dump(mode="json"),
+            data=describe(self.shards),
+            history=history,
+            metrics=metrics,
+            pictures=predictions[judged].pictures,
+            labels=labels,
+            thresholds=thresholds,
+            image_of=self.shards.split(judged).image,
+        )
+        write_tags_report(reports, report)
+        info = TaggerInfo(
+            model=recipe.model,
+            input=recipe.input,
+            labels=labels,
+            thresholds=thresholds,
+            metrics=headline(metrics[judged]) | {f"{split}_ap50": values["ap50"] for split, values in metrics.items()},
+            recipe=recipe.model_dump(mode="json"),
+            train_boxes=self.boxes_K.tolist(),
+            data_manifest_sha256=self.shards.manifest_sha256,
+        )
+        write_bundle(run / BUNDLE, model, info)

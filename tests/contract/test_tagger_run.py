@@ -1,0 +1,89 @@
+"""A tagger from boxes to tags on a picture, by the command line, without Ray."""
+
+import json
+
+import pytest
+from made import scene
+from PIL import Image
+
+from prodrec.cli import main
+
+SETTINGS = ["train.epochs=30", "input.size=96", "train.batch_size=4", "data.threads=1", "model.args={min_anchor: 10}", "train.ema_decay=0.9"]
+SETTINGS += ["augment.min_crop_area=1", "augment.zoom_out=1", "optim.lr=0.003", "optim.warmup_epochs=1"]
+
+
+def run(*arguments):
+    """Exit code of the command line; 0 where it returns."""
+    try:
+        main([str(a) for a in arguments])
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
+
+
+@pytest.fixture(scope="module")
+def finished(box_shards, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    options = [part for setting in SETTINGS for part in ("--set", setting)]
+    assert run("train", box_shards, "--recipe", "fasterrcnn_tiny", "--out", folder, "--local", *options) == 0
+    return folder
+
+
+def test_it_learns_and_leaves_losses_part_by_part(finished):
+    history = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert len(history) == 30
+    parts = {"loss", "loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg"}
+    assert {f"{split}_{part}" for split in ("train", "val") for part in parts} <= history[0].keys()
+    assert max(entry["val_ap50"] for entry in history) > 0.5
+    assert history[-1]["train_loss_objectness"] < 0.5 * history[0]["train_loss_objectness"]
+    for name in ("bundle/model.safetensors", "bundle/bundle.json", "bundle/README.md", "report/index.html", "report/test.json"):
+        assert (finished / name).stat().st_size > 0, name
+
+
+def test_evaluate_agrees_with_the_run(finished, box_shards, tmp_path, capsys):
+    assert run("evaluate", finished / "bundle", box_shards, "--out", tmp_path / "e") == 0
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    assert {"split", "n", "map", "ap50", "per_class", "precision", "recall", "loss"} <= metrics.keys()
+    at_the_end = json.loads((finished / "report" / "test.json").read_text())
+    assert metrics["ap50"] == pytest.approx(at_the_end["ap50"], abs=0.1)
+    assert metrics["boxes"] == at_the_end["boxes"] > 0
+    assert "test: AP50" in capsys.readouterr().out
+    assert "Pictures, the worst first" in (tmp_path / "e" / "index.html").read_text()
+
+
+def test_recognize_prints_tags_and_draws_them(finished, tmp_path, capsys):
+    number = next(n for n in range(200, 300) if len(scene(n)[1]) == 2)
+    data, objects = scene(number)
+    (tmp_path / "shelf.jpg").write_bytes(data)
+    (tmp_path / "text.jpg").write_text("no image")
+    assert run("recognize", tmp_path / "shelf.jpg", "--tagger", finished / "bundle", "--draw", tmp_path / "drawn.png") == 0
+    said = capsys.readouterr().out
+    assert "shelf.jpg: " in said
+    with Image.open(tmp_path / "drawn.png") as drawn:
+        assert drawn.size == (80, 64)
+    assert run("recognize", tmp_path / "shelf.jpg", tmp_path / "text.jpg", "--tagger", finished / "bundle", "--json") == 0
+    good, bad = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (good["width"], good["height"]) == (80, 64)
+    assert bad["code"] == "not_an_image"
+    found = {tag["label"] for tag in good["tags"]}
+    assert found == {["red", "green"][label] for label, _ in objects}
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["train", "{classes}", "--recipe", "fasterrcnn_tiny", "--out", "{tmp}/r", "--local"], ["has no boxes", "is a tagger"]),
+        (["train", "{boxes}", "--recipe", "demo", "--out", "{tmp}/r", "--local"], ["has boxes", "is a classifier"]),
+        (["evaluate", "{bundle}", "{classes}", "--out", "{tmp}/e"], ["no boxes", "is a tagger"]),
+        (["recognize", "{tmp}/nothing.jpg", "--tagger", "{bundle}"], ["cannot read", "nothing.jpg"]),
+        (["train", "{boxes}", "--recipe", "fasterrcnn_tiny", "--out", "{tmp}/r", "--local", "--set", "augment.mix=0.5"], ["augment.mix", "tagger"]),
+        (["train", "{boxes}", "--recipe", "fasterrcnn_tiny", "--out", "{tmp}/r", "--local", "--set", "input.resize=crop"], ["crop would cut"]),
+    ],
+)
+def test_what_does_not_belong_together_is_one_clear_line(finished, box_shards, small_shards, tmp_path, capsys, command, words):
+    places = {"tmp": tmp_path, "boxes": box_shards, "classes": small_shards, "bundle": finished / "bundle"}
+    assert run(*(part.format(**places) for part in command)) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("prodrec: ")]
+    assert len(lines) == 1
+    for word in words:
+        assert word in lines[0]

@@ -1,0 +1,115 @@
+"""Every detector behind one name: learns a step, answers, is frozen, loads weights of another number of classes, comes back from disk."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from prodrec.config import ModelConfig, PreprocessSpec
+from prodrec.data.objects import Objects
+from prodrec.data.records import Label
+from prodrec.errors import BundleError, ConfigError, WeightsError
+from prodrec.models.bundle import TaggerInfo, load_bundle, write_bundle
+from prodrec.models.tagger import DETECTORS, create_tagger
+from prodrec.models.tasks import LOSS, WEIGHT, DetectionTask, N
+
+SIZE = 128
+
+
+def config(arch, **fields):
+    return ModelConfig(arch=arch, weights="none", **fields)
+
+
+def batch():
+    """Three pictures: two objects, none, one that is degenerate and one of a crowd."""
+    torch.manual_seed(1)
+    images = torch.randint(0, 256, (3, 3, SIZE, SIZE), dtype=torch.uint8)
+    boxes = torch.tensor([[10.0, 10, 60, 60], [50, 40, 110, 120], [5, 5, 5.2, 80], [20, 20, 90, 90]])
+    frames, sources = torch.tensor([[0.0, 0, SIZE, SIZE]] * 3), torch.tensor([[2.0 * SIZE, 2.0 * SIZE]] * 3)
+    return images, Objects(boxes, torch.tensor([0, 1, 0, 1]), torch.tensor([False, False, False, True]), torch.tensor([2, 0, 2]), frames, sources)
+
+
+@pytest.mark.parametrize("arch", DETECTORS)
+def test_a_step_an_answer_and_a_round_trip(arch, tmp_path):
+    torch.manual_seed(0)
+    task = DetectionTask(create_tagger(config(arch), 2), PreprocessSpec(size=SIZE, resize="pad"), DETECTORS[arch].losses, channels_last=True)
+    images, objects = batch()
+    loss, sums = task.train()(images, objects)
+    assert sums[WEIGHT] == sums[N] == 3
+    assert float(sums[LOSS]) == pytest.approx(float(sums[N + 1 :].sum()), rel=1e-5)
+    loss.backward()
+    trained = [p for p in task.parameters() if p.requires_grad]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in trained if p.grad is not None)
+    assert sum(p.grad is not None for p in trained) > 0.9 * len(trained)
+    groups = [*task.model.backbone_parameters(), *task.model.head_parameters()]
+    assert {id(p) for p in groups} == {id(p) for p in trained}
+    assert len(groups) == len(trained)
+    assert list(task.model.head_parameters())
+    model = task.model.eval()
+    with torch.inference_mode():
+        before = task.tags(images, model)
+    for found in before:
+        assert found.boxes_N4.shape == (len(found.scores_N), 4)
+        assert ((found.labels_N >= 0) & (found.labels_N < 2)).all()
+        assert ((found.boxes_N4 >= 0) & (found.boxes_N4 <= SIZE)).all()
+    labels = [Label(name="cup"), Label(name="bowl")]
+    facts = {"metrics": {}, "recipe": {"name": "test"}, "train_boxes": [1, 2], "data_manifest_sha256": "0"}
+    info = TaggerInfo(model=config(arch), input=PreprocessSpec(size=SIZE, resize="pad"), labels=labels, thresholds=[0.5, 0.4], **facts)
+    write_bundle(tmp_path / "bundle", model, info)
+    again = load_bundle(tmp_path / "bundle", kind="tagger")
+    assert again.info.thresholds == [0.5, 0.4]
+    with torch.inference_mode():
+        after = task.tags(images, again.model)
+    assert all(
+        torch.allclose(a.boxes_N4, b.boxes_N4, atol=1e-3) and torch.allclose(a.scores_N, b.scores_N, atol=1e-5) for a, b in zip(before, after, strict=True)
+    )
+    with pytest.raises(BundleError, match="expected classifier"):
+        load_bundle(tmp_path / "bundle", kind="classifier")
+
+
+@pytest.mark.parametrize("arch", DETECTORS)
+def test_weights_of_another_number_of_classes_keep_all_but_the_head(arch, tmp_path):
+    torch.manual_seed(3)
+    coco = create_tagger(config(arch), 90)
+    save_file({key: value.contiguous() for key, value in coco.detector.state_dict().items()}, tmp_path / "coco.safetensors")
+    torch.manual_seed(4)
+    made = create_tagger(ModelConfig(arch=arch, weights=str(tmp_path / "coco.safetensors")), 3)
+    theirs, ours = coco.detector.state_dict(), made.detector.state_dict()
+    head = [key for key in ours if key.startswith(DETECTORS[arch].head)]
+    assert head
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours if key not in head)
+    same = create_tagger(ModelConfig(arch=arch, weights=str(tmp_path / "coco.safetensors")), 90)
+    assert all(torch.equal(value, theirs[key]) for key, value in same.detector.state_dict().items())
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path):
+    other = create_tagger(config("ssdlite320_mobilenet_v3_large"), 2)
+    save_file({key: value.contiguous() for key, value in other.detector.state_dict().items()}, tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match="does not fit"):
+        create_tagger(ModelConfig(arch="fasterrcnn_tiny", weights=str(tmp_path / "w.safetensors")), 2)
+    with pytest.raises(WeightsError, match="no pretrained weights of fasterrcnn_tiny"):
+        create_tagger(ModelConfig(arch="fasterrcnn_tiny", weights="hub"), 2)
+
+
+@pytest.mark.parametrize(("arch", "layers"), [("fasterrcnn_tiny", 2), ("fasterrcnn_resnet50_fpn_v2", 3), ("ssdlite320_mobilenet_v3_large", 1)])
+def test_frozen_layers_do_not_change_and_later_ones_do(arch, layers):
+    task = DetectionTask(create_tagger(config(arch, freeze_layers=layers), 2), PreprocessSpec(size=SIZE), DETECTORS[arch].losses, channels_last=False).train()
+    frozen = {name for name, p in task.named_parameters() if not p.requires_grad}
+    assert frozen
+    before = {name: value.clone() for name, value in task.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in task.parameters() if p.requires_grad], lr=0.01)
+    loss, _ = task(*batch())
+    loss.backward()
+    optimizer.step()
+    changed = {name for name, value in task.state_dict().items() if not torch.equal(before[name], value)}
+    assert changed
+    assert not changed & frozen
+    first = next(iter(frozen)).rpartition(".")[0].rpartition(".")[0]
+    assert not any(name.startswith(first) for name in changed), "the statistics of frozen norms stay too"
+
+
+@pytest.mark.parametrize(
+    ("arch", "args", "words"), [("fasterrcnn_huge", {}, "there are fasterrcnn_resnet50_fpn_v2"), ("fasterrcnn_tiny", {"min_ancor": 3}, "min_ancor")]
+)
+def test_what_cannot_be_built_is_one_clear_line(arch, args, words):
+    with pytest.raises(ConfigError, match=words):
+        create_tagger(config(arch, args=args), 2)
