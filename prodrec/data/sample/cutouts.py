@@ -15,7 +15,7 @@ from prodrec.errors import Reject, RejectCode, SourceError
 MOST_SIDE_PX = 400
 # The background is what is connected to the rim and within this many grey levels of its colour; a rim darker than white is no
 # packshot's. Source: assumed, by eye.
-_TOLERANCE, _LEAST_WHITE = 24, 225
+_TOLERANCE, _LEAST_WHITE = 12, 225
 _LEAST_SHARE, _MOST_SHARE = 0.02, 0.98
 
 
