@@ -166,7 +166,9 @@ def coco_metrics(pictures: Sequence[TaggedPicture], per_class: bool = False) -> 
         map, ap50, ap75, ap_small, ap_medium, ap_large, ar1, ar10, ar100; with `per_class` also `classes` (label ids), `class_ap`
         and `class_ap50` in their order, and `curve`: precision at 101 recalls (0, 0.01, ..., 1) at IoU 0.5, the mean over labels.
     """
-    metric = MeanAveragePrecision(backend="faster_coco_eval", class_metrics=per_class, extended_summary=per_class)
+    # Every rank has all pictures already: merging over ranks, torchmetrics would count them twice, and wait where one rank alone judges.
+    settings = {"class_metrics": per_class, "extended_summary": per_class, "sync_on_compute": False}
+    metric = MeanAveragePrecision(backend="faster_coco_eval", **settings)
     metric.warn_on_many_detections = False
     metric.update([_tags(picture) for picture in pictures], [_truth(picture) for picture in pictures])
     found = metric.compute()
