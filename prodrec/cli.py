@@ -5,6 +5,8 @@ Exit codes: 0 done; 2 the command line or a file is wrong (one line on stderr); 
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -65,6 +67,7 @@ def prepare(
     from prodrec.cluster.prepare import PrepareOptions, prepare
     from prodrec.display import prepare_display
 
+    _announce_ray()
     with prepare_display() as display:
         manifest = prepare(opened, out, PrepareOptions(short_side=short_side, fractions=fractions), display)
     rejected = sum(manifest.rejects.values())
@@ -92,13 +95,20 @@ def train(
     from prodrec.data.shards import open_shards
     from prodrec.display import run_display
     from prodrec.recipes import load_recipe
-    from prodrec.training.records import finished_summary, start_run
+    from prodrec.training.records import finished_summary, is_finished, start_run
 
     chosen = load_recipe(recipe, set_)
     least, most = _worker_range(workers)
+    if local and (most > 1 or cpus_per_worker):
+        raise ConfigError("--local is one process on all cores; leave out --workers and --cpus-per-worker, or --local")
     opened = open_shards(shards)
     run = start_run(out, chosen, opened.uri, resume, "local" if local else "ray")
-    with run_display() as display:
+    if is_finished(run):
+        print(f"{out} is finished already\n{finished_summary(run)}")
+        return
+    if not local:
+        _announce_ray()
+    with run_display() as display, _interruption(f"interrupted; go on with the same command and --resume, {out} keeps what was finished"):
         if local:
             from prodrec.training.local import train_local
 
@@ -137,21 +147,36 @@ def evaluate(
 @app.command()
 def recognize(
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
-    tagger: Annotated[str, typer.Option(help="Bundle of a tagger.")],
+    classifier: Annotated[str | None, typer.Option(help="Bundle of a classifier: which product is it?")] = None,
+    tagger: Annotated[str | None, typer.Option(help="Bundle of a tagger: what is on the picture, and where?")] = None,
     draw: Annotated[Path | None, typer.Option(help="Write the picture with its boxes here (of one image: a file; of several: a folder).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     gpu: Annotated[bool, typer.Option("--gpu", help="Score on a GPU.")] = False,
 ) -> None:
-    """Say what is on images, and where."""
+    """Say which product images show, and what is on them."""
     from prodrec.machine import torch_device
     from prodrec.scoring import Recognizer
     from prodrec.scoring.show import describe, draw_tags, read_image_file
 
     data = [read_image_file(image) for image in images]
-    for image, content, answer in zip(images, data, Recognizer.load(tagger, torch_device(gpu).type).recognize(data), strict=True):
+    for image, content, answer in zip(images, data, Recognizer.load(classifier, tagger, torch_device(gpu).type).recognize(data), strict=True):
         print(describe(image, answer, as_json))
         if draw and not answer.code:
             draw_tags(content, answer, draw if len(images) == 1 else draw / f"{image.stem}.png")
+
+
+def _announce_ray() -> None:
+    if not os.environ.get("RAY_ADDRESS"):
+        print("starting Ray on this machine ...", flush=True)
+
+
+@contextmanager
+def _interruption(advice: str) -> Iterator[None]:
+    """Ctrl-C says what to do next."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise ProdrecError(advice) from error
 
 
 def _worker_range(text: str) -> tuple[int, int]:

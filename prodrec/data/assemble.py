@@ -83,6 +83,7 @@ def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows
         raise ShardsError(f"{rows_in} rows went in but {len(rows)} were staged in {out / STAGING}; run prepare again")
     good = rows["code"].isna()
     if not good.any():
+        out.delete(STAGING)
         reasons = ", ".join(f"{n} {code}" for code, n in Counter(rows["code"]).most_common())
         raise ShardsError(f"not one of {rows_in} rows of the source is a usable image ({reasons}); nothing was written to {out.uri}")
     has_boxes = bool(rows["objects"].notna().any())

@@ -55,6 +55,8 @@ def refuse_twins(names: list[str], where: str) -> None:
 def require_columns(names: list[str], needed: list[tuple[str, ...]], where: str, purpose: str) -> None:
     """Raises: SourceError: of one of the tuples of `needed` no name is there."""
     missing = [" or ".join(either) for either in needed if not set(either) & set(names)]
+    if missing and len(names) == 1 and ";" in names[0]:
+        raise SourceError(f"{where} separates its columns by semicolons; save it with commas")
     if missing:
         raise SourceError(f"{where} has no column {' and no '.join(missing)}, which {purpose} needs; found: {', '.join(names) or 'none'}; rename the columns")
 

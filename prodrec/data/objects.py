@@ -58,10 +58,10 @@ class Objects:
         return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
     @classmethod
-    def none(cls) -> "Objects":
-        """Of no pictures."""
+    def none_on(cls, frames_B4: torch.Tensor, sources_B2: torch.Tensor) -> "Objects":
+        """Of pictures on which nothing is known."""
         ids = torch.zeros(0, dtype=torch.int64)
-        return cls(torch.zeros(0, 4), ids, ids.bool(), ids, torch.zeros(0, 4), torch.zeros(0, 2))
+        return cls(torch.zeros(0, 4), ids, ids.bool(), torch.zeros(len(frames_B4), dtype=torch.int64), frames_B4, sources_B2)
 
 
 def to_source(boxes_N4: torch.Tensor, frames_N4: torch.Tensor, sources_N2: torch.Tensor) -> torch.Tensor:

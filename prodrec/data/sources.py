@@ -128,8 +128,8 @@ def _recognise(folder: Folder, children: list[fs.FileInfo], manifests: list[str]
         return "voc"
     if any(info.type == fs.FileType.Directory for info in children):
         return "imagefolder"
-    looked_for = "train.csv (Products-10K), manifest.csv or Parquet files, annotations (COCO, Pascal-VOC), and label folders with images"
-    raise SourceError(f"{folder.uri} is no source: looked for {looked_for}")
+    looked_for = "train.csv (Products-10K), manifest.csv or Parquet files, annotations (COCO, Pascal-VOC), and a folder of images for each product"
+    raise SourceError(f"{folder.uri} is no source: looked for {looked_for}, such as blue-mug/1.jpg")
 
 
 def _list_coco_folder(folder: Folder) -> Listed:

@@ -22,6 +22,7 @@ from prodrec.evaluation.summary import describe
 from prodrec.evaluation.tags_report import TagsReport, write_tags_report
 from prodrec.machine import torch_device, usable_cores
 from prodrec.models.bundle import Bundle, TaggerInfo, load_bundle
+from prodrec.models.bundle_info import BundleInfo
 from prodrec.models.tagger import DETECTORS
 from prodrec.models.tasks import DetectionTask
 
@@ -67,7 +68,7 @@ def _judge_classifier(bundle: Bundle, shards: Shards, split: str, device: torch.
         lambda images: bundle.model(normalizer(images)),
         _inputs(shards, split, device, eval_transform(info.input)),
         device,
-        _precision(device),
+        _precision(info),
         _bundle_ids(bundle, shards, split),
     )
     metrics = evaluate(predictions, info.labels, info.train_counts, info.temperature, split)
@@ -79,7 +80,7 @@ def _judge_tagger(bundle: Bundle, shards: Shards, split: str, device: torch.devi
     info: TaggerInfo = bundle.info
     task = DetectionTask(bundle.model, info.input, DETECTORS[info.model.arch].losses, channels_last=True).to(device)
     inputs = _inputs(shards, split, device, eval_box_transform(info.input))
-    detections = detect(task, bundle.model, inputs, device, _precision(device), _bundle_ids(bundle, shards, split))
+    detections = detect(task, bundle.model, inputs, device, _precision(info), _bundle_ids(bundle, shards, split))
     metrics = evaluate_tags(detections, info.labels, info.thresholds, info.train_boxes, split)
     write_tags_report(out, TagsReport(metrics={split: metrics}, pictures=detections.pictures, thresholds=info.thresholds, **page))
     return metrics
@@ -92,8 +93,10 @@ def _inputs(shards: Shards, split: str, device: torch.device, transform: AnyTran
     return batches(read_windows(index, order.windows), order, transform, usable_cores(), pin_memory=device.type == "cuda")
 
 
-def _precision(device: torch.device) -> str:
-    return "bf16" if device.type == "cuda" else "fp32"
+def _precision(info: BundleInfo) -> str:
+    """The one that the run judged itself with, so that both give the same figures."""
+    precision: str = info.recipe.get("train", {}).get("precision", "fp32")
+    return precision
 
 
 def _bundle_ids(bundle: Bundle, shards: Shards, split: str) -> torch.Tensor:

@@ -56,8 +56,10 @@ def _recipe_text(name_or_path: str) -> tuple[str, str]:
         raise ConfigError(f"no recipe '{name_or_path}'; known: {', '.join(recipe_names())}, or give the path of a .yaml file")
     try:
         return path.read_text(), str(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the recipe {path}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read the recipe {path}: {error.strerror}; known recipes: {', '.join(recipe_names())}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the recipe {path} is no text: {error}; save it as UTF-8") from error
 
 
 def _set(tree: dict[str, Any], override: str) -> None:

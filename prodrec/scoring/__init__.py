@@ -1,5 +1,5 @@
 """Scoring of single images: the path that the command line, bulk and HTTP share."""
 
-from prodrec.scoring.recognizer import Recognition, Recognizer, Tag
+from prodrec.scoring.recognizer import Product, Recognition, Recognizer, Tag
 
-__all__ = ["Recognition", "Recognizer", "Tag"]
+__all__ = ["Product", "Recognition", "Recognizer", "Tag"]

@@ -22,13 +22,14 @@ def read_image_file(path: Path) -> bytes:
 
 
 def describe(path: Path, answer: Recognition, as_json: bool) -> str:
-    """`shop.jpg: cup 0.98 at 12,40 to 130,210; bowl ...`, or a JSON object on one line."""
+    """`shop.jpg: blue-mug 97.1%, red-mug 1.0%; cup 0.98 at 12,40 to 130,210; ...`, or a JSON object on one line."""
     if as_json:
         return json.dumps({"image": str(path)} | {name: value for name, value in asdict(answer).items() if value is not None})
     if answer.code:
         return f"{path}: rejected, {answer.code}: {answer.detail}"
+    products = [f"{product.label} {product.probability:.1%}" for product in answer.products[:3]]
     tags = [f"{tag.label} {tag.score:.2f} at {tag.box[0]:.0f},{tag.box[1]:.0f} to {tag.box[2]:.0f},{tag.box[3]:.0f}" for tag in answer.tags]
-    return f"{path}: {'; '.join(tags) or 'nothing found'}"
+    return f"{path}: {'; '.join([*([', '.join(products)] if products else []), *tags]) or 'nothing found'}"
 
 
 def draw_tags(data: bytes, answer: Recognition, path: Path) -> None:

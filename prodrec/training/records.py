@@ -12,6 +12,7 @@ from prodrec.data.files import Folder
 from prodrec.errors import ConfigError, OutputError
 from prodrec.evaluation.summary import judgement
 from prodrec.recipes import parse_recipe
+from prodrec.training.state import TrainState
 
 CONFIG, METRICS, BUNDLE, REPORT = "config.yaml", "metrics.jsonl", "bundle", "report"
 
@@ -65,9 +66,25 @@ class RunRecords:
             self.board.flush()
 
 
+def is_finished(run: Folder) -> bool:
+    """Whether the bundle, the last thing that a run writes, is there."""
+    return run.exists(f"{BUNDLE}/bundle.json")
+
+
 def finished_summary(run: Folder) -> str:
     """Lines for the terminal on a run that is done."""
     reports = Folder(run / REPORT)
     found = {split: json.loads(reports.read(f"{split}.json")) for split in ("train", "val", "test") if reports.exists(f"{split}.json")}
     lines = [judgement(metrics) for metrics in found.values()]
+    lines.append(_kept_epoch(run))
     return "\n".join([*lines, f"report {reports / 'index.html'}", f"bundle {run / BUNDLE}"])
+
+
+def _kept_epoch(run: Folder) -> str:
+    """Which epoch's weights the bundle has."""
+    history = [json.loads(line) for line in run.read(METRICS).splitlines()]
+    metric = yaml.safe_load(run.read(CONFIG))["recipe"]["train"]["early_stop"]["metric"]
+    state = TrainState(history)
+    best = max(range(1, len(history) + 1), key=lambda epoch: (state.score(epoch, metric), epoch))
+    told = f" ({metric} {history[best - 1][metric]:.3f})" if metric in history[best - 1] else ""
+    return f"kept: epoch {best} of {len(history)}{told}"

@@ -14,7 +14,7 @@ from prodrec.data.shards import Shards
 from prodrec.errors import ProdrecError, UserError
 from prodrec.training.context import WorkerContext
 from prodrec.training.loop import Trainer, gathered
-from prodrec.training.records import BUNDLE, RunRecords
+from prodrec.training.records import RunRecords, is_finished
 
 # The table shows train accuracy beside val and test; this many images fix it to +-1 %. Source: assumed.
 _TRAIN_ROWS_JUDGED = 10_000
@@ -30,7 +30,7 @@ def run_training(recipe: Recipe, shards: Shards, run: Folder, context: WorkerCon
         TrainingError: a loss that is not finite, on all ranks at the same step.
         OutputError: the run's folder cannot be written.
     """
-    if run.exists(f"{BUNDLE}/bundle.json"):
+    if is_finished(run):
         return None
     trainer = _agreed(lambda: Trainer(recipe, shards, context), context)
     if isinstance(trainer, ProdrecError):

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+import torch
+from made import photo
 
 from prodrec.cli import main
 
@@ -99,3 +101,36 @@ def test_a_wrong_command_line_is_one_clear_line(small_shards, tmp_path, capsys, 
     assert message in error
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "run" / "bundle").exists()
+
+
+def test_recognize_names_the_product_with_the_probability_of_its_bundle(finished, tmp_path, capsys):
+    from prodrec.data.decode import decode_rgb, prepare_image
+    from prodrec.data.transforms import Normalizer, resize
+    from prodrec.models.bundle import load_bundle
+
+    (tmp_path / "a.jpg").write_bytes(photo(0, 700))
+    (tmp_path / "b.jpg").write_bytes(b"no image")
+    assert run("recognize", tmp_path / "a.jpg", tmp_path / "b.jpg", "--classifier", finished / "bundle", "--json") == 0
+    good, bad = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert bad["code"] == "not_an_image"
+    bundle = load_bundle(finished / "bundle", kind="classifier")
+    pixels = resize(decode_rgb(prepare_image(photo(0, 700), 320).jpeg), bundle.info.input)
+    with torch.inference_mode():
+        probabilities = (bundle.model(Normalizer(bundle.info.input)(pixels[None])) / bundle.info.temperature).softmax(1)[0]
+    best = int(probabilities.argmax())
+    assert good["products"][0]["label"] == bundle.info.labels[best].name
+    assert good["products"][0]["probability"] == pytest.approx(float(probabilities[best]), abs=1e-4)
+    assert len(good["products"]) == 4
+    assert run("recognize", tmp_path / "a.jpg") == 2
+    assert "give --classifier" in capsys.readouterr().err
+
+
+def test_the_kept_epoch_is_told_and_local_runs_have_one_process(finished, small_shards, capsys):
+    assert run("train", small_shards, "--recipe", "custom_cnn", "--out", finished, "--local", *TINY, "--resume") == 0
+    out = capsys.readouterr().out
+    assert "is finished already" in out
+    history = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    best = max(entry["val_top1"] for entry in history)
+    assert f"of 6 (val_top1 {best:.3f})" in out
+    assert run("train", small_shards, "--recipe", "custom_cnn", "--out", finished / "x", "--local", "--workers", "2") == 2
+    assert "--local is one process" in capsys.readouterr().err
