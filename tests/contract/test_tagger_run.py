@@ -3,13 +3,17 @@
 import json
 
 import pytest
+import torch
 from made import scene
 from PIL import Image
+from torchvision.ops import box_iou
 
 from prodrec.cli import main
 
-SETTINGS = ["train.epochs=30", "input.size=96", "train.batch_size=4", "data.threads=1", "model.args={min_anchor: 10}", "train.ema_decay=0.9"]
-SETTINGS += ["augment.min_crop_area=1", "augment.zoom_out=1", "optim.lr=0.003", "optim.warmup_epochs=1"]
+# Few proposals: most of the time goes into them.
+ARGS = "{min_anchor: 10, rpn_post_nms_top_n_train: 50, rpn_post_nms_top_n_test: 40, box_batch_size_per_image: 48, rpn_batch_size_per_image: 64}"
+SETTINGS = ["train.epochs=30", "input.size=96", "train.batch_size=4", "data.threads=1", f"model.args={ARGS}", "train.ema_decay=0.9"]
+SETTINGS += ["augment.min_crop_area=1", "augment.zoom_out=1", "optim.lr=0.003", "optim.warmup_epochs=1", "tags.target_precision=0.8"]
 
 
 def run(*arguments):
@@ -52,21 +56,28 @@ def test_evaluate_agrees_with_the_run(finished, box_shards, tmp_path, capsys):
 
 
 def test_recognize_prints_tags_and_draws_them(finished, tmp_path, capsys):
-    number = next(n for n in range(200, 300) if len(scene(n)[1]) == 2)
-    data, objects = scene(number)
-    (tmp_path / "shelf.jpg").write_bytes(data)
+    scenes = {tmp_path / f"{number}.jpg": scene(number) for number in range(200, 216)}
+    for path, (data, _) in scenes.items():
+        path.write_bytes(data)
     (tmp_path / "text.jpg").write_text("no image")
-    assert run("recognize", tmp_path / "shelf.jpg", "--tagger", finished / "bundle", "--draw", tmp_path / "drawn.png") == 0
-    said = capsys.readouterr().out
-    assert "shelf.jpg: " in said
-    with Image.open(tmp_path / "drawn.png") as drawn:
-        assert drawn.size == (80, 64)
-    assert run("recognize", tmp_path / "shelf.jpg", tmp_path / "text.jpg", "--tagger", finished / "bundle", "--json") == 0
-    good, bad = (json.loads(line) for line in capsys.readouterr().out.splitlines())
-    assert (good["width"], good["height"]) == (80, 64)
+    assert run("recognize", *scenes, tmp_path / "text.jpg", "--tagger", finished / "bundle", "--json", "--draw", tmp_path / "drawn") == 0
+    *good, bad = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert bad["code"] == "not_an_image"
-    found = {tag["label"] for tag in good["tags"]}
-    assert found == {["red", "green"][label] for label, _ in objects}
+    right = []
+    for answer, (_, objects) in zip(good, scenes.values(), strict=True):
+        assert (answer["width"], answer["height"]) == (80, 64)
+        truth = torch.tensor([box for _, box in objects]).reshape(-1, 4)
+        names = [["red", "green"][label] for label, _ in objects]
+        for tag in answer["tags"]:
+            overlaps = box_iou(torch.tensor([tag["box"]]), truth)[0].tolist()
+            right.append(any(overlap > 0.5 and name == tag["label"] for overlap, name in zip(overlaps, names, strict=True)))
+    assert len(right) >= 3
+    assert sum(right) >= len(right) / 2, "by chance it would be one in fifty"
+    assert len(list((tmp_path / "drawn").iterdir())) == len(scenes)
+    with Image.open(tmp_path / "drawn" / "200.png") as drawn:
+        assert drawn.size == (80, 64)
+    assert run("recognize", next(iter(scenes)), "--tagger", finished / "bundle") == 0
+    assert "200.jpg: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
