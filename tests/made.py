@@ -111,3 +111,14 @@ def build_box_shards(folder: Path, count: int, fractions=(0.6, 0.2, 0.2)) -> str
     stage(out, 0, rows)
     assemble(out, Fractions(*fractions), {"source": "test", "source_format": "test", "code_version": "test", "short_side": 48, "jpeg_quality": 90}, len(rows))
     return str(folder)
+
+
+def run(*arguments):
+    """Exit code of the command line; 0 where it returns."""
+    from prodrec.cli import main
+
+    try:
+        main([str(a) for a in arguments])
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0

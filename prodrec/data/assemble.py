@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from prodrec.data.files import Folder, writing
-from prodrec.data.records import BOX, REJECT_SCHEMA, SHARD_SCHEMA, SPLITS, BoxCounts, Label, ShardFile, ShardsManifest
+from prodrec.data.records import BOX, REJECT_SCHEMA, SHARD_SCHEMA, SPLITS, BoxCounts, Label, ShardFile, ShardsManifest, label_order
 from prodrec.data.shards import MANIFEST
 from prodrec.data.split import Fractions, assign_splits
 from prodrec.errors import OutputError, RejectCode, ShardsError
@@ -250,7 +250,7 @@ def _box_counts(kept: pd.DataFrame, rejected: int) -> BoxCounts:
 
 def _labels(kept: pd.DataFrame) -> list[Label]:
     groups = kept.groupby("label")["group"].first()
-    names = sorted(groups.index, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
+    names = sorted(groups.index, key=label_order)
     return [Label(name=name, group=groups[name] if isinstance(groups[name], str) else None) for name in names]
 
 

@@ -64,6 +64,11 @@ OBJECT_COLUMNS = ("image", "objects", "width", "height", "source_width", "source
 REJECT_SCHEMA = pa.schema([("uri", pa.string()), ("listing_id", pa.string()), ("label", pa.string()), ("code", pa.string()), ("detail", pa.string())])
 
 
+def label_order(name: str) -> tuple[int, int, str]:
+    """Sort key: numbers as numbers, before words."""
+    return (0, int(name), name) if name.isdecimal() else (1, 0, name)
+
+
 class Label(Frozen):
     """One class of a data set; its id is its position in the manifest's list."""
 

@@ -18,7 +18,7 @@ from prodrec.evaluation.detections import evaluate_tags
 from prodrec.evaluation.metrics import evaluate
 from prodrec.evaluation.predict import predict
 from prodrec.evaluation.report import ReportData, write_report
-from prodrec.evaluation.summary import describe
+from prodrec.evaluation.summary import page_facts
 from prodrec.evaluation.tags_report import TagsReport, write_tags_report
 from prodrec.machine import torch_device, usable_cores
 from prodrec.models.bundle import Bundle, TaggerInfo, load_bundle
@@ -49,14 +49,7 @@ def judge(bundle_uri: str, shards_uri: str, split: str, out_uri: str, gpu: bool 
         has = "boxes" if shards.manifest.boxes else "no boxes"
         raise ShardsError(f"{shards.uri} has {has}, and {bundle_uri} is a {bundle.info.kind}; give shards of its kind")
     out = Folder(out_uri).make()
-    page = {
-        "title": f"{bundle.info.recipe.get('name', bundle.info.model.arch)} on {shards.manifest.source.rstrip('/').rpartition('/')[2]}",
-        "recipe": bundle.info.recipe,
-        "data": describe(shards),
-        "history": [],
-        "labels": bundle.info.labels,
-        "image_of": shards.split(split).image,
-    }
+    page = page_facts(shards, split, bundle.info.recipe, bundle.info.labels, [])
     metrics = (_judge_tagger if bundle.info.kind == "tagger" else _judge_classifier)(bundle, shards, split, device, out, page)
     out.write("metrics.json", json.dumps(metrics, indent=1).encode())
     return metrics

@@ -20,7 +20,7 @@ from prodrec.evaluation.metrics import evaluate
 from prodrec.evaluation.predict import predict
 from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.report import ReportData, write_report
-from prodrec.evaluation.summary import describe, headline
+from prodrec.evaluation.summary import headline, page_facts
 from prodrec.models.bundle import ClassifierInfo, write_bundle
 from prodrec.models.registry import check_normalization, create_classifier
 from prodrec.models.tasks import ClassificationTask
@@ -34,9 +34,10 @@ class ClassifierKind:
         if shards.manifest.boxes:
             raise ShardsError(f"{shards.uri} has boxes instead of labels, and {recipe.name} is a classifier; choose a tagger's recipe, or other shards")
         self.recipe, self.shards = recipe, shards
-        label_ids = shards.split("train").column("label_id").to_numpy()
-        self.counts_K = np.bincount(label_ids, minlength=len(shards.manifest.labels)).astype(np.int64)
-        self.repeats: npt.NDArray[np.float64] | None = None if recipe.balance.sampling == "none" else repeat_factors(self.counts_K, recipe.balance)[label_ids]
+        self.counts_K = shards.class_counts("train")
+        self.repeats: npt.NDArray[np.float64] | None = None
+        if recipe.balance.sampling != "none":
+            self.repeats = repeat_factors(self.counts_K, recipe.balance)[shards.split("train").column("label_id").to_numpy()]
         check_normalization(recipe.model, recipe.input)
         model = create_classifier(recipe.model, len(self.counts_K), recipe.input.size)
         weights_K = torch.from_numpy(class_weights(self.counts_K, recipe.balance))
@@ -66,15 +67,10 @@ class ClassifierKind:
             reports.write(f"{split}.json", json.dumps(values, indent=1).encode())
         judged = next(split for split in ("test", "val", "train") if split in predictions)
         report = ReportData(
-            title=f"{recipe.name} on {self.shards.manifest.source.rstrip('/').rpartition('/')[2]}",
-            recipe=recipe.model_dump(mode="json"),
-            data=describe(self.shards),
-            history=history,
             metrics=metrics,
             predictions=predictions[judged],
-            labels=labels,
             temperature=temperature,
-            image_of=self.shards.split(judged).image,
+            **page_facts(self.shards, judged, recipe.model_dump(mode="json"), labels, history),
         )
         write_report(reports, report)
         info = ClassifierInfo(

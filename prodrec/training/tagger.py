@@ -15,7 +15,7 @@ from prodrec.data.stream import Batch, BoxTransform, eval_box_transform, train_b
 from prodrec.errors import ShardsError
 from prodrec.evaluation.detect import detect
 from prodrec.evaluation.detections import Detections, choose_thresholds, coco_metrics, evaluate_tags, match
-from prodrec.evaluation.summary import describe, headline
+from prodrec.evaluation.summary import headline, page_facts
 from prodrec.evaluation.tags_report import TagsReport, write_tags_report
 from prodrec.models.bundle import TaggerInfo, write_bundle
 from prodrec.models.tagger import DETECTORS, Tagger, create_tagger
@@ -63,15 +63,10 @@ class TaggerKind:
             reports.write(f"{split}.json", json.dumps(values, indent=1).encode())
         judged = next(split for split in ("test", "val", "train") if split in predictions)
         report = TagsReport(
-            title=f"{recipe.name} on {self.shards.manifest.source.rstrip('/').rpartition('/')[2]}",
-            recipe=recipe.model_dump(mode="json"),
-            data=describe(self.shards),
-            history=history,
             metrics=metrics,
             pictures=predictions[judged].pictures,
-            labels=labels,
             thresholds=thresholds,
-            image_of=self.shards.split(judged).image,
+            **page_facts(self.shards, judged, recipe.model_dump(mode="json"), labels, history),
         )
         write_tags_report(reports, report)
         info = TaggerInfo(

@@ -4,19 +4,7 @@ import json
 
 import pytest
 import torch
-from made import photo
-
-from prodrec.cli import main
-
-
-def run(*arguments):
-    """Exit code of the command line; 0 where it returns."""
-    try:
-        main([str(a) for a in arguments])
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
-
+from made import photo, run
 
 TINY = ["--set", "train.epochs=6", "--set", "input.size=32", "--set", "train.batch_size=16", "--set", "optim.lr=0.01", "--set", "data.threads=1"]
 

@@ -4,25 +4,14 @@ import json
 
 import pytest
 import torch
-from made import scene
+from made import run, scene
 from PIL import Image
 from torchvision.ops import box_iou
-
-from prodrec.cli import main
 
 # Few proposals: most of the time goes into them.
 ARGS = "{min_anchor: 10, rpn_post_nms_top_n_train: 50, rpn_post_nms_top_n_test: 40, box_batch_size_per_image: 48, rpn_batch_size_per_image: 64}"
 SETTINGS = ["train.epochs=30", "input.size=96", "train.batch_size=4", "data.threads=1", f"model.args={ARGS}", "train.ema_decay=0.9"]
 SETTINGS += ["augment.min_crop_area=1", "augment.zoom_out=1", "optim.lr=0.003", "optim.warmup_epochs=1", "tags.target_precision=0.8"]
-
-
-def run(*arguments):
-    """Exit code of the command line; 0 where it returns."""
-    try:
-        main([str(a) for a in arguments])
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from prodrec.data.files import Folder
+from prodrec.data.records import label_order
 from prodrec.data.sample.artwork import draw_product
 from prodrec.data.sample.cutouts import CutOut
 from prodrec.data.sample.looks import Rng, Stream, product_look
@@ -70,7 +71,7 @@ def write_scenes(out: Folder, cutouts: Sequence[CutOut], images: int, seed: int 
     """
     if images < 10 or seed < 0:
         raise ConfigError(f"images is {images} and seed {seed}; give 10 images or more, and a seed of 0 or above")
-    labels = sorted({cutout.label for cutout in cutouts}, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
+    labels = sorted({cutout.label for cutout in cutouts}, key=label_order)
     categories = [{"id": number + 1, "name": name} for number, name in enumerate(labels)]
     ids, props = {name: number + 1 for number, name in enumerate(labels)}, make_props(seed)
     folders = {split: Folder(out / split).make() for split in SPLIT_SHARES}
