@@ -138,6 +138,7 @@ def measured(clock: TreeClock, runs: dict[str, Run]) -> dict[str, Cost]:
     for name, run in runs.items():
         # As long as the longest: a Ray process that first imports torch in between would cost as much as 2,000 images.
         run(_EPOCHS[-1])
+        clock.settle()
         short, long = (clock.cost(run, epochs) for epochs in _EPOCHS)
         costs[name] = Cost(*(more - less for more, less in zip(long, short, strict=True)))
         print(f"  measured: {name}", flush=True)

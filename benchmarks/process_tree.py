@@ -8,6 +8,9 @@ from typing import NamedTuple, Self
 
 import psutil
 
+# Ray alone takes 0.1 of a core. Source: measured. The rest: assumed.
+_IDLE_CORES, _SETTLE_S, _SETTLE_TRIES = 0.3, 2.0, 30
+
 
 class Cost(NamedTuple):
     """What a run took: images shown, CPU seconds of all its processes, seconds."""
@@ -45,6 +48,14 @@ class TreeClock:
                     self._seconds[process] = times.user + times.system
             self._looking_s += time.thread_time() - started
             return sum(self._seconds.values()) - self._looking_s
+
+    def settle(self) -> None:
+        """Waits until the tree is nearly idle: a Ray actor's first call, which loads its libraries for seconds, may come after the run that made it."""
+        for _ in range(_SETTLE_TRIES):
+            before = self.read()
+            time.sleep(_SETTLE_S)
+            if self.read() - before < _IDLE_CORES * _SETTLE_S:
+                return
 
     def cost(self, run: Callable[[int], int], epochs: int) -> Cost:
         """What `run(epochs)` takes; it returns the number of images."""

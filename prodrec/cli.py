@@ -8,11 +8,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prodrec.errors import ConfigError, ProdrecError
+
+if TYPE_CHECKING:
+    from prodrec.config import Recipe
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -83,7 +86,9 @@ def prepare(
 def train(
     shards: Annotated[str, typer.Argument(help="Prepared data set.")],
     out: Out,
-    recipe: Annotated[str, typer.Option(help="Name of a recipe, or a YAML file.")] = "resnet50",
+    recipe: Annotated[str | None, typer.Option(help="Name of a recipe, or a YAML file (default resnet50, or the one that the bundle of --from has).")] = None,
+    from_: Annotated[str | None, typer.Option("--from", help="Bundle to go on from: its layers and labels are kept, new labels are added.")] = None,
+    freeze: Annotated[int | None, typer.Option(min=0, help="Keep the first N layers of a tagger's backbone as they are.")] = None,
     workers: Annotated[str, typer.Option(help="Training processes: N, or MIN:MAX for an elastic run.")] = "1",
     gpu: Annotated[bool, typer.Option("--gpu", help="One GPU for each worker.")] = False,
     cpus_per_worker: Annotated[float | None, typer.Option(help="CPUs to reserve for each worker.")] = None,
@@ -94,10 +99,9 @@ def train(
     """Train a recipe on shards; leaves metrics, checkpoints, a report and a bundle in --out."""
     from prodrec.data.shards import open_shards
     from prodrec.display import run_display
-    from prodrec.recipes import load_recipe
     from prodrec.training.records import finished_summary, is_finished, start_run
 
-    chosen = load_recipe(recipe, set_)
+    chosen = _chosen_recipe(recipe, from_, [*(set_ or []), *([f"model.freeze_layers={freeze}"] if freeze is not None else [])])
     least, most = _worker_range(workers)
     if local and (most > 1 or cpus_per_worker):
         raise ConfigError("--local is one process on all cores; leave out --workers and --cpus-per-worker, or --local")
@@ -177,6 +181,16 @@ def _interruption(advice: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         raise ProdrecError(advice) from error
+
+
+def _chosen_recipe(name_or_path: str | None, bundle: str | None, overrides: list[str]) -> "Recipe":
+    if bundle:
+        from prodrec.models.start import continued_recipe
+
+        return continued_recipe(bundle, name_or_path, overrides)
+    from prodrec.recipes import load_recipe
+
+    return load_recipe(name_or_path or "resnet50", overrides)
 
 
 def _worker_range(text: str) -> tuple[int, int]:

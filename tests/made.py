@@ -91,7 +91,7 @@ def write_coco(folder: Path, count: int) -> Path:
     return folder
 
 
-def build_box_shards(folder: Path, count: int, fractions=(0.6, 0.2, 0.2)) -> str:
+def build_box_shards(folder: Path, count: int, fractions=(0.6, 0.2, 0.2), labels=("red", "green")) -> str:
     """Shards of scenes with boxes, made without Ray by the functions that `prepare` calls."""
     from prodrec.data.assemble import assemble, stage, start_output
     from prodrec.data.boxes import fit_boxes
@@ -103,7 +103,7 @@ def build_box_shards(folder: Path, count: int, fractions=(0.6, 0.2, 0.2)) -> str
     for number in range(count):
         data, objects = scene(number)
         made = prepare_image(data, 48)
-        said = [{"id": str(i), "label": ["red", "green"][label], "box": box, "crowd": False} for i, (label, box) in enumerate(objects)]
+        said = [{"id": str(i), "label": labels[label], "box": box, "crowd": False} for i, (label, box) in enumerate(objects)]
         fitted = fit_boxes(said, (80, 64), (80, 64), (made.width, made.height))
         facts = {name: getattr(made, name) for name in ("width", "height", "source_width", "source_height", "sha256", "phash")}
         boxes = {"objects": fitted.objects, "boxes_clipped": fitted.clipped, "boxes_rejected": fitted.rejected}

@@ -1,7 +1,7 @@
 """Prepared data sets: opening them and reading their rows."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from prodrec.config import explain_validation
 from prodrec.data.files import Folder
 from prodrec.data.order import Window
-from prodrec.data.records import CLASS_COLUMNS, OBJECT_COLUMNS, SHARD_SCHEMA, ShardFile, ShardsManifest
+from prodrec.data.records import CLASS_COLUMNS, OBJECT_COLUMNS, SHARD_SCHEMA, Label, ShardFile, ShardsManifest
 from prodrec.errors import ShardsError
 
 MANIFEST = "manifest.json"
@@ -28,11 +28,13 @@ class SplitIndex:
 
     Attributes:
         columns: that are read to train and to judge.
+        label_ids: what each label id of the files is told as; None: as it is.
     """
 
     uri: str
     files: list[ShardFile]
     columns: tuple[str, ...] = CLASS_COLUMNS
+    label_ids: tuple[int, ...] | None = None
 
     @cached_property
     def row_group_sizes(self) -> list[int]:
@@ -48,7 +50,7 @@ class SplitIndex:
         for file in self.files:
             with _opened(folder, file) as parquet:
                 chunks += parquet.read(columns=[name])[name].slice(0, file.rows).chunks
-        return pa.chunked_array(chunks, SHARD_SCHEMA.field(name).type)
+        return self._relabelled(pa.table({name: pa.chunked_array(chunks, SHARD_SCHEMA.field(name).type)}))[name]
 
     def image(self, row: int) -> bytes:
         """The JPEG of one row."""
@@ -60,12 +62,26 @@ class SplitIndex:
         starts = np.concatenate([[0], np.cumsum(self.row_group_sizes)])
         group_of = np.searchsorted(starts, window.rows, side="right") - 1
         needed = np.unique(group_of)
-        table = pa.concat_tables(self._row_groups(needed))
+        table = self._relabelled(pa.concat_tables(self._row_groups(needed)))
         offsets = np.concatenate([[0], np.cumsum([self.row_group_sizes[g] for g in needed])])
         position = offsets[np.searchsorted(needed, group_of)] + window.rows - starts[group_of]
         table = table.take(pa.array(position))
         for name, values in (("lane", np.full(len(window.rows), window.lane)), ("row", window.rows), ("occurrence", window.occurrence)):
             table = table.append_column(name, pa.array(values, pa.int64()))
+        return table
+
+    def _relabelled(self, table: pa.Table) -> pa.Table:
+        if self.label_ids is None:
+            return table
+        ids = pa.array(self.label_ids, pa.int32())
+        if "label_id" in table.column_names:
+            table = table.set_column(table.column_names.index("label_id"), "label_id", pc.take(ids, table["label_id"]))
+        if "objects" in table.column_names:
+            lists = table["objects"].combine_chunks()
+            label_id, box, crowd = (pc.struct_field(lists.flatten(), name) for name in ("label_id", "box", "crowd"))
+            items = pa.StructArray.from_arrays([pc.take(ids, label_id), box, crowd], ["label_id", "box", "crowd"])
+            offsets = np.concatenate([[0], np.cumsum(lists.value_lengths().to_numpy())]).astype(np.int32)
+            table = table.set_column(table.column_names.index("objects"), "objects", pa.ListArray.from_arrays(offsets, items))
         return table
 
     def _row_groups(self, needed: npt.NDArray[np.int64]) -> Iterator[pa.Table]:
@@ -86,9 +102,20 @@ class Shards:
     uri: str
     manifest: ShardsManifest
     manifest_sha256: str
+    label_ids: tuple[int, ...] | None = None
 
     def split(self, name: str) -> SplitIndex:
-        return SplitIndex(self.uri, self.manifest.splits.get(name, []), OBJECT_COLUMNS if self.manifest.boxes else CLASS_COLUMNS)
+        columns = OBJECT_COLUMNS if self.manifest.boxes else CLASS_COLUMNS
+        return SplitIndex(self.uri, self.manifest.splits.get(name, []), columns, self.label_ids)
+
+    def relabelled(self, labels: Sequence[Label]) -> "Shards":
+        """The same rows with the ids of other labels, by name; rows with a label that is not among them get -1."""
+        if [label.name for label in labels] == [label.name for label in self.manifest.labels]:
+            return self
+        number = {label.name: i for i, label in enumerate(labels)}
+        now = [number.get(label.name, -1) for label in self.manifest.labels]
+        ids = tuple(now) if self.label_ids is None else tuple(now[i] if i >= 0 else -1 for i in self.label_ids)
+        return replace(self, manifest=self.manifest.model_copy(update={"labels": list(labels)}), label_ids=ids)
 
     def limited(self, images: int | None) -> "Shards":
         """At most so many images, the splits in proportion, each with one at least: the first of each, as the splits are mixed already."""

@@ -1,7 +1,6 @@
 """Running a tagger over pictures."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,25 +15,22 @@ from prodrec.models.tagger import Tagger, Tags
 from prodrec.models.tasks import LOSS, DetectionTask, N
 
 
-def detect(
-    task: DetectionTask, model: Tagger, inputs: Iterable[Batch], device: torch.device, precision: str, label_ids: torch.Tensor | None = None
-) -> Detections:
+def detect(task: DetectionTask, model: Tagger, inputs: Iterable[Batch], device: torch.device, precision: str) -> Detections:
     """What a model finds on batches of evaluation inputs, and its losses on them.
 
     Args:
         precision: `bf16` or `fp32`.
-        label_ids: int64 [labels of the shards], what the model calls each of them; None: the same.
 
     Raises:
         TrainingError: a loss or a score is not finite.
     """
-    parts = [_batch(task, model, batch, device, precision, label_ids) for batch in inputs]
+    parts = [_batch(task, model, batch, device, precision) for batch in inputs]
     return Detections.concat(parts or [Detections([], dict.fromkeys(("loss", *task.names), 0.0))])
 
 
 @torch.inference_mode()
-def _batch(task: DetectionTask, model: Tagger, batch: Batch, device: torch.device, precision: str, label_ids: torch.Tensor | None) -> Detections:
-    truth: Objects = batch.targets if label_ids is None else replace(batch.targets, labels_M=label_ids[batch.targets.labels_M])
+def _batch(task: DetectionTask, model: Tagger, batch: Batch, device: torch.device, precision: str) -> Detections:
+    truth: Objects = batch.targets
     images, objects = batch.images.to(device, non_blocking=True), truth.to(device)
     with autocast(device, precision):
         tags = task.tags(images, model.eval())

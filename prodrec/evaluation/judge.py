@@ -48,8 +48,10 @@ def judge(bundle_uri: str, shards_uri: str, split: str, out_uri: str, gpu: bool 
     if (bundle.info.kind == "tagger") != bool(shards.manifest.boxes):
         has = "boxes" if shards.manifest.boxes else "no boxes"
         raise ShardsError(f"{shards.uri} has {has}, and {bundle_uri} is a {bundle.info.kind}; give shards of its kind")
+    _check_labels(bundle.info, shards, split)
     out = Folder(out_uri).make()
     page = page_facts(shards, split, bundle.info.recipe, bundle.info.labels, [])
+    shards = shards.relabelled(bundle.info.labels)
     metrics = (_judge_tagger if bundle.info.kind == "tagger" else _judge_classifier)(bundle, shards, split, device, out, page)
     out.write("metrics.json", json.dumps(metrics, indent=1).encode())
     return metrics
@@ -57,13 +59,8 @@ def judge(bundle_uri: str, shards_uri: str, split: str, out_uri: str, gpu: bool 
 
 def _judge_classifier(bundle: Bundle, shards: Shards, split: str, device: torch.device, out: Folder, page: dict[str, Any]) -> dict[str, Any]:
     info, normalizer = bundle.info, Normalizer(bundle.info.input).to(device)
-    predictions = predict(
-        lambda images: bundle.model(normalizer(images)),
-        _inputs(shards, split, device, eval_transform(info.input)),
-        device,
-        _precision(info),
-        _bundle_ids(bundle, shards, split),
-    )
+    inputs = _inputs(shards, split, device, eval_transform(info.input))
+    predictions = predict(lambda images: bundle.model(normalizer(images)), inputs, device, _precision(info))
     metrics = evaluate(predictions, info.labels, info.train_counts, info.temperature, split)
     write_report(out, ReportData(metrics={split: metrics}, predictions=predictions, temperature=info.temperature, **page))
     return metrics
@@ -73,7 +70,7 @@ def _judge_tagger(bundle: Bundle, shards: Shards, split: str, device: torch.devi
     info: TaggerInfo = bundle.info
     task = DetectionTask(bundle.model, info.input, DETECTORS[info.model.arch].losses, channels_last=True).to(device)
     inputs = _inputs(shards, split, device, eval_box_transform(info.input))
-    detections = detect(task, bundle.model, inputs, device, _precision(info), _bundle_ids(bundle, shards, split))
+    detections = detect(task, bundle.model, inputs, device, _precision(info))
     metrics = evaluate_tags(detections, info.labels, info.thresholds, info.train_boxes, split)
     write_tags_report(out, TagsReport(metrics={split: metrics}, pictures=detections.pictures, thresholds=info.thresholds, **page))
     return metrics
@@ -92,13 +89,10 @@ def _precision(info: BundleInfo) -> str:
     return precision
 
 
-def _bundle_ids(bundle: Bundle, shards: Shards, split: str) -> torch.Tensor:
-    """What the bundle calls each label of the shards, by name; [labels of the shards], -1 for a label that the split does not show."""
-    known = {label.name: number for number, label in enumerate(bundle.info.labels)}
-    shown = shards.class_counts(split) > 0
+def _check_labels(info: BundleInfo, shards: Shards, split: str) -> None:
+    known, shown = {label.name for label in info.labels}, shards.class_counts(split) > 0
     strangers = [label.name for label, there in zip(shards.manifest.labels, shown, strict=True) if there and label.name not in known]
     if strangers:
         raise ShardsError(
             f"{shards.uri}: {len(strangers)} labels of '{split}' are not the bundle's ({', '.join(strangers[:3])}); it cannot know them: train with them"
         )
-    return torch.tensor([known.get(label.name, -1) for label in shards.manifest.labels])

@@ -13,23 +13,15 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
-def predict(
-    logits: Callable[[torch.Tensor], torch.Tensor],
-    inputs: Iterable[Batch],
-    device: torch.device,
-    precision: str,
-    label_ids: torch.Tensor | None = None,
-) -> Predictions:
+def predict(logits: Callable[[torch.Tensor], torch.Tensor], inputs: Iterable[Batch], device: torch.device, precision: str) -> Predictions:
     """Predictions for batches of evaluation inputs.
 
     Args:
         logits: uint8 images [B, 3, S, S] on `device` to logits [B, K], of a model in eval mode.
         precision: `bf16` or `fp32`.
-        label_ids: int64 [labels of the shards], what the model calls each of them; None: the same.
     """
     parts = []
     with torch.inference_mode(), autocast(device, precision):
         for batch in inputs:
-            labels = batch.targets if label_ids is None else label_ids[batch.targets]
-            parts.append(Predictions.of(logits(batch.images.to(device, non_blocking=True)), labels, batch.rows))
+            parts.append(Predictions.of(logits(batch.images.to(device, non_blocking=True)), batch.targets, batch.rows))
     return Predictions.concat(parts)

@@ -24,7 +24,7 @@ from prodrec.models.registry import create_classifier
 from prodrec.models.tagger import create_tagger
 from prodrec.models.weights import NONE
 
-__all__ = ["Bundle", "ClassifierInfo", "TaggerInfo", "load_bundle", "plain_state", "write_bundle"]
+__all__ = ["Bundle", "ClassifierInfo", "TaggerInfo", "load_bundle", "load_info", "plain_state", "write_bundle"]
 
 WEIGHTS, CARD, INFO = "model.safetensors", "README.md", "bundle.json"
 
@@ -74,6 +74,15 @@ def plain_state(model: nn.Module) -> dict[str, Tensor]:
     return {_plain_name(name): value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()}
 
 
+def load_info(folder: str | Path, kind: str | None = None) -> BundleInfo:
+    """What a bundle says about itself; its weights are not read. As `load_bundle` for the rest."""
+    try:
+        place = Folder(folder)
+    except SourceError as error:
+        raise BundleError(str(error)) from error
+    return parse_info(_read(place, INFO), place / INFO, kind)
+
+
 def load_bundle(folder: str | Path, device: str | torch.device = "cpu", kind: str | None = None) -> Bundle:
     """Reads and checks a bundle; never touches the network, never runs code from the bundle.
 
@@ -85,11 +94,7 @@ def load_bundle(folder: str | Path, device: str | torch.device = "cpu", kind: st
     Raises:
         BundleError: no complete bundle, changed weights, another version or kind, or parts that do not belong together.
     """
-    try:
-        place = Folder(folder)
-    except SourceError as error:
-        raise BundleError(str(error)) from error
-    info = parse_info(_read(place, INFO), place / INFO, kind)
+    info, place = load_info(folder, kind), Folder(folder)
     state = _parse_weights(_read(place, WEIGHTS), info, place / WEIGHTS)
     return Bundle(info, _assemble(info, state, place.uri).to(device).eval())
 

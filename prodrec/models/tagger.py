@@ -177,19 +177,42 @@ def _load(detector: nn.Module, state: StateDict, where: str, head: tuple[str, ..
     detector.load_state_dict(state, strict=False)
 
 
-def _tiny(num_classes: int, min_anchor: int = 12, **args: Any) -> nn.Module:
+class TinyBackbone(nn.Module):
+    """Six convolutions at stride 8; each coarser level halves that again, and its view is added on the way back up.
+
+    images_BCHW [B, 3, S, S] to features [B, 128, S/8, S/8]. Source of the way back up: Lin et al. 2017 (arXiv 1612.03144).
+    """
+
+    out_channels = 128
+
+    def __init__(self, coarse_levels: int) -> None:
+        super().__init__()
+        widths, strides = (3, 32, 64, 64, 128, 128, 128), (2, 2, 1, 2, 1, 1)
+        self.body = nn.Sequential(*(_convolution(*shape) for shape in zip(widths[:-1], widths[1:], strides, strict=True)))
+        self.coarse = nn.ModuleList(nn.Sequential(_convolution(128, 128, 2), _convolution(128, 128, 1)) for _ in range(coarse_levels))
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        levels = [self.body(images_BCHW)]
+        for deeper in self.coarse:
+            levels.append(deeper(levels[-1]))
+        view: Tensor = levels.pop()
+        while levels:
+            finer = levels.pop()
+            view = finer + nn.functional.interpolate(view, size=finer.shape[-2:])
+        return view
+
+
+def _convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+def _tiny(num_classes: int, min_anchor: int = 12, coarse_levels: int = 2, **args: Any) -> nn.Module:
     """Faster R-CNN on six convolutions at stride 8: learns a few products from scratch in minutes on two cores.
 
     Source: the first sketch of this recipe (widths, anchors, proposals, pooling, head), docs/log.md 2026-11-21.
     """
-    widths, strides = (32, 64, 64, 128, 128, 128), (2, 2, 1, 2, 1, 1)
-    blocks, channels = [], 3
-    for width, stride in zip(widths, strides, strict=True):
-        convolution = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
-        blocks.append(nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True)))
-        channels = width
-    backbone: Any = nn.Sequential(*blocks)
-    backbone.out_channels = channels
+    backbone: Any = TinyBackbone(coarse_levels)
+    channels = backbone.out_channels
     anchors = AnchorGenerator((tuple(round(min_anchor * factor) for factor in (1, 2, 4, 8, 13.4)),), ((0.5, 1.0, 2.0),))
     pooled = 5
     if strangers := sorted(args.keys() - _RCNN_ARGS):

@@ -16,8 +16,11 @@ def recipe_names() -> list[str]:
     return sorted(p.name.removesuffix(".yaml") for p in resources.files("prodrec.recipes").iterdir() if p.name.endswith(".yaml"))
 
 
-def load_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe:
+def load_recipe(name_or_path: str, overrides: list[str] | None = None, sections: dict[str, Any] | None = None) -> Recipe:
     """Reads a recipe by name or YAML path and applies dotted `a.b=value` overrides (values are YAML).
+
+    Args:
+        sections: that stand in place of the file's.
 
     Raises:
         ConfigError: no such recipe, bad YAML, an unknown key (the valid ones are named) or a value out of range.
@@ -30,17 +33,17 @@ def load_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe
     if not isinstance(tree, dict):
         raise ConfigError(f"{where} holds no recipe: expected a mapping with the keys {', '.join(Recipe.model_fields)}")
     tree.setdefault("name", Path(name_or_path).stem)
-    for override in overrides or []:
-        _set(tree, override)
-    return parse_recipe(tree, where)
+    return parse_recipe(tree | (sections or {}), where, overrides)
 
 
-def parse_recipe(tree: dict[str, Any], where: str) -> Recipe:
-    """Checks a recipe given as a mapping; `where` names its origin in errors.
+def parse_recipe(tree: dict[str, Any], where: str, overrides: list[str] | None = None) -> Recipe:
+    """Checks a recipe given as a mapping, overrides on top; `where` names its origin in errors.
 
     Raises:
         ConfigError: an unknown key (the valid ones are named) or a value out of range.
     """
+    for override in overrides or []:
+        _set(tree, override)
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:

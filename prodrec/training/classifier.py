@@ -22,7 +22,7 @@ from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.report import ReportData, write_report
 from prodrec.evaluation.summary import headline, page_facts
 from prodrec.models.bundle import ClassifierInfo, write_bundle
-from prodrec.models.registry import check_normalization, create_classifier
+from prodrec.models.start import starting_model
 from prodrec.models.tasks import ClassificationTask
 from prodrec.training.records import BUNDLE, REPORT
 
@@ -38,8 +38,7 @@ class ClassifierKind:
         self.repeats: npt.NDArray[np.float64] | None = None
         if recipe.balance.sampling != "none":
             self.repeats = repeat_factors(self.counts_K, recipe.balance)[shards.split("train").column("label_id").to_numpy()]
-        check_normalization(recipe.model, recipe.input)
-        model = create_classifier(recipe.model, len(self.counts_K), recipe.input.size)
+        model = starting_model(recipe, len(self.counts_K))
         weights_K = torch.from_numpy(class_weights(self.counts_K, recipe.balance))
         self.task = ClassificationTask(model, recipe.input, weights_K, recipe.optim.label_smoothing, recipe.train.channels_last, recipe.augment.mix)
 

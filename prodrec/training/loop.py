@@ -31,6 +31,7 @@ from prodrec.data.shards import Shards
 from prodrec.data.stream import AnyTransform, Batch, batches
 from prodrec.errors import ProdrecError, ShardsError, TrainingError
 from prodrec.evaluation.predict import autocast
+from prodrec.models.start import starting_labels
 from prodrec.models.tasks import LOSS, WEIGHT, N, means
 from prodrec.training.checkpoint import optimizer_tensors, read_checkpoint, restore_optimizer, write_checkpoint
 from prodrec.training.context import Progress, WorkerContext
@@ -48,11 +49,12 @@ class Trainer:
 
     Raises:
         ShardsError: no training images.
-        WeightsError, ConfigError: from building the model, or an epoch that cannot be divided among the workers.
+        WeightsError, BundleError, ConfigError: from building the model, or an epoch that cannot be divided among the workers.
     """
 
     def __init__(self, recipe: Recipe, shards: Shards, context: WorkerContext) -> None:
         shards = shards.limited(recipe.data.limit)
+        shards = shards.relabelled(starting_labels(recipe, shards.manifest.labels))
         self.recipe, self.shards, self.context = recipe, shards, context
         self.train_split, self.val_split = shards.split("train"), shards.split("val")
         if not self.train_split.rows:

@@ -18,7 +18,8 @@ from prodrec.evaluation.detections import Detections, choose_thresholds, coco_me
 from prodrec.evaluation.summary import headline, page_facts
 from prodrec.evaluation.tags_report import TagsReport, write_tags_report
 from prodrec.models.bundle import TaggerInfo, write_bundle
-from prodrec.models.tagger import DETECTORS, Tagger, create_tagger
+from prodrec.models.start import starting_model
+from prodrec.models.tagger import DETECTORS, Tagger
 from prodrec.models.tasks import DetectionTask
 from prodrec.training.records import BUNDLE, REPORT
 
@@ -33,7 +34,7 @@ class TaggerKind:
             raise ShardsError(f"{shards.uri} has no boxes, and {recipe.name} is a tagger; prepare a COCO or Pascal-VOC set, or train a classifier")
         self.recipe, self.shards = recipe, shards
         self.boxes_K = shards.class_counts("train")
-        model = create_tagger(recipe.model, len(self.boxes_K), recipe.input.normalize)
+        model = starting_model(recipe, len(self.boxes_K))
         self.task = DetectionTask(model, recipe.input, DETECTORS[recipe.model.arch].losses, recipe.train.channels_last)
 
     def train_transform(self, epoch: int) -> BoxTransform:

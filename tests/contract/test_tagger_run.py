@@ -4,9 +4,11 @@ import json
 
 import pytest
 import torch
-from made import run, scene
+from made import build_box_shards, run, scene
 from PIL import Image
 from torchvision.ops import box_iou
+
+from prodrec.models.bundle import load_bundle
 
 # Few proposals: most of the time goes into them.
 ARGS = "{min_anchor: 10, rpn_post_nms_top_n_train: 50, rpn_post_nms_top_n_test: 40, box_batch_size_per_image: 48, rpn_batch_size_per_image: 64}"
@@ -67,6 +69,26 @@ def test_recognize_prints_tags_and_draws_them(finished, tmp_path, capsys):
         assert drawn.size == (80, 64)
     assert run("recognize", next(iter(scenes)), "--tagger", finished / "bundle") == 0
     assert "200.jpg: " in capsys.readouterr().out
+
+
+def test_a_run_goes_on_from_a_bundle_with_a_new_label(finished, tmp_path, capsys):
+    more = build_box_shards(tmp_path / "more", 60, labels=("red", "blue"))
+    options = ["--from", finished / "bundle", "--freeze", 5, "--out", tmp_path / "run", "--local"]
+    assert run("train", more, *options, "--set", "train.epochs=1", "--set", "optim.lr=1e-4", "--set", "train.ema_decay=0") == 0
+    before, after = (load_bundle(folder / "bundle") for folder in (finished, tmp_path / "run"))
+    assert [label.name for label in after.info.labels] == ["green", "red", "blue"]
+    assert (after.info.model.arch, after.info.input, after.info.model.freeze_layers) == (before.info.model.arch, before.info.input, 5)
+    was, now = before.model.state_dict(), after.model.state_dict()
+    changed = {name for name in was if was[name].shape == now[name].shape and not torch.equal(was[name], now[name])}
+    assert changed
+    assert not any(name.startswith(f"detector.backbone.body.{layer}.") for name in changed for layer in range(5))
+    knows = {row["label"]: row["ap50"] for row in json.loads((tmp_path / "run" / "report" / "train.json").read_text())["per_class"]}
+    assert knows["red"] > 0.3, "what it knew is known after one small step"
+    assert run("evaluate", tmp_path / "run" / "bundle", more, "--out", tmp_path / "e") == 0
+    at_the_end = json.loads((tmp_path / "run" / "report" / "test.json").read_text())
+    assert json.loads((tmp_path / "e" / "metrics.json").read_text())["boxes"] == at_the_end["boxes"] > 0
+    assert run("evaluate", finished / "bundle", more, "--out", tmp_path / "e2") == 2
+    assert "(blue)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

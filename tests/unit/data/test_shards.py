@@ -10,6 +10,7 @@ from prodrec.data import assemble as assembling
 from prodrec.data.assemble import assemble, stage, start_output
 from prodrec.data.decode import decode_rgb
 from prodrec.data.order import Window
+from prodrec.data.records import Label
 from prodrec.data.shards import open_shards
 from prodrec.data.split import Fractions
 from prodrec.errors import OutputError, ShardsError
@@ -128,3 +129,27 @@ def test_another_version_of_the_manifest_is_refused(tmp_path):
     (folder / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 2}))
     with pytest.raises(ShardsError, match="schema_version"):
         open_shards(str(folder))
+
+
+def test_other_labels_change_the_ids_and_nothing_else(small_shards, box_shards):
+    names = ["violet", "red", "green", "yellow"]
+    for uri in (small_shards, box_shards):
+        shards = open_shards(uri)
+        other = shards.relabelled([Label(name=name) for name in names])
+        split, now, column = shards.split("train"), other.split("train"), "objects" if shards.manifest.boxes else "label_id"
+
+        def told(labels, value):
+            if not isinstance(value, list):
+                return labels[value].name if value >= 0 else None
+            return [(labels[item["label_id"]].name if item["label_id"] >= 0 else None, item["box"], item["crowd"]) for item in value]
+
+        before = [told(shards.manifest.labels, value) for value in split.column(column).to_pylist()]
+        after = [told(other.manifest.labels, value) for value in now.column(column).to_pylist()]
+        assert [None if name == "blue" else name for name in before] == after
+        rows = np.array([5, 0, 7, 7, split.rows - 1])
+        read = now.read(Window(0, rows, rows))
+        assert [told(other.manifest.labels, value) for value in read[column].to_pylist()] == [after[row] for row in rows]
+        assert read["image"].to_pylist() == split.read(Window(0, rows, rows))["image"].to_pylist()
+        back = other.relabelled(shards.manifest.labels)
+        assert [told(shards.manifest.labels, value) for value in back.split("train").column(column).to_pylist()] == after
+        assert shards.relabelled(shards.manifest.labels) is shards

@@ -1,0 +1,106 @@
+"""The model that a run starts from: random, pretrained, or that of a bundle, with a head for the labels that are new."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prodrec.config import PreprocessSpec, Recipe
+from prodrec.data.files import Folder
+from prodrec.data.records import Label
+from prodrec.errors import ConfigError
+from prodrec.models.bundle import INFO, Bundle, TaggerInfo, load_bundle, load_info
+from prodrec.models.bundle_info import BundleInfo
+from prodrec.models.registry import check_normalization, create_classifier
+from prodrec.models.tagger import create_tagger
+from prodrec.models.weights import HUB, NONE, SUFFIXES
+from prodrec.recipes import load_recipe, parse_recipe
+
+
+def is_bundle(weights: str) -> bool:
+    """Whether a recipe's model.weights is the folder of a bundle."""
+    return weights not in (HUB, NONE) and not weights.endswith(SUFFIXES) and Folder(weights).exists(INFO)
+
+
+def starting_labels(recipe: Recipe, labels: list[Label]) -> list[Label]:
+    """The labels of a run on data with `labels`: those of the bundle that it starts from stay in front, new ones follow.
+
+    Raises:
+        BundleError: model.weights is no bundle of the recipe's kind.
+    """
+    if not is_bundle(recipe.model.weights):
+        return labels
+    known = load_info(recipe.model.weights, recipe.kind).labels
+    names = {label.name for label in known}
+    return known + [label for label in labels if label.name not in names]
+
+
+def starting_model(recipe: Recipe, num_labels: int) -> Any:
+    """A Classifier or a Tagger for so many labels, with the weights that the recipe names.
+
+    Raises:
+        BundleError: model.weights is no bundle of the recipe's kind.
+        ConfigError: an unknown architecture or arguments that it does not take, or a bundle of another architecture or input.
+        WeightsError: weights that cannot be had or do not fit.
+    """
+    if not is_bundle(recipe.model.weights):
+        return _created(recipe, num_labels)
+    bundle = load_bundle(recipe.model.weights, kind=recipe.kind)
+    _check_same(recipe, bundle.info)
+    model = _created(recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": NONE})}), num_labels)
+    model.load_state_dict(_grown(bundle, model, num_labels))
+    return model
+
+
+def continued_recipe(folder: str, name_or_path: str | None, overrides: list[str] | None) -> Recipe:
+    """The recipe of a run that goes on from a bundle: architecture and input are the bundle's, all else is that of the recipe named.
+
+    Args:
+        name_or_path: None: the recipe that the bundle was trained by.
+
+    Raises:
+        BundleError: no bundle there.
+        ConfigError: as `load_recipe`; a recipe of the other kind.
+    """
+    info, where = load_info(folder), Folder(folder).uri
+    model = info.model.model_dump(mode="json", exclude={"freeze_backbone", "freeze_layers"}) | {"weights": where}
+    sections = {"model": model, "input": info.input.model_dump(mode="json")}
+    if name_or_path:
+        return load_recipe(name_or_path, overrides, sections)
+    return parse_recipe(info.recipe | sections, f"the recipe in {where}", overrides)
+
+
+def _created(recipe: Recipe, num_labels: int) -> nn.Module:
+    if recipe.kind == "tagger":
+        return create_tagger(recipe.model, num_labels, recipe.input.normalize)
+    check_normalization(recipe.model, recipe.input)
+    return create_classifier(recipe.model, num_labels, recipe.input.size)
+
+
+def _check_same(recipe: Recipe, info: BundleInfo) -> None:
+    for name in ("arch", "args", "head"):
+        there, asked = getattr(info.model, name), getattr(recipe.model, name)
+        if there != asked:
+            raise ConfigError(f"model.{name} is {asked}, and the bundle {recipe.model.weights} has {there}; start by --from, which takes it from the bundle")
+    scaled: PreprocessSpec = info.input
+    if scaled.normalize != recipe.input.normalize:
+        raise ConfigError(f"the bundle {recipe.model.weights} was trained with input.normalize={scaled.normalize}, not {recipe.input.normalize}; set that")
+
+
+def _grown(bundle: Bundle, model: nn.Module, num_labels: int) -> dict[str, Tensor]:
+    """The bundle's tensors in the shapes of `model`, whose own values stay in the rows of the labels that are new."""
+    background = int(isinstance(bundle.info, TaggerInfo))
+    before, now = (count + background for count in (len(bundle.info.labels), num_labels))
+    wanted, state = model.state_dict(), bundle.model.state_dict()
+    return {name: tensor if tensor.shape == wanted[name].shape else _more_rows(name, tensor, wanted[name], before, now) for name, tensor in state.items()}
+
+
+def _more_rows(name: str, old: Tensor, fresh: Tensor, before: int, now: int) -> Tensor:
+    """Rows are [classes x 4 edges] for the boxes of Faster R-CNN, and [anchors x classes] for the scores of every detector. Source: torchvision."""
+    grown = fresh.clone()
+    if "bbox_pred" in name:
+        grown[: len(old)] = old
+    else:
+        anchors = len(old) // before
+        torch.unflatten(grown, 0, (anchors, now))[:, :before] = torch.unflatten(old, 0, (anchors, before))
+    return grown

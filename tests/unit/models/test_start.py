@@ -1,0 +1,104 @@
+"""Going on from a bundle: what it knew stays, what is new starts fresh."""
+
+import pytest
+import torch
+
+from prodrec.data.records import Label
+from prodrec.errors import BundleError, ConfigError
+from prodrec.models.bundle import ClassifierInfo, TaggerInfo, write_bundle
+from prodrec.models.registry import create_classifier
+from prodrec.models.start import continued_recipe, starting_labels, starting_model
+from prodrec.models.tagger import DETECTORS, create_tagger
+from prodrec.recipes import parse_recipe
+
+SIZE = 128
+KNOWN, MORE = [Label(name="cup"), Label(name="bowl")], [Label(name="bowl"), Label(name="jug"), Label(name="cup"), Label(name="pan")]
+
+
+def recipe(kind, arch):
+    args = {"score_thresh": 1e-3} if arch in ("retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn") else {}  # untrained, they score 0.01
+    early_stop = {"metric": "val_ap50" if kind == "tagger" else "val_top1"}
+    return parse_recipe(
+        {
+            "name": "first",
+            "kind": kind,
+            "model": {"arch": arch, "weights": "none", "args": args},
+            "input": {"size": SIZE, "normalize": "zero_one"},
+            "train": {"epochs": 7, "early_stop": early_stop},
+        },
+        "test",
+    )
+
+
+def write(folder, kind, arch):
+    chosen = recipe(kind, arch)
+    torch.manual_seed(1)
+    facts = {"model": chosen.model, "input": chosen.input, "labels": KNOWN, "metrics": {}, "recipe": chosen.model_dump(mode="json"), "data_manifest_sha256": ""}
+    if kind == "tagger":
+        model, info = create_tagger(chosen.model, 2), TaggerInfo(thresholds=[0.5, 0.5], train_boxes=[1, 1], **facts)
+    else:
+        model, info = create_classifier(chosen.model, 2, SIZE), ClassifierInfo(temperature=1.0, train_counts=[1, 1], **facts)
+    write_bundle(folder, model, info)
+    return model.eval()
+
+
+def test_labels_that_are_known_stay_in_front(tmp_path):
+    write(tmp_path / "b", "classifier", "custom_cnn")
+    chosen = continued_recipe(str(tmp_path / "b"), None, [])
+    assert [label.name for label in starting_labels(chosen, MORE)] == ["cup", "bowl", "jug", "pan"]
+    assert starting_labels(recipe("classifier", "custom_cnn"), MORE) == MORE
+
+
+def test_a_classifier_says_the_same_of_what_it_knew(tmp_path):
+    before = write(tmp_path / "b", "classifier", "custom_cnn")
+    after = starting_model(continued_recipe(str(tmp_path / "b"), None, []), 4).eval()
+    images = torch.rand(3, 3, SIZE, SIZE)
+    with torch.inference_mode():
+        assert torch.allclose(after(images)[:, :2], before(images), atol=1e-6)
+        assert after(images).shape == (3, 4)
+
+
+@pytest.mark.parametrize("arch", DETECTORS)
+def test_a_tagger_finds_the_same_while_new_labels_are_silent(arch, tmp_path, monkeypatch):
+    before = write(tmp_path / "b", "tagger", arch)
+    fresh = create_tagger
+
+    def silent(*args, **kwargs):
+        model = fresh(*args, **kwargs)
+        for name, value in model.named_parameters():
+            if name.startswith(tuple(f"detector.{prefix}" for prefix in DETECTORS[arch].head)) and name.endswith("bias") and "bbox" not in name:
+                torch.nn.init.constant_(value, -1e4)
+        return model
+
+    monkeypatch.setattr("prodrec.models.start.create_tagger", silent)
+    after = starting_model(continued_recipe(str(tmp_path / "b"), None, []), 4).eval()
+    torch.manual_seed(2)
+    images = torch.rand(2, 3, SIZE, SIZE)
+    with torch.inference_mode():
+        found, again = before(images), after(images)
+    assert sum(len(tags.scores_N) for tags in found)
+    for old, new in zip(found, again, strict=True):
+        assert torch.equal(old.labels_N, new.labels_N)
+        assert torch.allclose(old.boxes_N4, new.boxes_N4, atol=1e-3)
+        assert torch.allclose(old.scores_N, new.scores_N, atol=1e-6)
+
+
+def test_architecture_and_input_are_the_bundles_and_the_rest_the_recipes(tmp_path):
+    write(tmp_path / "b", "classifier", "custom_cnn")
+    own = continued_recipe(str(tmp_path / "b"), None, ["train.epochs=3", "model.freeze_backbone=true"])
+    assert (own.name, own.train.epochs, own.model.freeze_backbone, own.model.weights) == ("first", 3, True, str(tmp_path / "b"))
+    other = continued_recipe(str(tmp_path / "b"), "resnet18", [])
+    assert (other.name, other.model.arch, other.input.size) == ("resnet18", "custom_cnn", SIZE)
+    assert other.optim != own.optim
+
+
+def test_what_does_not_fit_is_one_clear_line(tmp_path):
+    write(tmp_path / "b", "classifier", "custom_cnn")
+    with pytest.raises(BundleError, match="expected tagger"):
+        starting_labels(continued_recipe(str(tmp_path / "b"), "fasterrcnn_tiny", []), MORE)
+    with pytest.raises(BundleError, match="no complete bundle"):
+        continued_recipe(str(tmp_path / "nothing"), None, [])
+    told = [("model.arch=resnet18", r"model\.arch is resnet18"), ("input.normalize=imagenet", "trained with input.normalize=zero_one")]
+    for override, words in told:
+        with pytest.raises(ConfigError, match=words):
+            starting_model(continued_recipe(str(tmp_path / "b"), None, [override]), 2)
