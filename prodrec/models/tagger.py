@@ -217,11 +217,11 @@ def _tiny(num_classes: int, min_anchor: int = 12, coarse_levels: int = 2, **args
     pooled = 5
     if strangers := sorted(args.keys() - _RCNN_ARGS):
         raise TypeError(f"unknown argument '{strangers[0]}'; there are min_anchor, {', '.join(sorted(_RCNN_ARGS))}")
-    settings = {"rpn_pre_nms_top_n_train": 600, "rpn_pre_nms_top_n_test": 600, "rpn_post_nms_top_n_train": 300, "rpn_post_nms_top_n_test": 150}
+    settings = {"box_batch_size_per_image": 64, "rpn_pre_nms_top_n_train": 600, "rpn_pre_nms_top_n_test": 600, "rpn_post_nms_top_n_train": 300, "rpn_post_nms_top_n_test": 150}
     return detection.FasterRCNN(
         backbone,
         rpn_anchor_generator=anchors,
-        box_roi_pool=MultiScaleRoIAlign(["0"], pooled, 2),
+        box_roi_pool=MultiScaleRoIAlign(["0"], pooled, 1),
         box_head=TwoMLPHead(channels * pooled**2, 128),
         box_predictor=FastRCNNPredictor(128, num_classes),
         **(settings | args),
