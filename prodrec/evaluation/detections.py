@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torchmetrics.detection import MeanAveragePrecision
-from torchvision.ops import box_iou
 
 from prodrec.data.records import Label
 
@@ -108,16 +107,24 @@ def matched(picture: TaggedPicture, min_iou: float = MATCH_IOU) -> tuple[Bools, 
     right_D, crowded_D, found_M = (np.zeros(n, dtype=bool) for n in (len(picture.scores_D), len(picture.scores_D), len(picture.true_labels_M)))
     if not len(right_D) or not len(found_M):
         return right_D, found_M, crowded_D
-    boxes, truth = torch.from_numpy(picture.boxes_D4), torch.from_numpy(picture.true_boxes_M4)
-    iou_DM = box_iou(boxes, truth).numpy() * (picture.labels_D[:, None] == picture.true_labels_M[None])
+    iou_DM = _overlap(picture) * (picture.labels_D[:, None] == picture.true_labels_M[None])
     for tag in np.argsort(-picture.scores_D, kind="stable"):
         free = iou_DM[tag] * ~(found_M | picture.crowd_M)
         best = int(free.argmax())
         if free[best] >= min_iou:
             right_D[tag], found_M[best] = True, True
         else:
-            crowded_D[tag] = bool((iou_DM[tag] * picture.crowd_M > 0).any())
+            crowded_D[tag] = bool((iou_DM[tag] * picture.crowd_M >= min_iou).any())
     return right_D, found_M, crowded_D
+
+
+def _overlap(picture: TaggedPicture) -> npt.NDArray[np.float64]:
+    """Intersection over union of tags and true boxes [D, M]; over the tag's own area where the true box is a crowd. Source: COCO's evaluation."""
+    tags_D14, truth_M4 = picture.boxes_D4[:, None].astype(np.float64), picture.true_boxes_M4.astype(np.float64)
+    sides_DM2 = np.minimum(tags_D14[..., 2:], truth_M4[:, 2:]) - np.maximum(tags_D14[..., :2], truth_M4[:, :2])
+    shared_DM, area_D1, area_M = sides_DM2.clip(0).prod(-1), *((boxes[..., 2:] - boxes[..., :2]).prod(-1) for boxes in (tags_D14, truth_M4))
+    union_DM = area_D1 + np.where(picture.crowd_M, 0, area_M - shared_DM)
+    return shared_DM / np.maximum(union_DM, 1e-9)
 
 
 def match(pictures: Sequence[TaggedPicture], num_labels: int) -> Matches:

@@ -217,7 +217,13 @@ def _tiny(num_classes: int, min_anchor: int = 12, coarse_levels: int = 2, **args
     pooled = 5
     if strangers := sorted(args.keys() - _RCNN_ARGS):
         raise TypeError(f"unknown argument '{strangers[0]}'; there are min_anchor, {', '.join(sorted(_RCNN_ARGS))}")
-    settings = {"box_batch_size_per_image": 64, "rpn_pre_nms_top_n_train": 600, "rpn_pre_nms_top_n_test": 600, "rpn_post_nms_top_n_train": 300, "rpn_post_nms_top_n_test": 150}
+    settings = {
+        "box_batch_size_per_image": 64,
+        "rpn_pre_nms_top_n_train": 600,
+        "rpn_pre_nms_top_n_test": 600,
+        "rpn_post_nms_top_n_train": 300,
+        "rpn_post_nms_top_n_test": 150,
+    }
     return detection.FasterRCNN(
         backbone,
         rpn_anchor_generator=anchors,

@@ -38,6 +38,7 @@ def boxes_of(rng, count):
 
 
 def by_pycocotools(found):
+    """A COCOeval that is done; the n-th tag of all has id n + 1."""
     truth, tags = [], []
     for picture in found:
         for box, label, crowd in zip(picture.true_boxes_M4.astype(float), picture.true_labels_M, picture.crowd_M, strict=True):
@@ -55,15 +56,34 @@ def by_pycocotools(found):
         judged.evaluate()
         judged.accumulate()
         judged.summarize()
-    return judged.stats
+    return judged
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_averages_equal_those_of_pycocotools(seed):
     found = pictures(seed)
-    ours, theirs = coco_metrics(found), by_pycocotools(found)
+    ours, theirs = coco_metrics(found), by_pycocotools(found).stats
     for name, value in zip(["map", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar1", "ar10", "ar100"], theirs, strict=False):
         assert (ours[name] if ours[name] is not None else -1) == pytest.approx(value, abs=1e-6), name
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_right_tags_and_tags_on_crowds_are_those_of_pycocotools(seed):
+    found = pictures(seed, count=40)
+    right, crowded = set(), set()
+    for entry in by_pycocotools(found).evalImgs:
+        if entry and entry["aRng"] == [0, 1e5**2]:
+            matches, ignored = entry["dtMatches"][0], entry["dtIgnore"][0]  # at IoU 0.5
+            right |= {tag for tag, match, on_crowd in zip(entry["dtIds"], matches, ignored, strict=True) if match and not on_crowd}
+            crowded |= {tag for tag, on_crowd in zip(entry["dtIds"], ignored, strict=True) if on_crowd}
+    assert right
+    assert crowded
+    first = 1
+    for picture in found:
+        right_D, _, crowded_D = matched(picture)
+        numbers = np.arange(first, first := first + len(right_D))
+        assert set(numbers[right_D]) == right & set(numbers)
+        assert set(numbers[crowded_D]) == crowded & set(numbers)
 
 
 @settings(max_examples=30, deadline=None)
