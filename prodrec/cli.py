@@ -166,7 +166,9 @@ def recognize(
     for image, content, answer in zip(images, data, Recognizer.load(classifier, tagger, torch_device(gpu).type).recognize(data), strict=True):
         print(describe(image, answer, as_json))
         if draw and not answer.code:
-            draw_tags(content, answer, draw if len(images) == 1 else draw / f"{image.stem}.png")
+            draw_tags(content, answer, target := draw if len(images) == 1 else draw / f"{image.stem}.png")
+            if not as_json:
+                print(f"  drawn: {target}")
 
 
 def _announce_ray() -> None:
