@@ -16,9 +16,9 @@ from prodrec.errors import ShardsError
 from prodrec.evaluation.detect import detect
 from prodrec.evaluation.detections import evaluate_tags
 from prodrec.evaluation.metrics import evaluate
+from prodrec.evaluation.page import page_facts
 from prodrec.evaluation.predict import predict
 from prodrec.evaluation.report import ReportData, write_report
-from prodrec.evaluation.summary import page_facts
 from prodrec.evaluation.tags_report import TagsReport, write_tags_report
 from prodrec.machine import torch_device, usable_cores
 from prodrec.models.bundle import Bundle, TaggerInfo, load_bundle

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from prodrec.data.records import Label
 from prodrec.data.shards import Shards
 
 
@@ -12,18 +11,6 @@ def describe(shards: Shards) -> dict[str, Any]:
     groups = {label.group for label in manifest.labels if label.group is not None}
     rows = {f"{split} images": manifest.rows(split) for split in manifest.splits}
     return {"source": manifest.source, "labels": len(manifest.labels), "groups": len(groups), **rows, "rejected": sum(manifest.rejects.values())}
-
-
-def page_facts(shards: Shards, split: str, recipe: dict[str, Any], labels: list[Label], history: list[dict[str, Any]]) -> dict[str, Any]:
-    """What every report shows, whatever the kind of model: fields of its data.
-
-    Args:
-        split: that is judged.
-        recipe: as trained.
-    """
-    title = f"{recipe.get('name', recipe.get('model', {}).get('arch', 'model'))} on {shards.manifest.source.rstrip('/').rpartition('/')[2]}"
-    facts = {"title": title, "recipe": recipe, "data": describe(shards), "history": history, "labels": labels}
-    return facts | {"image_of": shards.split(split).image}
 
 
 def headline(metrics: dict[str, Any]) -> dict[str, Any]:

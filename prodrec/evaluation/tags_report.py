@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,51 +11,30 @@ from markupsafe import Markup
 from PIL import Image
 
 from prodrec.data.files import Folder
-from prodrec.data.records import SPLITS, Label
 from prodrec.evaluation.charts import loss_curve, precision_recall_chart, tags_curve
 from prodrec.evaluation.detections import TaggedPicture, matched
 from prodrec.evaluation.drawing import BAD, GOOD, MISSED, Box, draw_boxes
-from prodrec.evaluation.report import render
+from prodrec.evaluation.page import ReportPage, render, write_page
 
 # Source: assumed; about 25 KB a picture keep the report under 2 MB.
 MOST_PICTURES, MOST_LABELS = 24, 60
 # Twice the width that a picture has on the page. Source: assumed.
 PICTURE_SIDE_PX, PICTURE_QUALITY = 480, 80
 
-_CAVEATS = {
-    "val": "These images also chose the best epoch and the thresholds, so expect a little less on new photos.",
-    "train": "The model was trained on these images, so this says little about new photos.",
-}
-
 
 @dataclass(frozen=True)
-class TagsReport:
+class TagsReport(ReportPage):
     """What a tagger's report shows.
 
     Attributes:
-        title: of the page.
-        recipe, data: facts by name, nested or not.
-        history: one entry an epoch; empty where no training is reported.
-        metrics: what `evaluate_tags` returns, by split; at least one.
         pictures: of the split `judged`.
-        labels, thresholds: [K].
-        image_of: row of the split `judged` to JPEG bytes.
+        thresholds: [K].
     """
 
-    title: str
-    recipe: Mapping[str, Any]
-    data: Mapping[str, Any]
-    history: Sequence[Mapping[str, Any]]
-    metrics: Mapping[str, Mapping[str, Any]]
-    pictures: Sequence[TaggedPicture]
-    labels: Sequence[Label]
-    thresholds: Sequence[float]
-    image_of: Callable[[int], bytes]
+    chosen_on_val = "the thresholds"
 
-    @property
-    def judged(self) -> str:
-        """The split that the headline and the pictures are about: test, or the best there is."""
-        return next(split for split in reversed(SPLITS) if split in self.metrics)
+    pictures: Sequence[TaggedPicture]
+    thresholds: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -85,16 +64,13 @@ def write_tags_report(folder: Folder, report: TagsReport) -> None:
     charts += [tags_curve(report.history)] if any("val_ap50" in entry for entry in report.history) else []
     per_class = sorted(judged["per_class"], key=lambda row: (-row["boxes"], row["label"]))
     parts = {
-        "judged": judged,
-        "caveat": _CAVEATS.get(report.judged),
-        "splits": [report.metrics[split] for split in SPLITS if split in report.metrics],
         "curves": [Markup(chart) for chart in charts],
         "precision_recall": Markup(precision_recall_chart(judged["curve"])) if judged["curve"] else None,
         "per_class": per_class[:MOST_LABELS],
         "more_labels": max(0, len(per_class) - MOST_LABELS),
         "drawn": worst_pictures(report),
     }
-    folder.make().write("index.html", render("tags_report.html", report=report, **parts).encode())
+    write_page(folder, render("tags_report.html", report, **parts))
 
 
 def worst_pictures(report: TagsReport) -> list[DrawnPicture]:

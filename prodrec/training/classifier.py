@@ -12,15 +12,17 @@ from torch import nn
 from prodrec.config import Recipe
 from prodrec.data.balance import class_weights, repeat_factors
 from prodrec.data.files import Folder
+from prodrec.data.records import SPLITS
 from prodrec.data.shards import Shards
 from prodrec.data.stream import Batch, Transform, eval_transform, train_transform
 from prodrec.errors import ShardsError
 from prodrec.evaluation.calibration import fit_temperature
 from prodrec.evaluation.metrics import evaluate
+from prodrec.evaluation.page import page_facts
 from prodrec.evaluation.predict import predict
 from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.report import ReportData, write_report
-from prodrec.evaluation.summary import headline, page_facts
+from prodrec.evaluation.summary import headline
 from prodrec.models.bundle import ClassifierInfo, write_bundle
 from prodrec.models.start import starting_model
 from prodrec.models.tasks import ClassificationTask
@@ -64,7 +66,7 @@ class ClassifierKind:
         reports = Folder(run / REPORT).make()
         for split, values in metrics.items():
             reports.write(f"{split}.json", json.dumps(values, indent=1).encode())
-        judged = next(split for split in ("test", "val", "train") if split in predictions)
+        judged = next(split for split in reversed(SPLITS) if split in predictions)
         report = ReportData(
             metrics=metrics,
             predictions=predictions[judged],

@@ -10,12 +10,14 @@ import torch
 
 from prodrec.config import Recipe
 from prodrec.data.files import Folder
+from prodrec.data.records import SPLITS
 from prodrec.data.shards import Shards
 from prodrec.data.stream import Batch, BoxTransform, eval_box_transform, train_box_transform
 from prodrec.errors import ShardsError
 from prodrec.evaluation.detect import detect
 from prodrec.evaluation.detections import Detections, choose_thresholds, coco_metrics, evaluate_tags, match
-from prodrec.evaluation.summary import headline, page_facts
+from prodrec.evaluation.page import page_facts
+from prodrec.evaluation.summary import headline
 from prodrec.evaluation.tags_report import TagsReport, write_tags_report
 from prodrec.models.bundle import TaggerInfo, write_bundle
 from prodrec.models.start import starting_model
@@ -62,7 +64,7 @@ class TaggerKind:
         reports = Folder(run / REPORT).make()
         for split, values in metrics.items():
             reports.write(f"{split}.json", json.dumps(values, indent=1).encode())
-        judged = next(split for split in ("test", "val", "train") if split in predictions)
+        judged = next(split for split in reversed(SPLITS) if split in predictions)
         report = TagsReport(
             metrics=metrics,
             pictures=predictions[judged].pictures,

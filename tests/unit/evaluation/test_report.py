@@ -14,8 +14,9 @@ from prodrec.data.files import Folder
 from prodrec.data.records import Label
 from prodrec.errors import OutputError
 from prodrec.evaluation.metrics import evaluate
+from prodrec.evaluation.page import duration, flat, interval, percent
 from prodrec.evaluation.predictions import Predictions
-from prodrec.evaluation.report import ReportData, duration, flat, interval, percent, render_report, weakest_classes, write_report
+from prodrec.evaluation.report import ReportData, render_report, weakest_classes, write_report
 
 HOSTILE = "<script>alert(1)</script>\"'&amp;"
 
