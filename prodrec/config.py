@@ -66,7 +66,8 @@ class AugmentConfig(Frozen):
         min_crop_area: smallest share of the picture's area that the random resized crop keeps; 1 switches cropping off.
         flip: probability of a horizontal flip (0 where products carry writing that matters).
         erase: probability of random erasing; used by `trivial` and `heavy`.
-        mix: share of the steps whose images are mixed in pairs, half of them by MixUp, half by CutMix; classifiers only.
+        mix: share of the steps whose images are mixed: of a classifier in pairs, half by MixUp, half by CutMix; of a tagger by
+            four, as tiles of one picture (mosaic).
         zoom_out: smallest share of the input's side that a picture is scaled to; taggers only.
     """
 
@@ -180,7 +181,7 @@ _METRICS = {"classifier": ("val_top1", "val_top5", "val_loss"), "tagger": ("val_
 # Fields by section that the other kind uses.
 _FOREIGN: dict[str, dict[str, tuple[str, ...]]] = {
     "classifier": {"model": ("freeze_layers",), "augment": ("zoom_out",)},
-    "tagger": {"model": ("head", "dropout", "freeze_backbone"), "augment": ("mix",), "balance": ("class_weights", "sampling")},
+    "tagger": {"model": ("head", "dropout", "freeze_backbone"), "balance": ("class_weights", "sampling")},
 }
 
 

@@ -53,6 +53,10 @@ class Objects:
         count = which_M.sum().view(1)
         return replace(self, boxes_M4=self.boxes_M4[which_M], labels_M=self.labels_M[which_M], crowd_M=self.crowd_M[which_M], counts_B=count)
 
+    def moved(self, scale: torch.Tensor, corner: torch.Tensor) -> "Objects":
+        """With boxes scaled and then shifted, each by 4 numbers."""
+        return replace(self, boxes_M4=self.boxes_M4 * scale + corner)
+
     @classmethod
     def joined(cls, parts: Sequence["Objects"]) -> "Objects":
         return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)))

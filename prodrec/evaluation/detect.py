@@ -34,7 +34,7 @@ def _batch(task: DetectionTask, model: Tagger, batch: Batch, device: torch.devic
     images, objects = batch.images.to(device, non_blocking=True), truth.to(device)
     with autocast(device, precision):
         tags = task.tags(images, model.eval())
-        _, sums = task(images, objects, _losing(model))
+        _, sums = task.losses(images, objects, _losing(model))
     model.eval()
     values = sums.tolist()
     if not np.isfinite(values).all():

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from prodrec.config import PreprocessSpec
+from prodrec.data.mosaic import mosaic
 from prodrec.data.objects import Objects
 from prodrec.data.transforms import Normalizer
 from prodrec.models.tagger import Tagger, Tags
@@ -108,18 +109,24 @@ class DetectionTask(Task):
     Args:
         model: float images and objects to parts of the loss, see `prodrec.models.tagger`.
         names: of the parts.
+        mix: share of the training steps whose pictures are tiled by four.
     """
 
-    def __init__(self, model: Tagger, spec: PreprocessSpec, names: tuple[str, ...], channels_last: bool) -> None:
+    def __init__(self, model: Tagger, spec: PreprocessSpec, names: tuple[str, ...], channels_last: bool, mix: float = 0.0) -> None:
         super().__init__()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.model = model.to(memory_format=self.memory_format)
         self.normalizer = Normalizer(spec)
-        self.names = names
+        self.names, self.mix = names, mix
 
-    def forward(self, images_BCHW: torch.Tensor, objects: Objects, model: Tagger | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """`model`: another with the same inputs (a moving average), in train mode."""
-        parts = (model or self.model).losses(self._inputs(images_BCHW), objects)
+    def forward(self, images_BCHW: torch.Tensor, objects: Objects) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.mix and float(torch.rand(())) < self.mix:
+            images_BCHW, objects = mosaic(images_BCHW, objects)
+        return self.losses(images_BCHW, objects, self.model)
+
+    def losses(self, images_BCHW: torch.Tensor, objects: Objects, model: Tagger) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `forward` of pictures as they are; of the task's model or another with the same inputs (a moving average), in train mode."""
+        parts = model.losses(self._inputs(images_BCHW), objects)
         n = float(len(objects))
         losses = torch.stack([parts[name].float() for name in self.names]) * n
         total, count = losses.sum(), losses.new_tensor(n).double()

@@ -37,7 +37,7 @@ class TaggerKind:
         self.recipe, self.shards = recipe, shards
         self.boxes_K = shards.class_counts("train")
         model = starting_model(recipe, len(self.boxes_K))
-        self.task = DetectionTask(model, recipe.input, DETECTORS[recipe.model.arch].losses, recipe.train.channels_last)
+        self.task = DetectionTask(model, recipe.input, DETECTORS[recipe.model.arch].losses, recipe.train.channels_last, recipe.augment.mix)
 
     def train_transform(self, epoch: int) -> BoxTransform:
         return train_box_transform(self.recipe.input, self.recipe.augment, self.recipe.train.seed, epoch)

@@ -98,7 +98,7 @@ def test_a_run_goes_on_from_a_bundle_with_a_new_label(finished, tmp_path, capsys
         (["train", "{boxes}", "--recipe", "demo", "--out", "{tmp}/r", "--local"], ["has boxes", "is a classifier"]),
         (["evaluate", "{bundle}", "{classes}", "--out", "{tmp}/e"], ["no boxes", "is a tagger"]),
         (["recognize", "{tmp}/nothing.jpg", "--tagger", "{bundle}"], ["cannot read", "nothing.jpg"]),
-        (["train", "{boxes}", "--recipe", "fasterrcnn_tiny", "--out", "{tmp}/r", "--local", "--set", "augment.mix=0.5"], ["augment.mix", "tagger"]),
+        (["train", "{boxes}", "--recipe", "fasterrcnn_tiny", "--out", "{tmp}/r", "--local", "--set", "model.dropout=0.5"], ["model.dropout", "tagger"]),
         (["train", "{boxes}", "--recipe", "fasterrcnn_tiny", "--out", "{tmp}/r", "--local", "--set", "input.resize=crop"], ["crop would cut"]),
     ],
 )
