@@ -162,13 +162,16 @@ def recognize(
     from prodrec.scoring import Recognizer
     from prodrec.scoring.show import describe, draw_tags, read_image_file
 
+    targets = {image: draw if len(images) == 1 else draw / f"{image.stem}.png" for image in images} if draw else {}
+    if len(set(targets.values())) < len(targets):
+        raise ConfigError(f"--draw {draw}: two of the images have the same name and would be drawn to one file; rename one, or draw them one by one")
     data = [read_image_file(image) for image in images]
     for image, content, answer in zip(images, data, Recognizer.load(classifier, tagger, torch_device(gpu).type).recognize(data), strict=True):
         print(describe(image, answer, as_json))
         if draw and not answer.code:
-            draw_tags(content, answer, target := draw if len(images) == 1 else draw / f"{image.stem}.png")
+            draw_tags(content, answer, targets[image])
             if not as_json:
-                print(f"  drawn: {target}")
+                print(f"  drawn: {targets[image]}")
 
 
 def _announce_ray() -> None:

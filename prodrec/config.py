@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
+# Of prepared images where nothing else is asked for. Source: assumed; leaves room for crops in inputs of 224 to 256 px.
+SHORT_SIDE_PX = 320
 PositiveFloat = Annotated[float, Field(gt=0)]
 
 
@@ -181,7 +183,12 @@ _METRICS = {"classifier": ("val_top1", "val_top5", "val_loss"), "tagger": ("val_
 # Fields by section that the other kind uses.
 _FOREIGN: dict[str, dict[str, tuple[str, ...]]] = {
     "classifier": {"model": ("freeze_layers",), "augment": ("zoom_out",)},
-    "tagger": {"model": ("head", "dropout", "freeze_backbone"), "balance": ("class_weights", "sampling")},
+    "tagger": {
+        "model": ("head", "dropout", "freeze_backbone"),
+        "augment": ("erase",),
+        "balance": ("class_weights", "sampling"),
+        "optim": ("label_smoothing",),
+    },
 }
 
 
@@ -205,8 +212,12 @@ class Recipe(Frozen):
             raise ValueError(f"train.batch_size {self.train.batch_size} is under two images a lane; raise it or lower data.lanes {self.data.lanes}")
         if self.model.freeze_backbone and self.model.weights == "none":
             raise ValueError("model.freeze_backbone with model.weights=none would train a head on random features; set one of them otherwise")
+        if self.model.freeze_layers and self.model.weights == "none":
+            raise ValueError("model.freeze_layers with model.weights=none would keep random layers; set model.freeze_layers=0 (--freeze 0) as well")
         if self.kind == "tagger" and self.input.resize == "crop":
             raise ValueError("input.resize=crop would cut boxes away; use pad or squash")
+        if self.kind == "tagger" and self.augment.policy not in ("none", "light"):
+            raise ValueError(f"augment.policy={self.augment.policy} does not know boxes; use light or none")
         if self.train.early_stop.metric not in (metrics := _METRICS[self.kind]):
             raise ValueError(f"train.early_stop.metric {self.train.early_stop.metric} is not known of a {self.kind}; use one of {', '.join(metrics)}")
         for section, names in _FOREIGN[self.kind].items():

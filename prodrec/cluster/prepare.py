@@ -9,7 +9,7 @@ import pyarrow as pa
 import ray.data
 
 from prodrec.cluster.session import ray_session
-from prodrec.config import Frozen
+from prodrec.config import SHORT_SIDE_PX, Frozen
 from prodrec.data.assemble import assemble, stage, start_output
 from prodrec.data.boxes import fit_boxes
 from prodrec.data.decode import ImageLimits, PreparedImage, prepare_image
@@ -35,7 +35,7 @@ class PrepareOptions(Frozen):
         jpeg_quality: of re-encoded images.
     """
 
-    short_side: int = 320
+    short_side: int = SHORT_SIDE_PX
     jpeg_quality: int = 90
     fractions: Fractions = Fractions(0.8, 0.1, 0.1)
     limits: ImageLimits = ImageLimits()

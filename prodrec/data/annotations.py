@@ -7,11 +7,13 @@ x, y, width, height; VOC writes the first and last pixel inside, counted from 1.
 import json
 import re
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
+from pyarrow import fs
 
 from prodrec.data.columns import SPLIT_NAMES, absolute_uris, listing
 from prodrec.data.files import Folder
@@ -23,6 +25,8 @@ COCO_SUFFIX, VOC_SUFFIX = ".json", ".xml"
 _VOC_ANNOTATIONS, _VOC_IMAGES = ("Annotations", "annotations", "."), ("JPEGImages", "images", ".")
 # A read of an object store waits, it does not compute. Source: assumed.
 _READERS = 16
+# Images that are looked for to learn which folder they are in; some may be missing. Source: assumed.
+_LOOKED_FOR = 32
 
 Row = dict[str, Any]
 
@@ -37,7 +41,7 @@ def list_coco(folder: Folder, names: list[str]) -> Listed:
         SourceError: a file that is no COCO JSON, or an annotation that names no known image or category: it names file and id.
     """
     rows = [row for name in names for row in _coco_rows(folder, name)]
-    return Listed(f"COCO: {', '.join(names)}", _table(folder, rows))
+    return Listed(f"COCO: {', '.join(names)}", _table(folder, rows, f"{folder.uri} ({', '.join(names)})"))
 
 
 def list_voc(folder: Folder) -> Listed:
@@ -50,10 +54,10 @@ def list_voc(folder: Folder) -> Listed:
     sets = _voc_splits(folder)
     with ThreadPoolExecutor(_READERS) as pool:
         rows = list(pool.map(lambda name: _voc_row(folder, f"{place}/{name}".removeprefix("./")), names))
-    images = _first_with(folder, [f"{there}/" for there in _VOC_IMAGES], rows[0]["uri"]) if rows else ""
+    images = _place_of(folder, [f"{there}/" for there in _VOC_IMAGES], [row["uri"] for row in rows])
     for row, name in zip(rows, names, strict=True):
         row |= {"uri": images + row["uri"], "split": sets.get(name.removesuffix(VOC_SUFFIX))}
-    return Listed(f"Pascal-VOC: {len(names):,} XML files in {place}/", _table(folder, rows))
+    return Listed(f"Pascal-VOC: {len(names):,} XML files in {place}/", _table(folder, rows, folder / place))
 
 
 def is_voc(folder: Folder) -> bool:
@@ -81,7 +85,7 @@ def _coco_rows(folder: Folder, name: str) -> Iterator[Row]:
     stem = re.sub(r"^instances_?", "", name.rpartition("/")[2].removesuffix(COCO_SUFFIX))
     named = [f"{stem}/", f"images/{stem}/"] if stem else []
     places = [f"{beside}/".lstrip("/"), f"{beside}/images/".lstrip("/"), *named, "images/", ""]
-    images = _first_with(folder, places, str(tree["images"][0]["file_name"])) if tree["images"] else ""
+    images = _place_of(folder, places, [str(image["file_name"]) for image in tree["images"]])
     for image in tree["images"]:
         size = {side: image[side] if isinstance(image.get(side), int) and image[side] > 0 else None for side in ("width", "height")}
         yield {"uri": images + str(image["file_name"]), "split": _split_of(name), "objects": objects[image["id"]], **size}
@@ -102,23 +106,35 @@ def _coco_tree(folder: Folder, name: str) -> dict[str, Any]:
             if missing:
                 name_of = f"id {item['id']}" if isinstance(item, dict) and "id" in item else f"number {position}"
                 raise SourceError(f"{where}: {name_of} of '{part}' has no '{missing[0]}'; mend or remove it")
+    for part in ("images", "categories"):
+        _check_ids([item["id"] for item in tree[part]], part, where)
     result: dict[str, Any] = tree
     return result
 
 
+def _check_ids(ids: list[Any], part: str, where: str) -> None:
+    odd = next((value for value in ids if not isinstance(value, int | str)), None)
+    if odd is not None:
+        raise SourceError(f"{where}: '{part}' has the id {odd}; expected a number or a text")
+    twice = next((value for value, count in Counter(ids).items() if count > 1), None)
+    if twice is not None:
+        raise SourceError(f"{where}: '{part}' has the id {twice} more than once; give each its own")
+
+
 def _check_references(annotation: Row, objects: Row, categories: Row, where: str) -> None:
     for key, known in (("image_id", objects), ("category_id", categories)):
-        if annotation[key] not in known:
+        if not isinstance(annotation[key], int | str) or annotation[key] not in known:
             raise SourceError(f"{where}: annotation id {annotation.get('id')} names {key} {annotation[key]}, which the file does not have; mend or remove it")
 
 
 def _coco_object(annotation: Row, categories: Row, where: str) -> Row:
-    try:
-        x, y, width, height = (float(value) for value in annotation["bbox"])
-    except (TypeError, ValueError) as error:
-        raise SourceError(f"{where}: annotation id {annotation.get('id')} has the bbox {annotation['bbox']}; expected x, y, width, height") from error
-    crowd = bool(annotation.get("iscrowd", 0))
-    return {"id": str(annotation.get("id")), "label": categories[annotation["category_id"]], "box": [x, y, x + width, y + height], "crowd": crowd}
+    name, bbox, crowd = f"annotation id {annotation.get('id')}", annotation["bbox"], annotation.get("iscrowd", 0)
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(isinstance(value, int | float) for value in bbox):
+        raise SourceError(f"{where}: {name} has the bbox {bbox}; expected x, y, width, height")
+    if crowd not in (0, 1):
+        raise SourceError(f"{where}: {name} has the iscrowd {crowd!r}; expected 0 or 1")
+    x, y, width, height = bbox
+    return {"id": str(annotation.get("id")), "label": categories[annotation["category_id"]], "box": [x, y, x + width, y + height], "crowd": bool(crowd)}
 
 
 def _split_of(name: str) -> str | None:
@@ -176,11 +192,20 @@ def _voc_object(item: ET.Element, where: str, number: int) -> Row:
     return {"id": str(number), "label": label, "box": [max(left - 1, min(left, 0)), max(top - 1, min(top, 0)), right, bottom], "crowd": False}
 
 
-def _first_with(folder: Folder, places: list[str], image: str) -> str:
-    """The first of the places that has the image; the first of all where none has, so that the rejects name it."""
-    return next((place for place in places if folder.exists((place + image).removeprefix("./"))), places[0]).removeprefix("./")
+def _place_of(folder: Folder, places: list[str], images: list[str]) -> str:
+    """Which of the places has most of the images; the first of all where none has any, so that the rejects name it."""
+    looked_for = images[:: -(-len(images) // _LOOKED_FOR) or 1]
+
+    def found(place: str) -> int:
+        paths = [folder.within((place + image).removeprefix("./")) for image in looked_for]
+        return sum(info.type == fs.FileType.File for info in folder.filesystem.get_file_info(paths))
+
+    return max(places, key=found).removeprefix("./")
 
 
-def _table(folder: Folder, rows: list[Row]) -> pa.Table:
+def _table(folder: Folder, rows: list[Row], where: str) -> pa.Table:
+    twice = next((uri for uri, count in Counter(row["uri"] for row in rows).items() if count > 1), None)
+    if twice is not None:
+        raise SourceError(f"{where}: the picture {twice} is annotated more than once; keep one entry, or give the one file to be used")
     columns = {name: pa.array([row.get(name) for row in rows], LISTING_SCHEMA.field(name).type) for name in ("uri", "split", "objects", "width", "height")}
     return listing(len(rows), columns | {"uri": absolute_uris(folder, columns["uri"])})

@@ -229,7 +229,7 @@ def _ids_of(names: pa.Array, ids: dict[str, int]) -> pa.Array:
 
 
 def _object_labels(objects: pd.Series) -> list[str]:
-    return sorted({item["label"] for items in objects for item in items})
+    return sorted({item["label"] for items in objects for item in items}, key=label_order)
 
 
 def _rarest_labels(objects: pd.Series) -> list[str]:

@@ -126,9 +126,10 @@ class Shards:
         return replace(self, manifest=self.manifest.model_copy(update={"splits": splits}))
 
     def class_counts(self, split: str) -> npt.NDArray[np.int64]:
-        """Images of each class in a split, or boxes of each label, [K]."""
+        """Images of each class in a split, or boxes of each label (crowds left out), [K]."""
         if self.manifest.boxes:
-            ids = pc.struct_field(pc.list_flatten(self.split(split).column("objects")), "label_id").to_numpy()
+            objects = pc.list_flatten(self.split(split).column("objects"))
+            ids = pc.struct_field(objects, "label_id").filter(pc.invert(pc.struct_field(objects, "crowd"))).to_numpy()
         else:
             ids = self.split(split).column("label_id").to_numpy()
         return np.bincount(ids, minlength=len(self.manifest.labels)).astype(np.int64)

@@ -34,11 +34,14 @@ def _batch(task: DetectionTask, model: Tagger, batch: Batch, device: torch.devic
     images, objects = batch.images.to(device, non_blocking=True), truth.to(device)
     with autocast(device, precision):
         tags = task.tags(images, model.eval())
-        _, sums = task.losses(images, objects, _losing(model))
+        # torchvision samples regions at random: the same for the same pictures.
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(int(batch.rows[0]))
+            _, sums = task.losses(images, objects, _losing(model))
     model.eval()
     values = sums.tolist()
     if not np.isfinite(values).all():
-        raise TrainingError(f"the losses on val are not finite ({values}); train again with a lower optim.lr, optim.clip_norm or train.precision=fp32")
+        raise TrainingError(f"the losses of judged pictures are not finite ({values}); train again with a lower optim.lr or train.precision=fp32")
     pictures = [_picture(int(row), found, there) for row, found, there in zip(batch.rows, tags, truth.pictures(), strict=True)]
     return Detections(pictures, dict(zip(("loss", *task.names), [values[LOSS], *values[N + 1 :]], strict=True)))
 

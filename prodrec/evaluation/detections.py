@@ -20,8 +20,6 @@ from prodrec.data.records import Label
 MATCH_IOU = 0.5
 # A label with fewer true boxes on val shares the threshold of all labels. Source: assumed.
 LEAST_BOXES = 20
-# Source: COCO's evaluation: at most this many tags a picture count.
-MOST_TAGS = 100
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

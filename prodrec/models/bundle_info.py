@@ -2,11 +2,11 @@
 
 import json
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
-from prodrec.config import Frozen, ModelConfig, PreprocessSpec, explain_validation
+from prodrec.config import SHORT_SIDE_PX, Frozen, ModelConfig, PositiveInt, PreprocessSpec, explain_validation
 from prodrec.data.records import Label
 from prodrec.errors import BundleError
 from prodrec.version import code_version
@@ -30,6 +30,7 @@ class BundleInfo(Frozen):
         metrics: of the final evaluation (fractions).
         recipe: the whole recipe as trained.
         data_manifest_sha256: of the prepared data set trained on.
+        short_side: of that data set, pixels: images are shrunk to it before they become model inputs.
         code_version: that trained it.
         created: UTC, ISO 8601.
         weights_sha256: of model.safetensors, hex; `write_bundle` fills it in.
@@ -43,6 +44,7 @@ class BundleInfo(Frozen):
     metrics: dict[str, Any]
     recipe: dict[str, Any]
     data_manifest_sha256: str
+    short_side: PositiveInt = SHORT_SIDE_PX
     code_version: str = Field(default_factory=code_version)
     created: str = Field(default_factory=now_utc)
     weights_sha256: str = ""
@@ -72,6 +74,14 @@ class TaggerInfo(BundleInfo):
     kind: Literal["tagger"] = "tagger"
     thresholds: list[Annotated[float, Field(ge=0, le=1)]]
     train_boxes: list[int]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not len(self.thresholds) == len(self.train_boxes) == len(self.labels):
+            raise ValueError(
+                f"{len(self.labels)} labels, {len(self.thresholds)} thresholds and {len(self.train_boxes)} counts of boxes; expected equal numbers"
+            )
+        return self
 
 
 INFOS: dict[str, type[BundleInfo]] = {"classifier": ClassifierInfo, "tagger": TaggerInfo}

@@ -1,7 +1,10 @@
 """The model that a run starts from: random, pretrained, or that of a bundle, with a head for the labels that are new."""
 
+from itertools import zip_longest
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -9,10 +12,10 @@ from prodrec.config import PreprocessSpec, Recipe
 from prodrec.data.files import Folder
 from prodrec.data.records import Label
 from prodrec.errors import ConfigError
-from prodrec.models.bundle import INFO, Bundle, TaggerInfo, load_bundle, load_info
+from prodrec.models.bundle import INFO, Bundle, ClassifierInfo, TaggerInfo, load_bundle, load_info
 from prodrec.models.bundle_info import BundleInfo
 from prodrec.models.registry import check_normalization, create_classifier
-from prodrec.models.tagger import create_tagger
+from prodrec.models.tagger import DETECTORS, create_tagger
 from prodrec.models.weights import HUB, NONE, SUFFIXES
 from prodrec.recipes import load_recipe, parse_recipe
 
@@ -22,17 +25,28 @@ def is_bundle(weights: str) -> bool:
     return weights not in (HUB, NONE) and not weights.endswith(SUFFIXES) and Folder(weights).exists(INFO)
 
 
-def starting_labels(recipe: Recipe, labels: list[Label]) -> list[Label]:
-    """The labels of a run on data with `labels`: those of the bundle that it starts from stay in front, new ones follow.
+def starting_info(recipe: Recipe) -> BundleInfo | None:
+    """Of the bundle that a run starts from, if it does.
 
     Raises:
         BundleError: model.weights is no bundle of the recipe's kind.
     """
-    if not is_bundle(recipe.model.weights):
-        return labels
-    known = load_info(recipe.model.weights, recipe.kind).labels
+    return load_info(recipe.model.weights, recipe.kind) if is_bundle(recipe.model.weights) else None
+
+
+def starting_labels(recipe: Recipe, labels: list[Label]) -> list[Label]:
+    """The labels of a run on data with `labels`: those of the bundle that it starts from stay in front, new ones follow."""
+    info = starting_info(recipe)
+    known = info.labels if info else []
     names = {label.name for label in known}
     return known + [label for label in labels if label.name not in names]
+
+
+def trained_counts(recipe: Recipe, counts_K: npt.NDArray[np.int64]) -> list[int]:
+    """Images (or boxes) of each label that the weights have learned from: those of the run and of the bundle that it starts from."""
+    info = starting_info(recipe)
+    before = info.train_boxes if isinstance(info, TaggerInfo) else info.train_counts if isinstance(info, ClassifierInfo) else []
+    return [count + earlier for count, earlier in zip_longest(counts_K.tolist(), before, fillvalue=0)]
 
 
 def starting_model(recipe: Recipe, num_labels: int) -> Any:
@@ -66,13 +80,15 @@ def continued_recipe(folder: str, name_or_path: str | None, overrides: list[str]
     model = info.model.model_dump(mode="json", exclude={"freeze_backbone", "freeze_layers"}) | {"weights": where}
     sections = {"model": model, "input": info.input.model_dump(mode="json")}
     if name_or_path:
+        if (named := load_recipe(name_or_path)).kind != info.kind:
+            raise ConfigError(f"{where} is a {info.kind}, and the recipe {name_or_path} trains a {named.kind}; name another, or leave --recipe out")
         return load_recipe(name_or_path, overrides, sections)
     return parse_recipe(info.recipe | sections, f"the recipe in {where}", overrides)
 
 
 def _created(recipe: Recipe, num_labels: int) -> nn.Module:
     if recipe.kind == "tagger":
-        return create_tagger(recipe.model, num_labels, recipe.input.normalize)
+        return create_tagger(recipe.model, num_labels, recipe.input)
     check_normalization(recipe.model, recipe.input)
     return create_classifier(recipe.model, num_labels, recipe.input.size)
 
@@ -89,9 +105,13 @@ def _check_same(recipe: Recipe, info: BundleInfo) -> None:
 
 def _grown(bundle: Bundle, model: nn.Module, num_labels: int) -> dict[str, Tensor]:
     """The bundle's tensors in the shapes of `model`, whose own values stay in the rows of the labels that are new."""
-    background = int(isinstance(bundle.info, TaggerInfo))
-    before, now = (count + background for count in (len(bundle.info.labels), num_labels))
-    wanted, state = model.state_dict(), bundle.model.state_dict()
+    info, wanted, state = bundle.info, model.state_dict(), bundle.model.state_dict()
+    is_tagger = isinstance(info, TaggerInfo)
+    before, now = (count + is_tagger for count in (len(info.labels), num_labels))  # a detector has a class for the background
+    head = tuple(f"detector.{prefix}" for prefix in DETECTORS[info.model.arch].head) if is_tagger else ("head.",)
+    odd = [name for name, tensor in state.items() if tensor.shape != wanted[name].shape and not name.startswith(head)]
+    if odd:
+        raise ConfigError(f"{odd[0]} of the bundle has another shape at this input.size; keep the bundle's, {info.input.size}")
     return {name: tensor if tensor.shape == wanted[name].shape else _more_rows(name, tensor, wanted[name], before, now) for name, tensor in state.items()}
 
 

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Self
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 from torchvision.models import detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import MultiScaleRoIAlign
 
-from prodrec.config import ModelConfig
+from prodrec.config import ModelConfig, PreprocessSpec
 from prodrec.data.objects import Objects
 from prodrec.errors import ConfigError, WeightsError
 from prodrec.models.weights import HUB, MEND, NONE, StateDict, misfits, read_weights
@@ -37,6 +38,8 @@ class Detector(NamedTuple):
         losses: names of the parts of its loss.
         head: prefixes of the tensors whose shape depends on the number of classes.
         normalize: how the pixels were scaled that the published weights were trained on.
+        stride: that the input's side must be a multiple of: anchors are laid out by it.
+        fixed_norms: its weights were published with batch norms that do not learn; with weights they stay so.
     """
 
     build: Callable[..., nn.Module]
@@ -44,6 +47,8 @@ class Detector(NamedTuple):
     losses: tuple[str, ...]
     head: tuple[str, ...]
     normalize: str = "imagenet"
+    stride: int = 32
+    fixed_norms: bool = False
 
 
 class Tags(NamedTuple):
@@ -74,14 +79,25 @@ class Tagger(nn.Module):
     Args:
         detector: built for K + 1 classes.
         freeze_layers: the first layers of the backbone that get no gradients and stay in eval mode.
+        fixed_norms: so do all norms of the backbone.
+
+    Raises:
+        ConfigError: the backbone has fewer layers.
     """
 
-    def __init__(self, detector: Any, head: tuple[str, ...], freeze_layers: int = 0) -> None:
+    def __init__(self, detector: Any, head: tuple[str, ...], freeze_layers: int = 0, fixed_norms: bool = False) -> None:
         super().__init__()
         detector.transform = _AsGiven()
         self.detector = detector
+        for part in _deciding(detector):
+            part.register_forward_hook(_as_float)
         self._head = tuple(f"detector.{prefix}" for prefix in head)
-        self._frozen = _layers(detector.backbone)[:freeze_layers]
+        layers = _layers(detector.backbone)
+        if freeze_layers > len(layers):
+            raise ConfigError(f"model.freeze_layers {freeze_layers}: the backbone has {len(layers)} layers; freeze at most these")
+        self._frozen = layers[:freeze_layers]
+        if fixed_norms:
+            self._frozen += [module for module in detector.backbone.modules() if isinstance(module, nn.BatchNorm2d)]
         for layer in self._frozen:
             layer.requires_grad_(False).eval()
 
@@ -108,35 +124,49 @@ class Tagger(nn.Module):
         return (p for name, p in self.named_parameters() if p.requires_grad and name.startswith(self._head))
 
 
-def create_tagger(config: ModelConfig, num_labels: int, normalize: str | None = None) -> Tagger:
+def create_tagger(config: ModelConfig, num_labels: int, spec: PreprocessSpec | None = None) -> Tagger:
     """Builds the detector of a recipe and gives it the weights that the recipe names.
 
-    Weights of another number of classes (COCO's 90) keep all but the head, which starts fresh.
+    The head of published weights, and of a file of another number of classes, starts fresh.
 
     Args:
-        normalize: of the recipe's input; None is not checked.
+        spec: the recipe's input; None is not checked.
 
     Raises:
-        ConfigError: an unknown architecture, arguments that it does not take, or pixels scaled otherwise than its published
-            weights were trained on.
+        ConfigError: an unknown architecture, arguments that it does not take, an input that is no multiple of its stride, or
+            pixels scaled otherwise than its published weights were trained on.
         WeightsError: pretrained weights that cannot be had or do not fit.
     """
     if config.arch not in DETECTORS:
         raise ConfigError(f"unknown model.arch '{config.arch}' for a tagger; there are {', '.join(DETECTORS)}")
     entry = DETECTORS[config.arch]
-    if config.weights == HUB and normalize not in (None, entry.normalize):
-        raise ConfigError(f"the published weights of {config.arch} were trained with input.normalize={entry.normalize}, not {normalize}; set that")
+    if spec and spec.size % entry.stride:
+        raise ConfigError(f"input.size {spec.size}: {config.arch} takes multiples of {entry.stride}; set {-(-spec.size // entry.stride) * entry.stride}")
+    if spec and config.weights == HUB and spec.normalize != entry.normalize:
+        raise ConfigError(f"the published weights of {config.arch} were trained with input.normalize={entry.normalize}, not {spec.normalize}; set that")
     try:
-        tagger = Tagger(entry.build(num_labels + 1, **config.args), entry.head, config.freeze_layers)
+        tagger = Tagger(entry.build(num_labels + 1, **config.args), entry.head, config.freeze_layers, entry.fixed_norms and config.weights != NONE)
     except TypeError as error:
         raise ConfigError(f"cannot build model.arch {config.arch} with model.args {config.args}: {error}; change one of them") from error
     if config.weights == HUB:
-        _load(tagger.detector, _published(config.arch, entry), f"the published weights of {config.arch}", entry.head)
+        _load(tagger.detector, _published(config.arch, entry), HUB, entry.head)
     elif config.weights != NONE:
         state = read_weights(config.weights)
         own = {key.removeprefix("detector."): value for key, value in state.items() if key.startswith("detector.")}
         _load(tagger.detector, own or state, config.weights, entry.head)
     return tagger
+
+
+def _deciding(detector: Any) -> list[nn.Module]:
+    """Whose outputs torchvision makes boxes, anchors and targets of, in their precision."""
+    if hasattr(detector, "roi_heads"):
+        return [detector.backbone, detector.rpn.head, detector.roi_heads.box_predictor]
+    return [detector.backbone, detector.head]
+
+
+def _as_float(module: nn.Module, inputs: Any, outputs: Any) -> Any:
+    """In bfloat16 coordinates beyond 128 would be whole pixels, beyond 256 even ones; autocast has done its part before."""
+    return tree_map(lambda value: value.float(), outputs)
 
 
 def _target(picture: Objects) -> dict[str, Tensor]:
@@ -169,8 +199,8 @@ def _published(arch: str, entry: Detector) -> StateDict:
 
 def _load(detector: nn.Module, state: StateDict, where: str, head: tuple[str, ...]) -> None:
     wanted = detector.state_dict()
-    differs = {key for key in wanted if key.startswith(head) and key in state and state[key].shape != wanted[key].shape}
-    fresh = {key for key in wanted if key.startswith(head)} if differs else set()
+    ours = {key for key in wanted if key.startswith(head)}
+    fresh = ours if any(key in state and state[key].shape != wanted[key].shape for key in ours) or where == HUB else set()
     state = {key: value for key, value in state.items() if key not in fresh}
     if told := misfits(state, {key: value for key, value in wanted.items() if key not in fresh}):
         raise WeightsError(f"model.weights: {where} does not fit: {told}; give weights of the same architecture, or {MEND}")
@@ -251,8 +281,9 @@ DETECTORS: dict[str, Detector] = {
         detection.FasterRCNN_MobileNet_V3_Large_320_FPN_Weights.COCO_V1,
         _RCNN_LOSSES,
         _RCNN_HEAD,
+        fixed_norms=True,
     ),
-    "fasterrcnn_tiny": Detector(_tiny, None, _RCNN_LOSSES, _RCNN_HEAD),
+    "fasterrcnn_tiny": Detector(_tiny, None, _RCNN_LOSSES, _RCNN_HEAD, stride=8),
     "retinanet_resnet50_fpn_v2": Detector(
         _torchvision("retinanet_resnet50_fpn_v2"),
         detection.RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1,
@@ -264,6 +295,7 @@ DETECTORS: dict[str, Detector] = {
         detection.FCOS_ResNet50_FPN_Weights.COCO_V1,
         ("classification", "bbox_regression", "bbox_ctrness"),
         ("head.classification_head.cls_logits.",),
+        fixed_norms=True,
     ),
     "ssdlite320_mobilenet_v3_large": Detector(
         _torchvision("ssdlite320_mobilenet_v3_large"),

@@ -20,8 +20,6 @@ from prodrec.models.bundle import Bundle, load_bundle
 
 # Images scored at once. Source: assumed.
 _BATCH_SIZE = 16
-# Larger images are shrunk to it first; prepare's default.
-_SHORT_SIDE_PX = 320
 
 
 @dataclass(frozen=True)
@@ -102,17 +100,20 @@ class Recognizer:
         return answers
 
     def _prepare(self, data: bytes) -> _Inputs:
-        side = max(_SHORT_SIDE_PX, *(bundle.info.input.size for bundle in (self.classifier, self.tagger) if bundle))
+        """Each bundle sees the image as its own data set was prepared."""
         try:
-            made = prepare_image(data, side)
+            made = {side: prepare_image(data, side) for side in {bundle.info.short_side for bundle in (self.classifier, self.tagger) if bundle}}
         except Reject as reject:
             return _Inputs(Recognition(code=reject.code.value, detail=reject.detail), None, None, None)
-        image, answer = decode_rgb(made.jpeg), Recognition(made.source_width, made.source_height)
-        to_classify = resize(image, self.classifier.info.input) if self.classifier else None
+        first = next(iter(made.values()))
+        answer, to_classify = Recognition(first.source_width, first.source_height), None
+        if self.classifier:
+            to_classify = resize(decode_rgb(made[self.classifier.info.short_side].jpeg), self.classifier.info.input)
         if not self.tagger:
             return _Inputs(answer, to_classify, None, None)
-        size, source = torch.tensor([[0.0, 0.0, made.width, made.height]]), torch.tensor([[float(made.source_width), float(made.source_height)]])
-        return _Inputs(answer, to_classify, *place(image, Objects.none_on(size, source), self.tagger.info.input))
+        shown = made[self.tagger.info.short_side]
+        size, source = torch.tensor([[0.0, 0.0, shown.width, shown.height]]), torch.tensor([[float(shown.source_width), float(shown.source_height)]])
+        return _Inputs(answer, to_classify, *place(decode_rgb(shown.jpeg), Objects.none_on(size, source), self.tagger.info.input))
 
     def _classify(self, batch: list[_Inputs]) -> list[tuple[Product, ...]]:
         if not self.classifier or not batch:

@@ -5,9 +5,11 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
+from prodrec.data.colors import to_rgb_or_grey
 from prodrec.data.files import Folder
+from prodrec.data.formats import image_format, open_image
 from prodrec.errors import SourceError
 from prodrec.evaluation.drawing import Box, draw_boxes
 from prodrec.scoring.recognizer import Recognition
@@ -38,8 +40,8 @@ def draw_tags(data: bytes, answer: Recognition, path: Path) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    with Image.open(io.BytesIO(data)) as image:
-        picture = ImageOps.exif_transpose(image).convert("RGB")
+    with open_image(data, image_format(data)) as image:
+        picture = to_rgb_or_grey(ImageOps.exif_transpose(image)).convert("RGB")
     drawn, out = draw_boxes(picture, [Box(tag.box, f"{tag.label} {tag.score:.2f}") for tag in answer.tags]), io.BytesIO()
     drawn.save(out, "PNG")
     Folder(path.parent).make().write(path.name, out.getvalue())

@@ -24,7 +24,7 @@ from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.report import ReportData, write_report
 from prodrec.evaluation.summary import headline
 from prodrec.models.bundle import ClassifierInfo, write_bundle
-from prodrec.models.start import starting_model
+from prodrec.models.start import starting_model, trained_counts
 from prodrec.models.tasks import ClassificationTask
 from prodrec.training.records import BUNDLE, REPORT
 
@@ -60,7 +60,7 @@ class ClassifierKind:
         return {"loss": predictions.nll(1.0), "top1": float(predictions.hits.mean()), "top5": float(predictions.hits_top5.mean())}
 
     def finish(self, model: nn.Module, history: list[dict[str, Any]], predictions: dict[str, Predictions], run: Folder) -> None:
-        labels, counts_K, recipe = self.shards.manifest.labels, self.counts_K.tolist(), self.recipe
+        labels, counts_K, recipe = self.shards.manifest.labels, trained_counts(self.recipe, self.counts_K), self.recipe
         temperature = fit_temperature(predictions["val"]) if "val" in predictions else 1.0
         metrics = {split: evaluate(p, labels, counts_K, temperature, split) for split, p in predictions.items()}
         reports = Folder(run / REPORT).make()
@@ -83,5 +83,6 @@ class ClassifierKind:
             recipe=recipe.model_dump(mode="json"),
             train_counts=counts_K,
             data_manifest_sha256=self.shards.manifest_sha256,
+            short_side=self.shards.manifest.short_side,
         )
         write_bundle(run / BUNDLE, model, info)

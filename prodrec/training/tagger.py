@@ -20,7 +20,7 @@ from prodrec.evaluation.page import page_facts
 from prodrec.evaluation.summary import headline
 from prodrec.evaluation.tags_report import TagsReport, write_tags_report
 from prodrec.models.bundle import TaggerInfo, write_bundle
-from prodrec.models.start import starting_model
+from prodrec.models.start import starting_info, starting_model, trained_counts
 from prodrec.models.tagger import DETECTORS, Tagger
 from prodrec.models.tasks import DetectionTask
 from prodrec.training.records import BUNDLE, REPORT
@@ -34,6 +34,8 @@ class TaggerKind:
     def __init__(self, recipe: Recipe, shards: Shards) -> None:
         if not shards.manifest.boxes:
             raise ShardsError(f"{shards.uri} has no boxes, and {recipe.name} is a tagger; prepare a COCO or Pascal-VOC set, or train a classifier")
+        if not shards.manifest.labels:
+            raise ShardsError(f"{shards.uri} shows not one object; a tagger cannot learn from it")
         self.recipe, self.shards = recipe, shards
         self.boxes_K = shards.class_counts("train")
         model = starting_model(recipe, len(self.boxes_K))
@@ -57,10 +59,8 @@ class TaggerKind:
 
     def finish(self, model: Tagger, history: list[dict[str, Any]], predictions: dict[str, Detections], run: Folder) -> None:
         labels, recipe = self.shards.manifest.labels, self.recipe
-        thresholds = [recipe.tags.threshold] * len(labels)
-        if "val" in predictions:
-            thresholds = choose_thresholds(match(predictions["val"].pictures, len(labels)), recipe.tags.target_precision, recipe.tags.threshold)
-        metrics = {split: evaluate_tags(found, labels, thresholds, self.boxes_K.tolist(), split) for split, found in predictions.items()}
+        thresholds, boxes = self._thresholds(predictions), trained_counts(recipe, self.boxes_K)
+        metrics = {split: evaluate_tags(found, labels, thresholds, boxes, split) for split, found in predictions.items()}
         reports = Folder(run / REPORT).make()
         for split, values in metrics.items():
             reports.write(f"{split}.json", json.dumps(values, indent=1).encode())
@@ -79,7 +79,18 @@ class TaggerKind:
             thresholds=thresholds,
             metrics=headline(metrics[judged]) | {f"{split}_ap50": values["ap50"] for split, values in metrics.items()},
             recipe=recipe.model_dump(mode="json"),
-            train_boxes=self.boxes_K.tolist(),
+            train_boxes=boxes,
             data_manifest_sha256=self.shards.manifest_sha256,
+            short_side=self.shards.manifest.short_side,
         )
         write_bundle(run / BUNDLE, model, info)
+
+    def _thresholds(self, predictions: dict[str, Detections]) -> list[float]:
+        """Of each label, chosen on val; one that val does not show keeps that of the bundle that the run started from."""
+        config, before, num_labels = self.recipe.tags, starting_info(self.recipe), len(self.boxes_K)
+        known = before.thresholds if isinstance(before, TaggerInfo) else []
+        if "val" not in predictions:
+            return [*known, *[config.threshold] * (num_labels - len(known))]
+        matches = match(predictions["val"].pictures, num_labels)
+        chosen = choose_thresholds(matches, config.target_precision, config.threshold)
+        return [known[k] if k < len(known) and not matches.true_K[k] else chosen[k] for k in range(num_labels)]

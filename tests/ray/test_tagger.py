@@ -85,9 +85,9 @@ def test_every_detector_takes_steps_is_judged_and_bundled(box_shards, tmp_path, 
     assert [entry["images"] for entry in entries] == [open_shards(box_shards).split("train").rows // 2] * 2
     for part in DETECTORS[arch].losses:
         assert entries[-1][f"train_{part}"] >= 0
-    assert json.loads((tmp_path / "report" / "test.json").read_text())["ap50"] >= 0
+    at_the_end = json.loads((tmp_path / "report" / "test.json").read_text())
     metrics = judge(str(tmp_path / "bundle"), box_shards, "test", str(tmp_path / "judged"))
-    assert metrics["n"] == open_shards(box_shards).split("test").rows
+    assert metrics["n"] == open_shards(box_shards).split("test").rows > at_the_end["n"] > 0
 
 
 def test_a_coco_set_is_prepared_whole(tmp_path):

@@ -84,7 +84,8 @@ def _off_white(picture: Image.Image) -> Image.Image:
     if color.min() < _LEAST_WHITE:
         raise Reject(RejectCode.NOT_A_PACKSHOT, f"it has no alpha, and its rim is not white but {tuple(color.astype(int).tolist())}")
     framed = ImageOps.expand(picture, 1, tuple(color.astype(int).tolist()))
-    marker = (255, 0, 255)
+    pixels = np.asarray(framed)
+    marker = next(color for color in ((255, 0, green) for green in range(256)) if not (pixels == color).all(2).any())
     ImageDraw.floodfill(framed, (0, 0), marker, thresh=3 * _TOLERANCE)
     kept = (np.asarray(framed) != marker).any(2)[1:-1, 1:-1]
     # Opening by one pixel takes off what JPEG leaves along the edge; blurring leaves it soft.

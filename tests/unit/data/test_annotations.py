@@ -49,7 +49,9 @@ def test_coco_is_recognised_and_listed_whole(tmp_path, whole):
 def test_the_split_of_coco_files_is_told_by_their_names(tmp_path):
     write_coco(tmp_path, 2)
     (tmp_path / "annotations" / "instances.json").rename(tmp_path / "annotations" / "instances_train2017.json")
-    (tmp_path / "annotations" / "instances_val2017.json").write_text(json.dumps(coco_tree(1)))
+    other = coco_tree(1)
+    other["images"][0]["file_name"] = "100.jpg"
+    (tmp_path / "annotations" / "instances_val2017.json").write_text(json.dumps(other))
     assert [row["split"] for row in open_source(str(tmp_path)).listing.to_pylist()] == ["train", "train", "val"]
 
 
@@ -74,6 +76,27 @@ def test_voc_is_recognised_and_its_pixels_are_counted_from_one(tmp_path):
     assert [listed[f"{name}.jpg"]["split"] for name in "abc"] == ["train", None, "train"]
 
 
+def test_a_missing_image_does_not_hide_where_the_others_are(tmp_path):
+    coco = write_coco(tmp_path / "coco", 6)
+    (coco / "images" / "000.jpg").unlink()
+    assert {row["uri"].rpartition("/")[0] for row in open_source(str(coco)).listing.to_pylist()} == {str(coco / "images")}
+    voc = write_voc(tmp_path / "voc", {name: [("cup", (1, 1, 9, 9))] for name in "abc"})
+    (voc / "JPEGImages").rename(voc / "images")
+    (voc / "images" / "a.jpg").unlink()
+    assert {row["uri"].rpartition("/")[0] for row in open_source(str(voc)).listing.to_pylist()} == {str(voc / "images")}
+
+
+def test_a_picture_that_is_annotated_twice_is_refused(tmp_path):
+    coco = write_coco(tmp_path / "coco", 6)
+    (coco / "annotations" / "instances_train.json").write_text(json.dumps(coco_tree(4)))
+    with pytest.raises(SourceError, match=r"00\d.jpg is annotated more than once"):
+        open_source(str(coco))
+    voc = write_voc(tmp_path / "voc", {"a": [], "b": []})
+    (voc / "Annotations" / "again.xml").write_text(VOC.format(name="a", objects=""))
+    with pytest.raises(SourceError, match=r"a.jpg is annotated more than once"):
+        open_source(str(voc))
+
+
 def broken(change):
     tree = coco_tree(4)
     change(tree)
@@ -91,6 +114,12 @@ def broken(change):
         (broken(lambda t: t["annotations"][1].update(bbox=[1, 2, 3])), "annotation id 2 has the bbox"),
         (broken(lambda t: t["annotations"][1].pop("bbox")), "id 2 of 'annotations' has no 'bbox'"),
         (broken(lambda t: t["images"][1].pop("file_name")), "id 1 of 'images' has no 'file_name'"),
+        (broken(lambda t: t["images"][1].update(id=0)), "'images' has the id 0 more than once"),
+        (broken(lambda t: t["categories"][1].update(id=10)), "'categories' has the id 10 more than once"),
+        (broken(lambda t: t["images"][1].update(id={})), "'images' has the id {}; expected a number"),
+        (broken(lambda t: t["annotations"][1].update(category_id=[1])), r"annotation id 2 names category_id \[1\]"),
+        (broken(lambda t: t["annotations"][1].update(bbox="1234")), "annotation id 2 has the bbox 1234"),
+        (broken(lambda t: t["annotations"][1].update(iscrowd="0")), "annotation id 2 has the iscrowd '0'"),
     ],
 )
 def test_broken_coco_is_one_line_that_names_file_and_id(tmp_path, text, words):

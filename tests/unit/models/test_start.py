@@ -94,11 +94,14 @@ def test_architecture_and_input_are_the_bundles_and_the_rest_the_recipes(tmp_pat
 
 def test_what_does_not_fit_is_one_clear_line(tmp_path):
     write(tmp_path / "b", "classifier", "custom_cnn")
-    with pytest.raises(BundleError, match="expected tagger"):
-        starting_labels(continued_recipe(str(tmp_path / "b"), "fasterrcnn_tiny", []), MORE)
+    with pytest.raises(ConfigError, match="is a classifier, and the recipe fasterrcnn_tiny trains a tagger"):
+        continued_recipe(str(tmp_path / "b"), "fasterrcnn_tiny", [])
     with pytest.raises(BundleError, match="no complete bundle"):
         continued_recipe(str(tmp_path / "nothing"), None, [])
     told = [("model.arch=resnet18", r"model\.arch is resnet18"), ("input.normalize=imagenet", "trained with input.normalize=zero_one")]
+    write(tmp_path / "vit", "classifier", "vit_tiny16")
+    with pytest.raises(ConfigError, match=r"keep the bundle's, 128"):
+        starting_model(continued_recipe(str(tmp_path / "vit"), None, ["input.size=64"]), 2)
     for override, words in told:
         with pytest.raises(ConfigError, match=words):
             starting_model(continued_recipe(str(tmp_path / "b"), None, [override]), 2)
