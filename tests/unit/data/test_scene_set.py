@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from prodrec.data.files import Folder
 from prodrec.data.sample import product_cutouts, read_cutouts, write_scenes
 from prodrec.data.sample.cutouts import CutOut, cut_out
-from prodrec.data.sample.scene_set import LEAST_VISIBLE, compose
+from prodrec.data.sample.scene_set import _place, compose
 from prodrec.data.sample.scenes import make_props
 from prodrec.data.sources import open_source
 from prodrec.errors import ConfigError, Reject, SourceError
@@ -68,12 +68,17 @@ def test_scenes_are_a_coco_set_with_all_splits_and_repeat_with_their_seed(tmp_pa
     assert boxes == summary.boxes >= 20
 
 
-def test_occluded_objects_stay_visible(props):
-    cutouts = [CutOut("a", Image.new("RGBA", (60, 60), (255, 0, 255, 255)))]
-    for seed in range(20):
-        _, _, objects = compose(cutouts, props, np.random.default_rng(seed))
-        assert 0 < LEAST_VISIBLE <= 1
-        assert len(objects) <= 4
+def test_occluded_objects_stay_visible():
+    cutout, hidden = Image.new("RGBA", (60, 60), (255, 0, 255, 255)), []
+    for seed in range(40):
+        scene, pasted, rng = Image.new("RGB", (300, 260)), [], np.random.default_rng(seed)
+        for _ in range(4):
+            _place(scene, 0, cutout, pasted, rng)
+        for number, item in enumerate(pasted):
+            later = np.logical_or.reduce([np.zeros_like(item.mask_HW), *(other.mask_HW for other in pasted[number + 1 :])])
+            hidden.append((item.mask_HW & later).sum() / item.mask_HW.sum())
+    assert len(hidden) > 100
+    assert 0.2 < max(hidden) <= 0.4, "some are covered, none by more than 40 %"
 
 
 @pytest.mark.parametrize("save", ["JPEG", "PNG"])
@@ -98,6 +103,15 @@ def test_alpha_goes_before_white():
     out = io.BytesIO()
     image.save(out, "PNG")
     assert cut_out(out.getvalue()).size == pytest.approx((30, 30), abs=1)
+
+
+def test_a_magenta_product_is_cut_out_whole():
+    for color in ((255, 0, 255), (255, 0, 0)):
+        image = Image.open(io.BytesIO(packshot(color=color, save="PNG")))
+        ImageDraw.Draw(image).rectangle((50, 80, 69, 99), fill=(255, 0, 255))
+        out = io.BytesIO()
+        image.save(out, "PNG")
+        assert np.asarray(cut_out(out.getvalue()).getchannel("A"))[10:-10, 10:-10].min() == 255
 
 
 NO_PACKSHOTS = [(packshot(ground=(90, 120, 60)), "rim is not white"), (packshot(color=(255, 255, 255)), "packshot"), (b"text", "begins with")]
