@@ -52,7 +52,7 @@ _STYLE: Any = {
 
 def loss_curve(history: Sequence[Mapping[str, Any]]) -> str:
     """Loss by epoch, train and (where there is one) val."""
-    return _curve(history, "loss", "loss, nats", "Loss by epoch")
+    return _curve(history, "loss", "loss", "Loss by epoch")
 
 
 def accuracy_curve(history: Sequence[Mapping[str, Any]]) -> str:
