@@ -23,7 +23,7 @@ demo: setup
 	$(VENV)/bin/prodrec evaluate $(DEMO)/run/bundle $(DEMO)/shards --out $(DEMO)/evaluation
 	$(VENV)/bin/prodrec sample $(DEMO)/scenes --scenes --products 8 --images 400
 	$(VENV)/bin/prodrec prepare $(DEMO)/scenes $(DEMO)/box-shards --short-side 256
-	$(VENV)/bin/prodrec train $(DEMO)/box-shards --recipe fasterrcnn_tiny --out $(DEMO)/tagger --local --set train.epochs=12
+	$(VENV)/bin/prodrec train $(DEMO)/box-shards --recipe fasterrcnn_tiny --out $(DEMO)/tagger --local --set train.epochs=15
 	$(VENV)/bin/prodrec recognize $(DEMO)/scenes/test/*44.jpg --tagger $(DEMO)/tagger/bundle --draw $(DEMO)/tags
 	@echo "open $(DEMO)/run/report/index.html, $(DEMO)/tagger/report/index.html and the pictures in $(DEMO)/tags"
 

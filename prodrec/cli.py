@@ -78,7 +78,7 @@ def prepare(
     for code, count in manifest.rejects.items():
         print(f"  {code}: {count}")
     if manifest.boxes:
-        print(f"boxes: {manifest.boxes.ok} ok ({manifest.boxes.clipped} clipped to their picture) + {manifest.boxes.rejected} rejected")
+        print(f"boxes of the ok rows: {manifest.boxes.ok} ok ({manifest.boxes.clipped} clipped to their picture) + {manifest.boxes.rejected} rejected")
     print(f"{out}: {', '.join(f'{manifest.rows(name)} {name}' for name in manifest.splits)}; {len(manifest.labels)} labels")
 
 
@@ -99,9 +99,11 @@ def train(
     """Train a recipe on shards; leaves metrics, checkpoints, a report and a bundle in --out."""
     from prodrec.data.shards import open_shards
     from prodrec.display import run_display
-    from prodrec.training.records import finished_summary, is_finished, start_run
+    from prodrec.training.records import finished_summary, is_finished, recipe_of, start_run
 
-    chosen = _chosen_recipe(recipe, from_, [*(set_ or []), *([f"model.freeze_layers={freeze}"] if freeze is not None else [])])
+    overrides = [*(set_ or []), *([f"model.freeze_layers={freeze}"] if freeze is not None else [])]
+    before = recipe_of(out) if resume and not (recipe or from_ or overrides) else None
+    chosen = before or _chosen_recipe(recipe, from_, overrides)
     least, most = _worker_range(workers)
     if local and (most > 1 or cpus_per_worker):
         raise ConfigError("--local is one process on all cores; leave out --workers and --cpus-per-worker, or --local")
@@ -154,6 +156,7 @@ def recognize(
     classifier: Annotated[str | None, typer.Option(help="Bundle of a classifier: which product is it?")] = None,
     tagger: Annotated[str | None, typer.Option(help="Bundle of a tagger: what is on the picture, and where?")] = None,
     draw: Annotated[Path | None, typer.Option(help="Write the picture with its boxes here (of one image: a file; of several: a folder).")] = None,
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Least score of a tag (default: that of its label in the bundle).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     gpu: Annotated[bool, typer.Option("--gpu", help="Score on a GPU.")] = False,
 ) -> None:
@@ -163,15 +166,18 @@ def recognize(
     from prodrec.scoring.show import describe, draw_tags, read_image_file
 
     targets = {image: draw if len(images) == 1 else draw / f"{image.stem}.png" for image in images} if draw else {}
-    if len(set(targets.values())) < len(targets):
-        raise ConfigError(f"--draw {draw}: two of the images have the same name and would be drawn to one file; rename one, or draw them one by one")
+    _check_targets(targets)
     data = [read_image_file(image) for image in images]
-    for image, content, answer in zip(images, data, Recognizer.load(classifier, tagger, torch_device(gpu).type).recognize(data), strict=True):
+    recognizer = Recognizer.load(classifier, tagger, torch_device(gpu).type, threshold=threshold)
+    answers = recognizer.recognize(data)
+    for image, content, answer in zip(images, data, answers, strict=True):
         print(describe(image, answer, as_json))
         if draw and not answer.code:
             draw_tags(content, answer, targets[image])
             if not as_json:
                 print(f"  drawn: {targets[image]}")
+    if all(answer.code for answer in answers):
+        raise typer.Exit(2)
 
 
 def _announce_ray() -> None:
@@ -186,6 +192,19 @@ def _interruption(advice: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         raise ProdrecError(advice) from error
+
+
+def _check_targets(targets: dict[Path, Path]) -> None:
+    """Of `--draw`: by image."""
+    for image, target in targets.items():
+        if target.suffix.lower() != ".png":
+            raise ConfigError(f"--draw {target}: pictures are written as PNG; give a name that ends in .png")
+        if len(targets) > 1 and target.parent.is_file():
+            raise ConfigError(f"--draw {target.parent} is a file; give a folder for several images")
+        if any(target.resolve() == other.resolve() for other in targets):
+            raise ConfigError(f"--draw would overwrite the image {image}; choose another place")
+    if len(set(targets.values())) < len(targets):
+        raise ConfigError("--draw: two of the images have the same name and would be drawn to one file; rename one, or draw them one by one")
 
 
 def _chosen_recipe(name_or_path: str | None, bundle: str | None, overrides: list[str]) -> "Recipe":

@@ -19,7 +19,7 @@ from prodrec.data.records import Label
 # A tag is right where it overlaps a true box of its label by this much. Source: Pascal VOC; COCO's AP50.
 MATCH_IOU = 0.5
 # A label with fewer true boxes on val shares the threshold of all labels. Source: assumed.
-LEAST_BOXES = 20
+LEAST_BOXES = 8
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -141,8 +141,8 @@ def match(pictures: Sequence[TaggedPicture], num_labels: int) -> Matches:
 def choose_thresholds(matches: Matches, target_precision: float, default: float) -> list[float]:
     """The score threshold of each label: the lowest at which the tags kept have the target precision.
 
-    Labels with under LEAST_BOXES true boxes take the threshold that does so over all labels; where no threshold reaches the
-    target, the one with the highest precision.
+    Labels with under LEAST_BOXES true boxes take the threshold that does so over all labels. Where no threshold reaches the
+    target, the one with the highest F1: a label that is never told is of no use.
 
     Args:
         default: where there is nothing to choose by.
@@ -156,11 +156,12 @@ def choose_thresholds(matches: Matches, target_precision: float, default: float)
 def _lowest_threshold(matches: Matches, target: float, default: float) -> float:
     if not matches.right_N.any():
         return default
-    precision_N = np.cumsum(matches.right_N) / np.arange(1, len(matches.right_N) + 1)
+    right_N, tags_N = np.cumsum(matches.right_N), np.arange(1, len(matches.right_N) + 1)
+    precision_N, f1_N = right_N / tags_N, 2 * right_N / (tags_N + matches.true_K.sum())
     # Only where a tag's score differs from the next one can a threshold part them.
     ends = np.flatnonzero(np.append(np.diff(matches.scores_N) != 0, True))
     good = ends[precision_N[ends] >= target]
-    last = good[-1] if len(good) else ends[np.argmax(precision_N[ends])]
+    last = good[-1] if len(good) else ends[np.argmax(f1_N[ends])]
     return float(matches.scores_N[last])
 
 

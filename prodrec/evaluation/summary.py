@@ -32,4 +32,4 @@ def _tags_judgement(metrics: dict[str, Any]) -> str:
     shares = {"AP50": "ap50", "mAP": "map", "precision": "precision", "recall": "recall"}
     said = [f"{words} {'-' if metrics[name] is None else f'{100 * metrics[name]:.1f} %'}" for words, name in shares.items()]
     counts = f"{metrics['tags']:,} tags for {metrics['boxes']:,} boxes on {metrics['n']:,} images"
-    return f"{metrics['split']}: {', '.join(said)} of {counts}, loss {metrics['loss']['loss']:.3f}"
+    return f"{metrics['split']}: {', '.join(said)} ({counts}), loss {metrics['loss']['loss']:.3f}"

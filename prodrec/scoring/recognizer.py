@@ -73,19 +73,23 @@ class Recognizer:
 
     Args:
         top_k: number of candidates.
+        threshold: least score of a tag; None: that of its label in the bundle.
     """
 
-    def __init__(self, classifier: Bundle | None, tagger: Bundle | None, device: torch.device, top_k: int = 5) -> None:
+    def __init__(self, classifier: Bundle | None, tagger: Bundle | None, device: torch.device, top_k: int = 5, threshold: float | None = None) -> None:
         if not classifier and not tagger:
             raise ConfigError("there is nothing to recognize with; give --classifier BUNDLE, --tagger BUNDLE or both")
         self.classifier, self.tagger, self.device, self.top_k = classifier, tagger, device, top_k
+        self.threshold = threshold
         self.normalizers = {bundle.info.kind: Normalizer(bundle.info.input).to(device) for bundle in (classifier, tagger) if bundle}
 
     @classmethod
-    def load(cls, classifier: str | None = None, tagger: str | None = None, device: str = "cpu", top_k: int = 5) -> "Recognizer":
+    def load(
+        cls, classifier: str | None = None, tagger: str | None = None, device: str = "cpu", top_k: int = 5, threshold: float | None = None
+    ) -> "Recognizer":
         """Raises: BundleError: no whole bundle of its kind; ConfigError: neither is given."""
         bundles = [load_bundle(uri, device, kind) if uri else None for uri, kind in ((classifier, "classifier"), (tagger, "tagger"))]
-        return cls(bundles[0], bundles[1], torch.device(device), top_k)
+        return cls(bundles[0], bundles[1], torch.device(device), top_k, threshold)
 
     @torch.inference_mode()
     def recognize(self, images: Sequence[bytes]) -> list[Recognition]:
@@ -128,7 +132,7 @@ class Recognizer:
         if not self.tagger or not batch:
             return [()] * len(batch)
         info, answers = self.tagger.info, []
-        thresholds_K = torch.tensor(info.thresholds)
+        thresholds_K = torch.tensor(info.thresholds if self.threshold is None else [self.threshold] * len(info.labels))
         for found, item in zip(self.tagger.model(self._stacked("tagger", [item.to_tag for item in batch])), batch, strict=True):
             assert item.frame is not None
             scores, labels = found.scores_N.cpu(), found.labels_N.cpu()

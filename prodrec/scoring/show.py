@@ -31,7 +31,7 @@ def describe(path: Path, answer: Recognition, as_json: bool) -> str:
         return f"{path}: rejected, {answer.code}: {answer.detail}"
     products = [f"{product.label} {product.probability:.1%}" for product in answer.products[:3]]
     tags = [f"{tag.label} {tag.score:.2f} at {tag.box[0]:.0f},{tag.box[1]:.0f} to {tag.box[2]:.0f},{tag.box[3]:.0f}" for tag in answer.tags]
-    return f"{path}: {'; '.join([*([', '.join(products)] if products else []), *tags]) or 'nothing found'}"
+    return f"{path}: {'; '.join([*([', '.join(products)] if products else []), *tags]) or 'nothing found (--threshold shows surer and less sure tags)'}"
 
 
 def draw_tags(data: bytes, answer: Recognition, path: Path) -> None:

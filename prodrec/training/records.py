@@ -40,6 +40,12 @@ def start_run(uri: str, recipe: Recipe, shards_uri: str, resume: bool, launcher:
     return run
 
 
+def recipe_of(uri: str) -> Recipe | None:
+    """That of the run in a folder, if one was begun there."""
+    run = Folder(uri)
+    return parse_recipe(yaml.safe_load(run.read(CONFIG))["recipe"], run / CONFIG) if run.exists(CONFIG) else None
+
+
 def _differences(before: Any, now: Any, path: str = "") -> list[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         return [d for key in before | now for d in _differences(before.get(key), now.get(key), f"{path}.{key}".lstrip("."))]

@@ -45,6 +45,7 @@ def test_a_finished_run_is_left_alone_and_a_started_one_is_not_overwritten(finis
     assert run(*again, "--set", "optim.lr=0.5", "--resume") == 2
     assert "optim.lr: 0.01 -> 0.5" in capsys.readouterr().err
     assert run(*again, "--resume") == 0
+    assert run("train", again[1], "--out", again[again.index("--out") + 1], "--local", "--resume") == 0, "its recipe is known"
     assert (finished / "bundle" / "bundle.json").stat().st_mtime_ns == before
 
 

@@ -71,6 +71,23 @@ def test_recognize_prints_tags_and_draws_them(finished, tmp_path, capsys):
     (tmp_path / "other" / "200.jpg").write_bytes(b"")
     assert run("recognize", tmp_path / "200.jpg", tmp_path / "other" / "200.jpg", "--tagger", finished / "bundle", "--draw", tmp_path / "drawn") == 2
     assert "have the same name" in capsys.readouterr().err
+    before = (tmp_path / "200.jpg").read_bytes()
+    for target, words in {"200.jpg": "ends in .png", "drawn/200.txt": "ends in .png"}.items():
+        assert run("recognize", tmp_path / "200.jpg", "--tagger", finished / "bundle", "--draw", tmp_path / target) == 2
+        assert words in capsys.readouterr().err
+    (tmp_path / "own.png").write_bytes(before)
+    assert run("recognize", tmp_path / "own.png", "--tagger", finished / "bundle", "--draw", tmp_path / "own.png") == 2
+    assert "would overwrite" in capsys.readouterr().err
+    assert (tmp_path / "own.png").read_bytes() == before
+    assert run("recognize", tmp_path / "200.jpg", tmp_path / "text.jpg", "--tagger", finished / "bundle", "--draw", tmp_path / "own.png") == 2
+    assert "is a file; give a folder" in capsys.readouterr().err
+    assert run("recognize", tmp_path / "text.jpg", "--tagger", finished / "bundle") == 2, "not one image could be used"
+    capsys.readouterr()
+    few, many = ([], [])
+    for found, threshold in ((few, 1.0), (many, 0.0)):
+        assert run("recognize", *scenes, "--tagger", finished / "bundle", "--json", "--threshold", threshold) == 0
+        found += [len(json.loads(line)["tags"]) for line in capsys.readouterr().out.splitlines()]
+    assert sum(few) == 0 < sum(len(answer["tags"]) for answer in good) < sum(many)
     assert run("recognize", next(iter(scenes)), "--tagger", finished / "bundle") == 0
     assert "200.jpg: " in capsys.readouterr().out
 

@@ -8,7 +8,6 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from prodrec.data.files import Folder
 from prodrec.data.formats import image_format, open_image
-from prodrec.data.layouts import list_imagefolder
 from prodrec.errors import Reject, RejectCode, SourceError
 
 # Sides of a cut-out, pixels: scenes show it smaller. Source: assumed.
@@ -93,11 +92,11 @@ def _off_white(picture: Image.Image) -> Image.Image:
 
 
 def _files(folder: Folder) -> Iterator[tuple[str, str, bytes]]:
-    try:
-        table = list_imagefolder(folder).table
-        named = list(zip(table["label"].to_pylist(), table["uri"].to_pylist(), strict=True))
-    except SourceError:
-        named = [(info.base_name.rpartition(".")[0], info.path) for info in folder.walk()]
-    for label, path in named:
+    if not folder.is_folder():
+        raise SourceError(f"{folder.uri} is no folder; give the folder of your packshots")
+    inside = len(folder.path.rstrip("/")) + 1
+    for path in (info.path for info in folder.walk()):
+        top, below, _ = path[inside:].partition("/")
+        label = top if below else top.rpartition(".")[0]
         with folder.filesystem.open_input_file(path) as stream:
             yield label, path, stream.read()

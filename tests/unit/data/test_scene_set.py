@@ -127,16 +127,19 @@ def test_folders_of_packshots(tmp_path):
     (tmp_path / "labels" / "cup").mkdir(parents=True)
     (tmp_path / "labels" / "cup" / "1.jpg").write_bytes(packshot())
     (tmp_path / "labels" / "cup" / "2.jpg").write_bytes(packshot(ground=(10, 10, 10)))
+    (tmp_path / "labels" / "jug.png").write_bytes(packshot(save="PNG"))
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "bowl.png").write_bytes(packshot(save="PNG"))
     cutouts, refused = read_cutouts(str(tmp_path / "labels"))
-    assert [cutout.label for cutout in cutouts] == ["cup"]
+    assert [cutout.label for cutout in cutouts] == ["cup", "jug"], "folders and images named by their label, side by side"
     assert len(refused) == 1
     assert "2.jpg: it has no alpha" in refused[0]
     assert [cutout.label for cutout in read_cutouts(str(tmp_path / "flat"))[0]] == ["bowl"]
     (tmp_path / "flat" / "bowl.png").write_bytes(b"text")
     with pytest.raises(SourceError, match="no usable packshot"):
         read_cutouts(str(tmp_path / "flat"))
+    with pytest.raises(SourceError, match="is no folder"):
+        read_cutouts(str(tmp_path / "nowhere"))
 
 
 def test_too_few_scenes_for_all_splits_are_refused(tmp_path):

@@ -131,6 +131,10 @@ def test_the_threshold_is_the_lowest_that_keeps_the_precision(right, target):
     if any(reached):
         assert precision >= target
         assert threshold == matches.scores_N[np.flatnonzero(reached)[-1]]
+    else:
+        pairs = [matches.precision_recall(float(score))[:2] for score in matches.scores_N]
+        balance = [2 * p * r / (p + r) if p + r else 0 for p, r in pairs]
+        assert balance[list(matches.scores_N).index(np.float32(threshold))] == pytest.approx(max(balance))
 
 
 def test_rare_labels_share_the_threshold_of_all():
