@@ -13,7 +13,7 @@ from prodrec.models.bundle import load_bundle
 # Few proposals: most of the time goes into them.
 ARGS = "{min_anchor: 10, rpn_post_nms_top_n_train: 50, rpn_post_nms_top_n_test: 40, box_batch_size_per_image: 48, rpn_batch_size_per_image: 64}"
 SETTINGS = ["train.epochs=30", "input.size=96", "train.batch_size=4", "data.threads=1", f"model.args={ARGS}", "train.ema_decay=0.9"]
-SETTINGS += ["augment.min_crop_area=1", "augment.zoom_out=1", "optim.lr=0.003", "optim.warmup_epochs=1", "tags.target_precision=0.8"]
+SETTINGS += ["augment.min_crop_area=1", "augment.mix=0", "optim.lr=0.003", "optim.warmup_epochs=1", "tags.target_precision=0.8"]
 
 
 @pytest.fixture(scope="module")
