@@ -29,7 +29,7 @@ class Watcher:
 TINY = {"arch": "fasterrcnn_tiny", "weights": "none", "args": {"min_anchor": 8}}
 
 
-def recipe(model=TINY, size=48, **data):
+def recipe(model=TINY, size=48, epochs=2, **data):
     return parse_recipe(
         {
             "name": "tiny",
@@ -37,7 +37,7 @@ def recipe(model=TINY, size=48, **data):
             "model": model,
             "input": {"size": size, "resize": "pad"},
             "optim": {"name": "sgd", "lr": 0.01, "clip_norm": 1.0, "warmup_epochs": 0.5},
-            "train": {"epochs": 2, "batch_size": 8, "precision": "fp32", "early_stop": {"metric": "val_ap50"}},
+            "train": {"epochs": epochs, "batch_size": 8, "precision": "fp32", "early_stop": {"metric": "val_ap50"}},
             "data": {"lanes": 2, "threads": 1} | data,
         },
         "test",
@@ -78,11 +78,11 @@ def test_two_workers_see_every_row_once_and_lose_alike(box_shards, tmp_path, alo
     assert judged["n"] == open_shards(box_shards).split("test").rows
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [None, 2])
 @pytest.mark.parametrize("arch", [arch for arch in DETECTORS if arch != "fasterrcnn_tiny"])
 def test_every_detector_takes_steps_is_judged_and_bundled(box_shards, tmp_path, arch, workers):
-    entries = trained(box_shards, tmp_path, workers=workers, model={"arch": arch, "weights": "none"}, size=64, limit=30)
-    assert [entry["images"] for entry in entries] == [open_shards(box_shards).split("train").rows // 2] * 2
+    entries = trained(box_shards, tmp_path, workers=workers, model={"arch": arch, "weights": "none"}, size=64, epochs=1, limit=20)
+    assert [entry["images"] for entry in entries] == [open_shards(box_shards).split("train").rows // 3]  # two steps
     for part in DETECTORS[arch].losses:
         assert entries[-1][f"train_{part}"] >= 0
     at_the_end = json.loads((tmp_path / "report" / "test.json").read_text())
