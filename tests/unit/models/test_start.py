@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from made import few_regions
 
 from prodrec.data.records import Label
 from prodrec.errors import BundleError, ConfigError
@@ -16,7 +17,7 @@ KNOWN, MORE = [Label(name="cup"), Label(name="bowl")], [Label(name="bowl"), Labe
 
 
 def recipe(kind, arch):
-    args = {"score_thresh": 1e-3} if arch in ("retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn") else {}  # untrained, they score 0.01
+    args = {"score_thresh": 1e-3} if arch in ("retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn") else few_regions(arch)  # untrained, they score 0.01
     early_stop = {"metric": "val_ap50" if kind == "tagger" else "val_top1"}
     return parse_recipe(
         {

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from made import few_regions
 from safetensors.torch import save_file
 
 from prodrec.config import ModelConfig, PreprocessSpec
@@ -16,7 +17,7 @@ SIZE = 128
 
 
 def config(arch, **fields):
-    return ModelConfig(arch=arch, weights="none", **fields)
+    return ModelConfig(**{"arch": arch, "weights": "none", "args": few_regions(arch)} | fields)
 
 
 def batch():
@@ -69,7 +70,7 @@ def test_a_step_an_answer_and_a_round_trip(arch, tmp_path):
 def test_boxes_are_not_rounded_where_the_network_computes_in_bf16(arch):
     torch.manual_seed(0)
     size = 320  # beyond 256, bfloat16 has even numbers only
-    args = {"score_thresh": 1e-3} if arch in ("retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn") else {}
+    args = {"score_thresh": 1e-3} if arch in ("retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn") else few_regions(arch)
     model = create_tagger(config(arch, args=args), 2)
     boxes = torch.tensor([[10.3, 130.4, 160.6, 281.7]])
     seen = {}
