@@ -247,7 +247,7 @@ def _tiny(num_classes: int, min_anchor: int = 12, coarse_levels: int = 2, **args
     pooled = 5
     if strangers := sorted(args.keys() - _RCNN_ARGS):
         raise TypeError(f"unknown argument '{strangers[0]}'; there are coarse_levels, min_anchor, {', '.join(sorted(_RCNN_ARGS))}")
-    # 64 regions a picture instead of 512: the backward of RoI align was half of a step on a CPU. Source: docs/log.md 2026-11-21.
+    # 128 regions a picture instead of 512: the backward of RoI align was half of a step on a CPU. Source: docs/log.md 2026-11-21.
     settings = {"box_batch_size_per_image": 128, "rpn_pre_nms_top_n_train": 600, "rpn_pre_nms_top_n_test": 600}
     settings |= {"rpn_post_nms_top_n_train": 300, "rpn_post_nms_top_n_test": 150}
     return detection.FasterRCNN(
