@@ -65,7 +65,16 @@ def test_every_detector_takes_the_same_steps_on_both(box_shards, tmp_path):
 @pytest.mark.parametrize("name", ["fasterrcnn", "fasterrcnn_mobile", "retinanet", "fcos", "ssdlite"])
 def test_a_recipe_from_training_to_an_answer(box_shards, tmp_path, name):
     arch = load_recipe(name).model.arch
-    settings = ["model.weights=none", "input.size=64", "train.epochs=1", "train.batch_size=4", "data.limit=20", "data.threads=1", "optim.lr=0.0001"]
+    settings = [
+        "model.weights=none",
+        "input.size=64",
+        "train.epochs=1",
+        "train.batch_size=4",
+        "data.limit=20",
+        "data.threads=1",
+        "optim.lr=0.0001",
+        "train.precision=fp32",
+    ]
     settings += [f"model.args={json.dumps(few_regions(arch))}"]
     options = [part for setting in settings for part in ("--set", setting)]
     assert run("train", box_shards, "--recipe", name, "--out", tmp_path / "run", "--local", "--freeze", 0, *options) == 0
