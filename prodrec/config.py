@@ -68,8 +68,8 @@ class AugmentConfig(Frozen):
         min_crop_area: smallest share of the picture's area that the random resized crop keeps; 1 switches cropping off.
         flip: probability of a horizontal flip (0 where products carry writing that matters).
         erase: probability of random erasing; used by `trivial` and `heavy`.
-        mix: share of the steps whose images are mixed: for a classifier half by MixUp, half by CutMix; for a tagger half by
-            mosaic (four pictures as tiles of one), half by objects pasted beside others.
+        mix: share of the steps whose images are mixed: for a classifier half by MixUp, half by CutMix; for a tagger by mosaic,
+            four pictures as tiles of one.
         zoom_out: smallest share of the input's side that a picture is scaled to; taggers only.
     """
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from prodrec.config import PreprocessSpec
-from prodrec.data.mixing import mix
+from prodrec.data.mosaic import mosaic
 from prodrec.data.objects import Objects
 from prodrec.data.transforms import Normalizer
 from prodrec.models.tagger import Tagger, Tags
@@ -109,7 +109,7 @@ class DetectionTask(Task):
     Args:
         model: float images and objects to parts of the loss, see `prodrec.models.tagger`.
         names: of the parts.
-        mix: share of the training steps whose pictures are mixed, see `prodrec.data.mixing`.
+        mix: share of the training steps whose pictures are tiled by four.
     """
 
     def __init__(self, model: Tagger, spec: PreprocessSpec, names: tuple[str, ...], channels_last: bool, mix: float = 0.0) -> None:
@@ -121,7 +121,7 @@ class DetectionTask(Task):
 
     def forward(self, images_BCHW: torch.Tensor, objects: Objects) -> tuple[torch.Tensor, torch.Tensor]:
         if self.mix and float(torch.rand(())) < self.mix:
-            images_BCHW, objects = mix(images_BCHW, objects)
+            images_BCHW, objects = mosaic(images_BCHW, objects)
         return self.losses(images_BCHW, objects, self.model)
 
     def losses(self, images_BCHW: torch.Tensor, objects: Objects, model: Tagger) -> tuple[torch.Tensor, torch.Tensor]:

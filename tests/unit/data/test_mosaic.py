@@ -1,10 +1,10 @@
-"""Mixed pictures: pixels and boxes cannot part."""
+"""Mosaic: pictures and boxes cannot part."""
 
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prodrec.data.mixing import mosaic, paste
+from prodrec.data.mosaic import mosaic
 from prodrec.data.objects import Objects
 
 SIDE = 96
@@ -42,31 +42,3 @@ def test_every_object_comes_four_times_and_its_box_lies_on_it(counts, seed):
             assert (inner.float() - (100 + 50 * int(label))).abs().max() < 12
             bright[max(0, round(top) - 2) : round(bottom) + 2, max(0, round(left) - 2) : round(right) + 2] = 0
         assert bright.sum() == 0, "nothing bright without a box"
-
-
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=6), st.integers(0, 1000))
-def test_pasted_objects_come_whole_and_hide_little(counts, seed):
-    images, objects = batch(counts, seed)
-    before = images.clone()
-    torch.manual_seed(seed)
-    pasted, now = paste(images, objects)
-    assert torch.equal(images, before), "donors stay as they were"
-    for image, old, was, picture in zip(pasted, images, objects.pictures(), now.pictures(), strict=True):
-        more = len(picture.labels_M) - len(was.labels_M)
-        assert more in (0, 1)
-        assert torch.equal(picture.boxes_M4[: len(was.labels_M)], was.boxes_M4)
-        if not more:
-            assert torch.equal(image, old)
-            continue
-        left, top, right, bottom = picture.boxes_M4[-1].int().tolist()
-        inner = image[0, top:bottom, left:right].float()
-        assert (inner - (100 + 50 * int(picture.labels_M[-1]))).abs().max() < 12
-        outside = (image != old).any(0)
-        outside[top:bottom, left:right] = False
-        assert not outside.any()
-        for box in was.boxes_M4.int().tolist():
-            kept = torch.ones(SIDE, SIDE)
-            kept[top:bottom, left:right] = 0
-            assert kept[box[1] : box[3], box[0] : box[2]].mean() >= 0.6
-    if sum(counts) and len(counts) > 1 and all(count == 1 for count in counts):
-        assert len(now.labels_M) > len(objects.labels_M)
