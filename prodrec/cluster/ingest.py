@@ -2,7 +2,7 @@
 
 Each worker streams the windows of its own lanes; what a window holds was decided by `prodrec.data.order`, so the rows of
 an epoch do not depend on how tasks are scheduled. Source of the block size and of decoding beside the worker:
-benchmarks/ingest.py, docs/log.md 2026-11-20.
+benchmarks/ingest.py, docs/log.md 2026-11-21.
 """
 
 from collections.abc import Iterator

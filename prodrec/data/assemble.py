@@ -27,7 +27,7 @@ from prodrec.errors import OutputError, RejectCode, ShardsError
 STAGING = ".staging"
 _OURS = re.compile(r"(train|val|test)-\d{5}-of-\d{5}\.parquet|rejects\.parquet")
 SHARD_BYTES = 96 * 2**20  # Source: the 64-128 MB; large enough for object stores, small enough to balance
-ROW_GROUP_ROWS = 256  # about 5 MB at short side 256; the unit of reading. Source: docs/log.md 2026-11-20
+ROW_GROUP_ROWS = 256  # about 5 MB at short side 256; the unit of reading. Source: docs/log.md 2026-11-21
 # All shards are open while rows are distributed; larger shards beyond that. Source: under the usual limit of 1024 open files.
 _MOST_SHARDS = 500
 _BUFFER_BYTES = 256 * 2**20  # of all open shard writers together, so that memory does not grow with the data set
