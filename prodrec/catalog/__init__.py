@@ -1,0 +1,1 @@
+"""The store: where recognitions, tags, boxes, decisions and runs are written."""
