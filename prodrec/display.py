@@ -3,12 +3,16 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from prodrec.catalog.records import RunRecord
 from prodrec.training.context import Progress as RunProgress
+
+if TYPE_CHECKING:
+    from prodrec.cluster.bulk import Estimate
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -62,6 +66,53 @@ def prepare_display() -> Iterator[PrepareDisplay]:
     more = (TextColumn("{task.fields[facts]}"), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, *more, console=console, disable=not sys.stdout.isatty(), transient=True) as bar:
         yield PrepareDisplay(bar)
+
+
+class BulkDisplay:
+    """A bar over the images of a bulk run; without a terminal, a line at each twentieth."""
+
+    def __init__(self, bar: Progress) -> None:
+        self.bar = bar
+        self.task = bar.add_task("tagging", total=None, facts="")
+        self.told = 0
+
+    def __call__(self, done: int, total: int, rate: float) -> None:
+        left = f"{_duration((total - done) / rate)} left" if rate else ""
+        facts = f"{rate:,.0f} images/s  {left}"
+        self.bar.update(self.task, total=total, completed=done, facts=facts)
+        if self.bar.disable and done * 20 // total > self.told:
+            self.told = done * 20 // total
+            console.print(f"tagged {done:,} of {total:,} images  {facts}")
+
+
+@contextmanager
+def bulk_display() -> Iterator[BulkDisplay]:
+    """A display for the time of a bulk run."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not sys.stdout.isatty(), transient=True) as bar:
+        yield BulkDisplay(bar)
+
+
+def summary_text(run: RunRecord, duplicates: int) -> str:
+    """The accounting of a finished run, for people."""
+    again = f" ({duplicates:,} named twice)" if duplicates else ""
+    rows = f"{run.rows_in:,} images in = {run.rows_tagged:,} tagged + {run.rows_skipped:,} skipped{again} + {run.rows_rejected:,} rejected"
+    decided = f"{run.accepted:,} accepted, {run.reviewed:,} to review, {run.refused:,} rejected"
+    unchanged = (run.listings or 0) - (run.accepted or 0) - (run.reviewed or 0) - (run.refused or 0)
+    return f"{rows}\n{run.listings:,} listings: {decided}, {unchanged:,} unchanged\nrun {run.run_id}, bundle {run.bundle_id}, policy {run.policy_id}"
+
+
+def estimate_text(estimate: "Estimate", price_per_hour: float | None) -> str:
+    """What a dry run says, for people."""
+    counts = estimate.counts
+    decided = f"{counts['accepted']:,} accepted, {counts['reviewed']:,} to review, {counts['refused']:,} rejected"
+    cost = f", {estimate.seconds / 3600 * estimate.workers * price_per_hour:,.2f} at {price_per_hour:g} an hour for each" if price_per_hour is not None else ""
+    return (
+        f"sample of {estimate.sampled:,} images: {estimate.images_per_s:,.0f} images/s on one {estimate.worker}; {counts['rows_rejected']:,} images rejected; "
+        f"of {counts['listings']:,} listings {decided}\n"
+        f"{estimate.images:,} images: {_duration(estimate.seconds)} on {estimate.workers} {estimate.worker}{'s' if estimate.workers > 1 else ''}{cost}, "
+        "and up to a minute to start; nothing was written"
+    )
 
 
 def _facts(metrics: dict[str, Any], prefix: str = "") -> str:

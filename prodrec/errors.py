@@ -7,7 +7,9 @@
     │   ├── ShardsError          a folder that is no complete prepared dataset
     │   ├── WeightsError         pretrained weights that cannot be had or do not fit
     │   ├── BundleError          a bundle that is incomplete, changed or of another version
-    │   └── OutputError          an output place that cannot be written or is taken
+    │   ├── OutputError          an output place that cannot be written or is taken
+    │   └── StoreSetupError      a store that cannot be opened: its URL, its driver, its rights, or a newer prodrec made it
+    ├── StoreError               the store is away for too long, or does not take what is written
     ├── TrainingError            a run that cannot go on (a loss that is not finite)
     └── Reject                   one input that cannot be used; becomes a row with a reason code, never ends a job
 
@@ -53,6 +55,14 @@ class OutputError(UserError):
     pass
 
 
+class StoreSetupError(UserError):
+    pass
+
+
+class StoreError(ProdrecError):
+    pass
+
+
 class TrainingError(ProdrecError):
     pass
 
@@ -68,12 +78,21 @@ class RejectCode(StrEnum):
     MISSING = "missing"
     UNLABELLED = "unlabelled"
     NOT_A_PACKSHOT = "not_a_packshot"
+    # Preparing it took longer than the limit for one image.
+    TOO_SLOW = "too_slow"
+    # The process that decoded it died, more than once.
+    CRASHED = "crashed"
     BAD_BOX = "bad_box"
     # The annotation was made on a picture of another size, or before it was turned upright: its boxes would lie elsewhere.
     WRONG_SIZE = "wrong_size"
     # The same bytes stand in two of the publisher's splits: the copy nearer to training is taken out,
     # so that the publisher's test split stays whole and nothing leaks into it.
     DUPLICATE_ACROSS_SPLITS = "duplicate_across_splits"
+    # Refused before or instead of an answer: the scheme, host or port is not on the list, the address is not public, or a redirect.
+    NOT_ALLOWED = "not_allowed"
+    FETCH_FAILED = "fetch_failed"
+    # The time limit of one image with all its tries, or of the wait for a turn.
+    FETCH_TIMEOUT = "fetch_timeout"
 
 
 class Reject(ProdrecError):

@@ -8,7 +8,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 from hypothesis import settings
-from made import build_box_shards, build_shards
+from made import build_box_shards, build_shards, run
 
 settings.register_profile("prodrec", max_examples=40, deadline=None, derandomize=True)
 settings.load_profile("prodrec")
@@ -24,3 +24,13 @@ def small_shards(tmp_path_factory) -> str:
 def box_shards(tmp_path_factory) -> str:
     """60 scenes with boxes of 2 labels; a quarter of them show none."""
     return build_box_shards(tmp_path_factory.mktemp("box_shards") / "small", 60)
+
+
+@pytest.fixture(scope="session")
+def small_bundle(small_shards, tmp_path_factory) -> str:
+    """A classifier of `small_shards` that is right nearly always."""
+    run_folder = tmp_path_factory.mktemp("bundle") / "run"
+    settings = ["input.size=32", "train.epochs=16", "train.batch_size=16", "data.threads=1", "optim.lr=0.004", "balance.class_weights=none"]
+    options = [part for setting in settings for part in ("--set", setting)]
+    assert run("train", small_shards, "--recipe", "custom_cnn", "--out", run_folder, "--local", *options) == 0
+    return str(run_folder / "bundle")

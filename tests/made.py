@@ -75,6 +75,15 @@ def scene(number: int, side: tuple[int, int] = (80, 64)) -> tuple[bytes, list[tu
     return data.getvalue(), objects
 
 
+def drawn(rows: int, classes: int, temperature: float, seed: int):
+    """Logits whose labels are drawn from softmax(logits / temperature): the temperature is the right one."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(rows, classes, generator=generator) * 2 * temperature
+    return logits, torch.multinomial((logits / temperature).softmax(1), 1, generator=generator)[:, 0]
+
+
 def coco_tree(count: int, side: tuple[int, int] = (80, 64)) -> dict:
     """COCO instances of `count` scenes, images named 000.jpg, 001.jpg, ..."""
     images, annotations = [], []

@@ -12,8 +12,9 @@ from prodrec.cluster.session import ray_session
 from prodrec.config import SHORT_SIDE_PX, Frozen
 from prodrec.data.assemble import assemble, stage, start_output
 from prodrec.data.boxes import fit_boxes
-from prodrec.data.decode import ImageLimits, PreparedImage, prepare_image
+from prodrec.data.decode import PreparedImage, prepare_image
 from prodrec.data.files import Folder
+from prodrec.data.formats import ImageLimits
 from prodrec.data.records import ShardsManifest
 from prodrec.data.sources import Source, read_images
 from prodrec.data.split import Fractions

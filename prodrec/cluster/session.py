@@ -54,6 +54,7 @@ def quiet_data() -> DataContext:
         logging.getLogger(name).setLevel(logging.ERROR)
     context = DataContext.get_current()
     context.enable_progress_bars = False
+    context.issue_detectors_config.detectors = []
     return context
 
 

@@ -15,9 +15,8 @@ import torchvision
 from PIL import ExifTags, Image, ImageFile
 from torchvision.transforms.v2 import functional
 
-from prodrec.config import Frozen, PositiveInt
 from prodrec.data.colors import to_rgb_or_grey
-from prodrec.data.formats import declared_png_size, image_format, open_image
+from prodrec.data.formats import ImageLimits, declared_png_size, image_format, open_image
 from prodrec.data.phash import difference_hash
 from prodrec.errors import Reject, RejectCode
 
@@ -45,18 +44,6 @@ _UPRIGHT: dict[int, tuple[bool, list[int]]] = {
     7: (True, [1, 2]),
     8: (True, [1]),
 }
-
-
-class ImageLimits(Frozen):
-    """What is refused before it costs memory.
-
-    Attributes:
-        max_bytes: of the file. Source: assumed; five times the largest phone JPEG (about 10 MB).
-        max_pixels: of the decoded image. Source: assumed; 300 MB of RGB, twice a 48-megapixel phone photo.
-    """
-
-    max_bytes: PositiveInt = 50_000_000
-    max_pixels: PositiveInt = 100_000_000
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,21 @@ from collections.abc import Callable
 
 from PIL import BmpImagePlugin, GifImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
+from prodrec.config import Frozen, PositiveInt
 from prodrec.errors import Reject, RejectCode
+
+
+class ImageLimits(Frozen):
+    """What is refused before it costs memory.
+
+    Attributes:
+        max_bytes: of the file. Source: assumed; five times the largest phone JPEG (about 10 MB).
+        max_pixels: of the decoded image. Source: assumed; 300 MB of RGB, twice a 48-megapixel phone photo.
+    """
+
+    max_bytes: PositiveInt = 50_000_000
+    max_pixels: PositiveInt = 100_000_000
+
 
 # Bytes looked at. An SVG may open with an XML declaration and a comment.
 HEAD_BYTES = 1024

@@ -17,6 +17,7 @@ from pyarrow import fs
 
 from prodrec.data import files
 from prodrec.data.manifests import BYTES_COLUMN
+from prodrec.data.records import CLASS_COLUMNS
 from prodrec.errors import Reject, RejectCode, SourceError
 
 # Reads in flight at once from an object store, and images held at once. Source: assumed; a request takes about 50 ms.
@@ -154,7 +155,8 @@ def _batches(uri: str, row_group: int) -> Iterator[pa.Array]:
     filesystem, path = _locate(uri)
     # So pages are read one by one: 20 MB instead of 300 MB held for a row group of 300 MB (measured).
     with filesystem.open_input_file(path) as stream, pq.ParquetFile(stream, buffer_size=PAGE_BUFFER_BYTES, pre_buffer=False) as file:
-        for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[row_group], columns=[BYTES_COLUMN]):
+        column = BYTES_COLUMN if BYTES_COLUMN in file.schema_arrow.names else CLASS_COLUMNS[0]
+        for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[row_group], columns=[column]):
             yield batch.column(0)
 
 

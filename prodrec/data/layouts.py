@@ -53,7 +53,7 @@ def list_imagefolder(folder: Folder) -> Listed:
     Raises:
         SourceError: no image in a folder of its label.
     """
-    images, skipped = _image_paths(folder)
+    images, skipped = image_paths(folder)
     tops = _folder_at(images, 0)
     nested = tops.filter(pc.greater_equal(pc.count_substring(images, "/"), 2))
     by_split = _has_splits(_names(tops), _names(nested))
@@ -69,7 +69,7 @@ def list_imagefolder(folder: Folder) -> Listed:
     return Listed(f"image folder: {'SPLIT/LABEL' if by_split else 'LABEL'}/image", listing(len(chosen), columns), notes)
 
 
-def _image_paths(folder: Folder) -> tuple[pa.Array, int]:
+def image_paths(folder: Folder) -> tuple[pa.Array, int]:
     """Paths relative to the folder of what may be images, and the number of files that are not."""
     files = pa.array([info.path for info in folder.walk()], pa.string())
     relative = pc.utf8_slice_codeunits(files, start=len(folder.path.rstrip("/")) + 1)

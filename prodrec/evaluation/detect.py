@@ -10,7 +10,7 @@ from prodrec.data.objects import Objects, to_source
 from prodrec.data.stream import Batch
 from prodrec.errors import TrainingError
 from prodrec.evaluation.detections import Detections, TaggedPicture
-from prodrec.evaluation.predict import autocast
+from prodrec.models.scorer import autocast
 from prodrec.models.tagger import Tagger, Tags
 from prodrec.models.tasks import LOSS, DetectionTask, N
 

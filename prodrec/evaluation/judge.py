@@ -11,18 +11,19 @@ from prodrec.data.files import Folder
 from prodrec.data.order import sequential_order
 from prodrec.data.shards import Shards, open_shards
 from prodrec.data.stream import AnyTransform, Batch, batches, eval_box_transform, eval_transform, read_windows
-from prodrec.data.transforms import Normalizer
 from prodrec.errors import ShardsError
 from prodrec.evaluation.detect import detect
 from prodrec.evaluation.detections import evaluate_tags
 from prodrec.evaluation.metrics import evaluate
 from prodrec.evaluation.page import page_facts
 from prodrec.evaluation.predict import predict
+from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.report import ReportData, write_report
 from prodrec.evaluation.tags_report import TagsReport, write_tags_report
 from prodrec.machine import torch_device, usable_cores
 from prodrec.models.bundle import Bundle, TaggerInfo, load_bundle
 from prodrec.models.bundle_info import BundleInfo
+from prodrec.models.scorer import Scorer
 from prodrec.models.tagger import DETECTORS
 from prodrec.models.tasks import DetectionTask
 
@@ -41,14 +42,7 @@ def judge(bundle_uri: str, shards_uri: str, split: str, out_uri: str, gpu: bool 
         ConfigError: a GPU is asked for and there is none.
     """
     device = torch_device(gpu)
-    shards = open_shards(shards_uri)
-    if not shards.split(split).rows:
-        raise ShardsError(f"{shards.uri} has no images in split '{split}'; it has {', '.join(shards.manifest.splits)}: choose one by --split")
-    bundle = load_bundle(bundle_uri, device.type)
-    if (bundle.info.kind == "tagger") != bool(shards.manifest.boxes):
-        has = "boxes" if shards.manifest.boxes else "no boxes"
-        raise ShardsError(f"{shards.uri} has {has}, and {bundle_uri} is a {bundle.info.kind}; give shards of its kind")
-    _check_labels(bundle.info, shards, split)
+    bundle, shards = open_judged(bundle_uri, shards_uri, split, device)
     out = Folder(out_uri).make()
     page = page_facts(shards, split, bundle.info.recipe, bundle.info.labels, [])
     shards = shards.relabelled(bundle.info.labels)
@@ -57,10 +51,31 @@ def judge(bundle_uri: str, shards_uri: str, split: str, out_uri: str, gpu: bool 
     return metrics
 
 
+def open_judged(bundle_uri: str, shards_uri: str, split: str, device: torch.device) -> tuple[Bundle, Shards]:
+    """A bundle, and shards of its kind whose labels in the split it knows, as they are in the shards.
+
+    Raises:
+        BundleError, ShardsError: as `judge`.
+    """
+    shards = open_shards(shards_uri)
+    if not shards.split(split).rows:
+        raise ShardsError(f"{shards.uri} has no images in split '{split}'; it has {', '.join(shards.manifest.splits)}: choose one by --split")
+    bundle = load_bundle(bundle_uri, device.type)
+    if (bundle.info.kind == "tagger") != bool(shards.manifest.boxes):
+        has = "boxes" if shards.manifest.boxes else "no boxes"
+        raise ShardsError(f"{shards.uri} has {has}, and {bundle_uri} is a {bundle.info.kind}; give shards of its kind")
+    _check_labels(bundle.info, shards, split)
+    return bundle, shards
+
+
+def predicted(bundle: Bundle, shards: Shards, split: str, device: torch.device) -> Predictions:
+    """What a classifier says of a split whose labels are its own."""
+    scorer = Scorer(bundle, device)
+    return predict(scorer, _inputs(shards, split, device, eval_transform(bundle.info.input)), device, scorer.precision)
+
+
 def _judge_classifier(bundle: Bundle, shards: Shards, split: str, device: torch.device, out: Folder, page: dict[str, Any]) -> dict[str, Any]:
-    info, normalizer = bundle.info, Normalizer(bundle.info.input).to(device)
-    inputs = _inputs(shards, split, device, eval_transform(info.input))
-    predictions = predict(lambda images: bundle.model(normalizer(images)), inputs, device, _precision(info))
+    info, predictions = bundle.info, predicted(bundle, shards, split, device)
     metrics = evaluate(predictions, info.labels, info.train_counts, info.temperature, split)
     write_report(out, ReportData(metrics={split: metrics}, predictions=predictions, temperature=info.temperature, **page))
     return metrics

@@ -6,11 +6,7 @@ import torch
 
 from prodrec.data.stream import Batch
 from prodrec.evaluation.predictions import Predictions
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bf16 autocast on CPU and GPU, or nothing for fp32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+from prodrec.models.scorer import autocast
 
 
 def predict(logits: Callable[[torch.Tensor], torch.Tensor], inputs: Iterable[Batch], device: torch.device, precision: str) -> Predictions:

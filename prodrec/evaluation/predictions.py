@@ -93,6 +93,12 @@ class Predictions:
         confidence_Nk: npt.NDArray[np.float32] = np.exp(np.minimum(log_confidence_Nk, 0))
         return confidence_Nk
 
+    @property
+    def energy(self) -> npt.NDArray[np.float32]:
+        """[N], -log(sum(exp(logits))): the higher, the stranger. Source: Liu et al. 2020 (arXiv 2010.03759), equation 4."""
+        energy_N: npt.NDArray[np.float32] = -self.logsumexp[:, _grid_index(1.0)]
+        return energy_N
+
     def nll(self, temperature: float) -> float:
         """Mean negative log-likelihood of the truth, nats; nan for no rows.
 

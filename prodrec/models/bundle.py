@@ -24,7 +24,7 @@ from prodrec.models.registry import create_classifier
 from prodrec.models.tagger import create_tagger
 from prodrec.models.weights import NONE
 
-__all__ = ["Bundle", "ClassifierInfo", "TaggerInfo", "load_bundle", "load_info", "plain_state", "write_bundle"]
+__all__ = ["Bundle", "ClassifierInfo", "TaggerInfo", "load_bundle", "load_info", "plain_state", "rewrite_info", "write_bundle"]
 
 WEIGHTS, CARD, INFO = "model.safetensors", "README.md", "bundle.json"
 
@@ -67,6 +67,17 @@ def write_bundle(folder: str | Path, model: nn.Module, info: BundleInfo) -> None
         _write_aside(Path(target.path), files)
     else:
         _write_in_place(target, files)
+
+
+def rewrite_info(folder: str | Path, info: BundleInfo) -> None:
+    """Replaces what a bundle says about itself; its weights stay.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    place = Folder(folder)
+    place.write(CARD, model_card(info).encode())
+    place.write(INFO, info.model_dump_json(indent=2).encode())
 
 
 def plain_state(model: nn.Module) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """`bundle.json`: what a bundle says about itself."""
 
+import hashlib
 import json
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
@@ -49,11 +50,48 @@ class BundleInfo(Frozen):
     created: str = Field(default_factory=now_utc)
     weights_sha256: str = ""
 
+    @property
+    def bundle_id(self) -> str:
+        """16 hex digits of the hash of all of this: weights, labels, thresholds, preprocessing."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
+class Acceptance(Frozen):
+    """From which probability on a product is accepted without a person looking: `prodrec calibrate`.
+
+    Attributes:
+        target_precision: share of the accepted that are right, promised with probability `confidence`.
+        threshold: least probability; None: no threshold keeps the promise.
+        class_thresholds: of labels that were predicted often enough to have one of their own; None: never accepted.
+        energy_limit: an image with more energy shows no product that is known.
+        split, n: the rows that it was chosen on.
+        accepted: how many of those would be accepted, and `right` of these.
+        accepted_share, precision: of those rows, with their 95 % intervals.
+    """
+
+    target_precision: Annotated[float, Field(gt=0, lt=1)]
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    threshold: float | None
+    class_thresholds: dict[str, float | None]
+    energy_limit: float
+    split: str
+    n: int
+    accepted: int
+    right: int
+    accepted_share_ci95: tuple[float, float]
+    precision_ci95: tuple[float, float]
+    data_manifest_sha256: str
+
+    def threshold_of(self, label: str) -> float | None:
+        """Least probability at which a label is accepted; None: never."""
+        return self.class_thresholds.get(label, self.threshold)
+
 
 class ClassifierInfo(BundleInfo):
     """Of a bundle that names the product on an image.
 
     Attributes:
+        acceptance: None until `prodrec calibrate` has chosen it.
         temperature: logits are divided by it before the softmax.
         train_counts: [labels], training images of each.
     """
@@ -61,6 +99,7 @@ class ClassifierInfo(BundleInfo):
     kind: Literal["classifier"] = "classifier"
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     train_counts: list[int]
+    acceptance: Acceptance | None = None
 
 
 class TaggerInfo(BundleInfo):

@@ -1,147 +1,131 @@
-"""Image bytes to a Recognition: which product, and what is on the picture. NOT covered yet: quality, embeddings.
+"""Image bytes to a Recognition: which product, what is on the picture, how good a photo it is."""
 
-Images are prepared as `prodrec prepare` does and transformed as each bundle says, so that what is served is what was judged.
-"""
-
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from typing import Any
 
 import torch
 
-from prodrec.data.box_transforms import place
-from prodrec.data.decode import decode_rgb, prepare_image
-from prodrec.data.objects import Objects, to_source
-from prodrec.data.transforms import Normalizer, resize
-from prodrec.errors import ConfigError, Reject
+from prodrec.data.objects import to_source
+from prodrec.errors import ConfigError
 from prodrec.machine import usable_cores
 from prodrec.models.bundle import Bundle, load_bundle
+from prodrec.models.scorer import Scorer
+from prodrec.scoring.inputs import Inputs, InputThreads, Job, make_inputs
+from prodrec.scoring.recognition import Product, Recognition, Tag
 
 # Images scored at once. Source: assumed.
-_BATCH_SIZE = 16
-
-
-@dataclass(frozen=True)
-class Product:
-    """One candidate: its label, its group where it has one, and its calibrated probability."""
-
-    label: str
-    group: str | None
-    probability: float
-
-
-@dataclass(frozen=True)
-class Tag:
-    """One thing on an image: its label, its score (0 to 1, no probability) and its box, xyxy pixels of the upright original."""
-
-    label: str
-    score: float
-    box: tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class Recognition:
-    """What is known of one image.
-
-    Attributes:
-        width, height: of the upright original, pixels; None for a reject.
-        products: the likeliest first; () without a classifier.
-        tags: the best first; () without a tagger.
-        code, detail: why the image could not be used; None where it could.
-    """
-
-    width: int | None = None
-    height: int | None = None
-    products: tuple[Product, ...] = ()
-    tags: tuple[Tag, ...] = ()
-    code: str | None = None
-    detail: str | None = None
-
-
-class _Inputs(NamedTuple):
-    """One image as each model takes it: uint8 [3, S, S], and where it lies in the tagger's."""
-
-    answer: Recognition
-    to_classify: torch.Tensor | None
-    to_tag: torch.Tensor | None
-    frame: Objects | None
+BATCH_SIZE = 16
+# Of preparing one image, seconds. Source: assumed; the largest that is allowed (100 megapixels) takes about 2.
+TIME_LIMIT_S = 20.0
+# Batches that are prepared while one is scored. Source: assumed.
+_AHEAD = 2
 
 
 class Recognizer:
-    """Scores images with a classifier, a tagger, or both.
+    """Scores images with a classifier, a tagger, or both. Used by one thread at a time.
 
     Args:
+        precision: `bf16` or `fp32`; None: as each bundle was judged.
         top_k: number of candidates.
         threshold: least score of a tag; None: that of its label in the bundle.
+        threads: that prepare images; None: the cores that this process may use.
+        time_limit_s: of preparing one image.
     """
 
-    def __init__(self, classifier: Bundle | None, tagger: Bundle | None, device: torch.device, top_k: int = 5, threshold: float | None = None) -> None:
+    def __init__(
+        self,
+        classifier: Bundle | None,
+        tagger: Bundle | None,
+        device: str = "cpu",
+        precision: str | None = None,
+        top_k: int = 5,
+        threshold: float | None = None,
+        threads: int | None = None,
+        time_limit_s: float = TIME_LIMIT_S,
+    ) -> None:
         if not classifier and not tagger:
             raise ConfigError("there is nothing to recognize with; give --classifier BUNDLE, --tagger BUNDLE or both")
-        self.classifier, self.tagger, self.device, self.top_k = classifier, tagger, device, top_k
-        self.threshold = threshold
-        self.normalizers = {bundle.info.kind: Normalizer(bundle.info.input).to(device) for bundle in (classifier, tagger) if bundle}
+        self.classifier, self.tagger = (Scorer(bundle, torch.device(device), precision) if bundle else None for bundle in (classifier, tagger))
+        self.top_k, self.threshold = top_k, threshold
+        infos = [bundle.info if bundle else None for bundle in (classifier, tagger)]
+        self.inputs = InputThreads(partial(make_inputs, classifier=infos[0], tagger=infos[1]), threads or usable_cores(), time_limit_s)
 
     @classmethod
-    def load(
-        cls, classifier: str | None = None, tagger: str | None = None, device: str = "cpu", top_k: int = 5, threshold: float | None = None
-    ) -> "Recognizer":
-        """Raises: BundleError: no whole bundle of its kind; ConfigError: neither is given."""
-        bundles = [load_bundle(uri, device, kind) if uri else None for uri, kind in ((classifier, "classifier"), (tagger, "tagger"))]
-        return cls(bundles[0], bundles[1], torch.device(device), top_k, threshold)
+    def load(cls, classifier: str | None = None, tagger: str | None = None, **options: Any) -> "Recognizer":
+        """From the folders of bundles; `options` as of the class.
 
-    @torch.inference_mode()
+        Raises: BundleError: no whole bundle of its kind; ConfigError: neither is given.
+        """
+        device = options.get("device", "cpu")
+        loaded = [load_bundle(uri, device, kind) if uri else None for uri, kind in ((classifier, "classifier"), (tagger, "tagger"))]
+        return cls(loaded[0], loaded[1], **options)
+
     def recognize(self, images: Sequence[bytes]) -> list[Recognition]:
         """One answer an image, in order; an image that cannot be used is an answer with a reason code."""
-        answers = []
-        with ThreadPoolExecutor(usable_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for start in range(0, len(images), _BATCH_SIZE):
-                batch = list(pool.map(self._prepare, images[start : start + _BATCH_SIZE]))
-                good = [item for item in batch if not item.answer.code]
-                products, tags = iter(self._classify(good)), iter(self._tag(good))
-                answers += [item.answer if item.answer.code else replace(item.answer, products=next(products), tags=next(tags)) for item in batch]
-        return answers
+        return list(self.stream(images))
 
-    def _prepare(self, data: bytes) -> _Inputs:
-        """Each bundle sees the image as its own data set was prepared."""
-        try:
-            made = {side: prepare_image(data, side) for side in {bundle.info.short_side for bundle in (self.classifier, self.tagger) if bundle}}
-        except Reject as reject:
-            return _Inputs(Recognition(code=reject.code.value, detail=reject.detail), None, None, None)
-        first = next(iter(made.values()))
-        answer, to_classify = Recognition(first.source_width, first.source_height), None
-        if self.classifier:
-            to_classify = resize(decode_rgb(made[self.classifier.info.short_side].jpeg), self.classifier.info.input)
-        if not self.tagger:
-            return _Inputs(answer, to_classify, None, None)
-        shown = made[self.tagger.info.short_side]
-        size, source = torch.tensor([[0.0, 0.0, shown.width, shown.height]]), torch.tensor([[float(shown.source_width), float(shown.source_height)]])
-        return _Inputs(answer, to_classify, *place(decode_rgb(shown.jpeg), Objects.none_on(size, source), self.tagger.info.input))
+    def stream(self, images: Iterable[bytes]) -> Iterator[Recognition]:
+        """As `recognize`, one by one; the next images are prepared while some are scored."""
+        waiting: deque[list[Job]] = deque()
+        coming = iter(images)
+        while batch := list(islice(coming, BATCH_SIZE)):
+            waiting.append(self.inputs.submit(batch))
+            if len(waiting) > _AHEAD:
+                yield from self._score(self.inputs.collect(waiting.popleft()))
+        while waiting:
+            yield from self._score(self.inputs.collect(waiting.popleft()))
 
-    def _classify(self, batch: list[_Inputs]) -> list[tuple[Product, ...]]:
+    def _score(self, batch: list[Inputs]) -> Iterator[Recognition]:
+        good = [item for item in batch if not item.answer.code]
+        classified, tagged = iter(self._classify(good)), iter(self._tag(good))
+        for item in batch:
+            yield item.answer if item.answer.code else _joined(item.answer, next(classified), next(tagged))
+
+    def _classify(self, batch: list[Inputs]) -> list[dict[str, Any]]:
         if not self.classifier or not batch:
-            return [()] * len(batch)
-        info = self.classifier.info
-        logits_BK = self.classifier.model(self._stacked("classifier", [item.to_classify for item in batch]))
-        best = (logits_BK.float() / info.temperature).softmax(1).topk(min(self.top_k, len(info.labels)))
-        rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        return [tuple(Product(info.labels[k].name, info.labels[k].group, p) for k, p in zip(*row, strict=True)) for row in rows]
+            return [{}] * len(batch)
+        start, info = time.perf_counter(), self.classifier.info
+        logits_BK = self.classifier(_stacked([item.to_classify for item in batch]))
+        best = (logits_BK / info.temperature).softmax(1).topk(min(self.top_k, len(info.labels)))
+        rows = zip(best.indices.tolist(), best.values.tolist(), (-logits_BK.logsumexp(1)).tolist(), strict=True)
+        found = [{"products": tuple(_product(info, k, p) for k, p in zip(ids, shares, strict=True)), "energy": energy} for ids, shares, energy in rows]
+        return _timed("classify", start, found)
 
-    def _tag(self, batch: list[_Inputs]) -> list[tuple[Tag, ...]]:
+    def _tag(self, batch: list[Inputs]) -> list[dict[str, Any]]:
         if not self.tagger or not batch:
-            return [()] * len(batch)
-        info, answers = self.tagger.info, []
+            return [{}] * len(batch)
+        start, info, answers = time.perf_counter(), self.tagger.info, []
         thresholds_K = torch.tensor(info.thresholds if self.threshold is None else [self.threshold] * len(info.labels))
-        for found, item in zip(self.tagger.model(self._stacked("tagger", [item.to_tag for item in batch])), batch, strict=True):
+        for found, item in zip(self.tagger(_stacked([item.to_tag for item in batch])), batch, strict=True):
             assert item.frame is not None
             scores, labels = found.scores_N.cpu(), found.labels_N.cpu()
             kept = scores >= thresholds_K[labels]
             boxes = to_source(found.boxes_N4.cpu()[kept], item.frame.frames_B4, item.frame.sources_B2)
             rows = zip(labels[kept].tolist(), scores[kept].tolist(), boxes.tolist(), strict=True)
-            answers.append(tuple(Tag(info.labels[label].name, score, (box[0], box[1], box[2], box[3])) for label, score, box in rows))
-        return answers
+            answers.append({"tags": tuple(Tag(info.labels[label].name, score, (box[0], box[1], box[2], box[3])) for label, score, box in rows)})
+        return _timed("tag", start, answers)
 
-    def _stacked(self, kind: str, images: Sequence[torch.Tensor | None]) -> torch.Tensor:
-        normalized: torch.Tensor = self.normalizers[kind](torch.stack([image for image in images if image is not None]).to(self.device))
-        return normalized
+
+def _product(info: Any, label_id: int, probability: float) -> Product:
+    label = info.labels[label_id]
+    return Product(label.name, label.group, probability)
+
+
+def _stacked(images: Sequence[torch.Tensor | None]) -> torch.Tensor:
+    return torch.stack([image for image in images if image is not None])
+
+
+def _timed(stage: str, start: float, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    each_ms = 1e3 * (time.perf_counter() - start) / len(found)
+    return [item | {"timings_ms": {stage: each_ms}} for item in found]
+
+
+def _joined(answer: Recognition, classified: dict[str, Any], tagged: dict[str, Any]) -> Recognition:
+    parts = (classified, tagged)
+    timings_ms = answer.timings_ms | {stage: ms for part in parts for stage, ms in part.get("timings_ms", {}).items()}
+    return replace(answer, **(classified | tagged | {"timings_ms": timings_ms}))

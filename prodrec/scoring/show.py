@@ -12,7 +12,7 @@ from prodrec.data.files import Folder
 from prodrec.data.formats import image_format, open_image
 from prodrec.errors import SourceError
 from prodrec.evaluation.drawing import Box, draw_boxes
-from prodrec.scoring.recognizer import Recognition
+from prodrec.scoring.recognition import Recognition
 
 
 def read_image_file(path: Path) -> bytes:
@@ -26,7 +26,8 @@ def read_image_file(path: Path) -> bytes:
 def describe(path: Path, answer: Recognition, as_json: bool) -> str:
     """`shop.jpg: blue-mug 97.1%, red-mug 1.0%; cup 0.98 at 12,40 to 130,210; ...`, or a JSON object on one line."""
     if as_json:
-        return json.dumps({"image": str(path)} | {name: value for name, value in asdict(answer).items() if value is not None})
+        known = {name: value for name, value in asdict(answer).items() if value is not None}
+        return json.dumps({"image": str(path)} | known | ({"quality": answer.quality._asdict()} if answer.quality else {}))
     if answer.code:
         return f"{path}: rejected, {answer.code}: {answer.detail}"
     products = [f"{product.label} {product.probability:.1%}" for product in answer.products[:3]]

@@ -30,7 +30,7 @@ from prodrec.data.order import EpochOrder, Ints, epoch_order, sequential_order
 from prodrec.data.shards import Shards
 from prodrec.data.stream import AnyTransform, Batch, batches
 from prodrec.errors import ProdrecError, ShardsError, TrainingError
-from prodrec.evaluation.predict import autocast
+from prodrec.models.scorer import autocast
 from prodrec.models.start import starting_labels
 from prodrec.models.tasks import LOSS, WEIGHT, N, means
 from prodrec.training.checkpoint import optimizer_tensors, read_checkpoint, restore_optimizer, write_checkpoint

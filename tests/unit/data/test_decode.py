@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from prodrec.data.decode import ImageLimits, decode_rgb, prepare_image
+from prodrec.data.decode import decode_rgb, prepare_image
+from prodrec.data.formats import ImageLimits
 from prodrec.errors import Reject, RejectCode
 
 GROCERY = Path("/work/shared/data/grocery")

@@ -5,18 +5,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from made import drawn
 
 from prodrec.evaluation.calibration import TEMPERATURES, ece, fit_temperature, reliability
 from prodrec.evaluation.predictions import Predictions
 
 STEP = TEMPERATURES[1] / TEMPERATURES[0]
-
-
-def drawn(rows: int, classes: int, temperature: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits whose labels are drawn from softmax(logits / temperature): the temperature is the right one."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(rows, classes, generator=generator) * 2 * temperature
-    return logits, torch.multinomial((logits / temperature).softmax(1), 1, generator=generator)[:, 0]
 
 
 def direct_nll(logits: torch.Tensor, labels: torch.Tensor, temperature: float) -> float:

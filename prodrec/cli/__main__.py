@@ -1,0 +1,5 @@
+"""`python -m prodrec.cli`."""
+
+from prodrec.cli import main
+
+main()

@@ -1,0 +1,64 @@
+"""Commands that make data sets."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prodrec.cli.app import announce_ray, app
+from prodrec.errors import ConfigError
+
+
+@app.command()
+def sample(
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    products: Annotated[int, typer.Option(help="Number of products.")] = 24,
+    images: Annotated[int, typer.Option(help="Number of good images, train and test together.")] = 1200,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    scenes: Annotated[bool, typer.Option("--scenes", help="Scenes of several products with boxes instead, as a COCO set.")] = False,
+    packshots: Annotated[str | None, typer.Option(help="For --scenes: your product photos on white or with alpha, LABEL/image or LABEL.png.")] = None,
+) -> None:
+    """Write the embedded sample catalogue: procedural product photos as a source in Products-10K layout."""
+    from prodrec.data.sample import empty_folder, product_cutouts, read_cutouts, write_sample, write_scenes
+
+    if packshots and not scenes:
+        raise ConfigError("--packshots is for --scenes; add that")
+    if scenes:
+        cutouts, refused = read_cutouts(packshots) if packshots else (product_cutouts(products, seed), [])
+        composed = write_scenes(empty_folder(out), cutouts, images, seed)
+        by_split = ", ".join(f"{count} {split}" for split, count in composed.scenes.items())
+        print("\n".join([*(f"left out {line}" for line in refused), f"{out}: scenes: {by_split}; {composed.boxes} boxes of {composed.labels} labels"]))
+        return
+    made = write_sample(out, products, images, seed)
+    print(f"{out}: {made.train} training and {made.test} test photos of {made.products} products in {made.groups} groups, and {made.broken} broken files")
+
+
+@app.command()
+def prepare(
+    source: Annotated[str, typer.Argument(help="Products-10K folder, ImageFolder, CSV/Parquet manifest, COCO or Pascal-VOC set (local path or URI).")],
+    out: Annotated[str, typer.Argument(help="Folder for the shards (local path or URI).")],
+    format: Annotated[str, typer.Option(help="auto, products10k, imagefolder, manifest, coco or voc.")] = "auto",
+    split: Annotated[str, typer.Option(help="Shares train,val,test (or train,test) for images without a publisher's split.")] = "0.8,0.1,0.1",
+    short_side: Annotated[int, typer.Option(min=32, max=4096, help="Pixels; larger images are shrunk to it.")] = 320,
+) -> None:
+    """Prepare a source into shards: decode, check, shrink, hash, divide."""
+    from prodrec.data.sources import open_source
+    from prodrec.data.split import parse_fractions
+
+    fractions = parse_fractions(split)
+    opened = open_source(source, format)
+    print(opened.description, flush=True)
+
+    from prodrec.cluster.prepare import PrepareOptions, prepare
+    from prodrec.display import prepare_display
+
+    announce_ray()
+    with prepare_display() as display:
+        manifest = prepare(opened, out, PrepareOptions(short_side=short_side, fractions=fractions), display)
+    rejected = sum(manifest.rejects.values())
+    print(f"{manifest.rows_in} rows in = {manifest.rows_ok} ok + {rejected} rejected")
+    for code, count in manifest.rejects.items():
+        print(f"  {code}: {count}")
+    if manifest.boxes:
+        print(f"boxes of the ok rows: {manifest.boxes.ok} ok ({manifest.boxes.clipped} clipped to their picture) + {manifest.boxes.rejected} rejected")
+    print(f"{out}: {', '.join(f'{manifest.rows(name)} {name}' for name in manifest.splits)}; {len(manifest.labels)} labels")

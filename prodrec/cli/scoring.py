@@ -1,0 +1,52 @@
+"""Commands that use bundles."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prodrec.cli.app import Gpu, app
+from prodrec.errors import ConfigError
+
+
+@app.command()
+def recognize(
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    classifier: Annotated[str | None, typer.Option(help="Bundle of a classifier: which product is it?")] = None,
+    tagger: Annotated[str | None, typer.Option(help="Bundle of a tagger: what is on the picture, and where?")] = None,
+    draw: Annotated[Path | None, typer.Option(help="Write the picture with its boxes here (of one image: a file; of several: a folder).")] = None,
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Least score of a tag (default: that of its label in the bundle).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    gpu: Gpu = False,
+) -> None:
+    """Say which product images show, and what is on them."""
+    from prodrec.machine import torch_device
+    from prodrec.scoring import Recognizer
+    from prodrec.scoring.show import describe, draw_tags, read_image_file
+
+    targets = {image: draw if len(images) == 1 else draw / f"{image.stem}.png" for image in images} if draw else {}
+    _check_targets(targets)
+    data = [read_image_file(image) for image in images]
+    recognizer = Recognizer.load(classifier, tagger, device=torch_device(gpu).type, threshold=threshold)
+    answers = recognizer.recognize(data)
+    for image, content, answer in zip(images, data, answers, strict=True):
+        print(describe(image, answer, as_json))
+        if draw and not answer.code:
+            draw_tags(content, answer, targets[image])
+            if not as_json:
+                print(f"  drawn: {targets[image]}")
+    if all(answer.code for answer in answers):
+        raise typer.Exit(2)
+
+
+def _check_targets(targets: dict[Path, Path]) -> None:
+    """Of `--draw`: by image."""
+    for image, target in targets.items():
+        if target.suffix.lower() != ".png":
+            raise ConfigError(f"--draw {target}: pictures are written as PNG; give a name that ends in .png")
+        if len(targets) > 1 and target.parent.is_file():
+            raise ConfigError(f"--draw {target.parent} is a file; give a folder for several images")
+        if any(target.resolve() == other.resolve() for other in targets):
+            raise ConfigError(f"--draw would overwrite the image {image}; choose another place")
+    if len(set(targets.values())) < len(targets):
+        raise ConfigError("--draw: two of the images have the same name and would be drawn to one file; rename one, or draw them one by one")

@@ -1,0 +1,231 @@
+"""The nightly job: every listing fetched, scored, decided and written once, however often it is begun."""
+
+import math
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from prodrec.cluster.session import ray_session
+
+# isort: split
+import ray
+import ray.data
+from ray.data import ActorPoolStrategy, TaskPoolStrategy
+
+from prodrec.catalog import RunRecord, Store
+from prodrec.cluster.fetching import TagPlan, fetch_listings
+from prodrec.cluster.tagging import COUNTS, Ledger, ListingScorer
+from prodrec.data.files import Folder
+from prodrec.data.listings import Listings
+from prodrec.errors import ConfigError, ProdrecError
+from prodrec.models.bundle import load_info
+from prodrec.models.bundle_info import now_utc
+from prodrec.scoring.fetch import FetchLimits
+from prodrec.scoring.policy import load_policy
+from prodrec.scoring.recognizer import TIME_LIMIT_S
+from prodrec.version import code_version
+
+# Images that are fetched, scored and written at a time: a few seconds of work, which a stop may cost, and 50 MB of photos.
+# Source: assumed.
+SLICE_IMAGES = 128
+# Of a CPU: so much that one scoring process and its fetching fit on each.
+_SCORE_CPUS, _FETCH_CPUS = 0.8, 0.2
+# CPUs beside each GPU that prepare its images. Source: assumed.
+_CPUS_A_GPU = 4
+# Listings that a dry run scores. Source: assumed: a minute on a laptop.
+SAMPLE_LISTINGS = 512
+
+OnProgress = Callable[[int, int, float], None]
+"""(images done, images in all, images/s)"""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Scoring processes: from `least` to `most`, as there is work; None: one for each GPU of the cluster, or each CPU."""
+
+    least: int | None = None
+    most: int | None = None
+
+    def resolved(self, gpu: bool) -> tuple[int, int]:
+        """Needs a connection to the cluster."""
+        there = max(1, int(ray.cluster_resources().get("GPU" if gpu else "CPU", 1)))
+        return self.least or 1, self.most or there
+
+
+def plan_tags(
+    run_id: str,
+    classifier: str | None,
+    tagger: str | None,
+    policy: str | None,
+    store_url: str,
+    fetch: dict[str, Any],
+    gpu: bool,
+    time_limit_s: float = TIME_LIMIT_S,
+) -> TagPlan:
+    """Reads what the bundles and the policy say.
+
+    Args:
+        classifier, tagger: folders of bundles; one at least.
+        policy: a YAML file; None: the defaults.
+        fetch: fields of `FetchLimits`.
+
+    Raises:
+        BundleError, ConfigError: what is wrong with them.
+    """
+    if not classifier and not tagger:
+        raise ConfigError("there is nothing to tag with; give --classifier BUNDLE, --tagger BUNDLE or both")
+    ids = [load_info(uri, kind).bundle_id for uri, kind in ((classifier, "classifier"), (tagger, "tagger")) if uri]
+    # Workers run elsewhere: a relative path would mean another place there.
+    places = {kind: Folder(uri).uri if uri else None for kind, uri in (("classifier", classifier), ("tagger", tagger))}
+    rules = load_policy(policy)
+    return TagPlan(
+        run_id=run_id,
+        bundle_id="+".join(ids),
+        policy=rules.model_dump_json(),
+        policy_id=rules.policy_id,
+        store_url=store_url,
+        fetch=FetchLimits(**fetch),
+        gpu=gpu,
+        time_limit_s=time_limit_s,
+        **places,
+    )
+
+
+def tag(listings: Listings, store: Store, plan: TagPlan, workers: Workers, resume: bool, on_progress: OnProgress = lambda done, total, rate: None) -> RunRecord:
+    """Tags listings and writes the run.
+
+    Args:
+        store: that `plan.store_url` names.
+        plan: `run_id` is taken where no unfinished run is resumed.
+        resume: go on with the latest unfinished run of this input, bundle and policy, if there is one.
+
+    Returns:
+        The run with its counts; rows_in = rows_tagged + rows_skipped + rows_rejected.
+
+    Raises:
+        ProdrecError: a bundle cannot be loaded, the store is away for too long, the cluster fails.
+    """
+    before = store.unfinished(listings.uri, plan.bundle_id, plan.policy_id) if resume else None
+    run = before or _new_run(listings, plan)
+    store.start(run)
+    plan = plan.model_copy(update={"run_id": run.run_id})
+    # Where this ends by an error or a kill, the run's row says `running`, and it can be resumed.
+    with ray_session():
+        counts = _add_up(_results(listings, plan, workers), listings, on_progress)
+    finished = run.model_copy(update={"status": "finished", "finished": now_utc(), **counts})
+    store.finish(finished)
+    return finished
+
+
+def _new_run(listings: Listings, plan: TagPlan) -> RunRecord:
+    return RunRecord(
+        run_id=plan.run_id,
+        started=now_utc(),
+        run_date=datetime.now(UTC).date().isoformat(),
+        input=listings.uri,
+        bundle_id=plan.bundle_id,
+        policy_id=plan.policy_id,
+        policy=plan.policy,
+        code_version=code_version(),
+    )
+
+
+def new_run_id() -> str:
+    """Sorts by time: 20261121-174236-1a2b3c."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a dry run measured on a sample.
+
+    Attributes:
+        images, sampled: of the input, and of the sample.
+        counts: of the sample, see `tagging.COUNTS`.
+        images_per_s: of one scoring process.
+        workers: scoring processes that there will be, each on one `worker` (GPU or core).
+        seconds: for all images with all of them.
+    """
+
+    images: int
+    sampled: int
+    counts: dict[str, int] = field(repr=False)
+    images_per_s: float
+    workers: int
+    worker: str
+    seconds: float
+
+
+def estimate(listings: Listings, plan: TagPlan, workers: Workers) -> Estimate:
+    """Scores a sample that is spread over the input and writes nothing.
+
+    Raises:
+        ProdrecError: as `tag`.
+    """
+    step = max(1, len(listings.table) // SAMPLE_LISTINGS)
+    sample = listings.sampled(step)
+    with ray_session():
+        _, most = workers.resolved(plan.gpu)
+        # As many at once as there will be: on a busy machine each is slower.
+        rows = list(_results(sample, plan.model_copy(update={"store_url": None}), workers))
+    counts = {name: sum(row[name] for row in rows) for name in COUNTS}
+    # Of the later slices: the first one pays for warming up.
+    busy_s = sum(row["busy_s"] for row in rows[1:] or rows)
+    rate = sum(row["rows_in"] for row in rows[1:] or rows) / max(busy_s, 1e-9)
+    return Estimate(listings.images, sample.images, counts, rate, most, "GPU" if plan.gpu else "core", math.ceil(listings.images / (rate * most)))
+
+
+def _results(listings: Listings, plan: TagPlan, workers: Workers) -> Iterator[dict[str, Any]]:
+    """A row of counts for each slice, as they are done."""
+    ledger = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Ledger).remote()
+    cpus = _CPUS_A_GPU if plan.gpu else 1
+    least, most = workers.resolved(plan.gpu)
+    slices = ray.data.from_arrow(list(listings.slices(SLICE_IMAGES)))
+    fetched = slices.map_batches(partial(fetch_listings, plan), batch_size=None, batch_format="pyarrow", num_cpus=_FETCH_CPUS, compute=TaskPoolStrategy())
+    scored = fetched.map_batches(
+        ListingScorer,
+        fn_constructor_args=(plan, ledger, cpus),
+        compute=ActorPoolStrategy(min_size=least, max_size=most),
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=cpus * _SCORE_CPUS,
+        num_gpus=1 if plan.gpu else 0,
+    )
+    try:
+        yield from scored.iter_rows()
+    except ray.exceptions.RayError as error:
+        raise _cause(error) from error
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The error of ours that a worker raised, or Ray's."""
+    seen: BaseException | None = error
+    while seen is not None:
+        cause = getattr(seen, "cause", None) or seen.__cause__
+        if isinstance(cause, ProdrecError):
+            return cause
+        seen = cause
+    return error
+
+
+def _add_up(results: Iterator[dict[str, Any]], listings: Listings, on_progress: OnProgress) -> dict[str, int]:
+    """Counts of all slices; an image that its listing names twice counts as skipped."""
+    counts = dict.fromkeys(COUNTS, 0)
+    first_s: float | None = None
+    first_rows = 0
+    for row in results:
+        for name in COUNTS:
+            counts[name] += row[name]
+        now_s = time.perf_counter()
+        if first_s is None:
+            # The processes have started by now: their start is no part of the rate.
+            first_s, first_rows = now_s, counts["rows_in"]
+        rate = (counts["rows_in"] - first_rows) / (now_s - first_s) if now_s > first_s else 0.0
+        on_progress(counts["rows_in"], listings.images, rate)
+    counts["rows_in"] += listings.duplicates
+    counts["rows_skipped"] += listings.duplicates
+    return counts

@@ -1,0 +1,145 @@
+"""The images of listings, fetched for scoring: what is known to be unchanged is left out. Runs on nodes beside the scoring, without torch.
+
+A block of Ray Data holds whole listings, a row each, so that nothing separates the images of one.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from prodrec.catalog import Known, Store, open_store
+from prodrec.config import Frozen
+from prodrec.data.formats import ImageLimits
+from prodrec.data.image_bytes import read_images
+from prodrec.data.listings import DECLARED
+from prodrec.errors import Reject
+from prodrec.scoring.fetch import Fetcher, FetchLimits
+
+# Of a listing on its way: nothing to do, as it was tagged before this run or by it, or images to score.
+SKIPPED, DONE, TO_DO = "skipped", "done", "to_do"
+_FETCHED = pa.schema(
+    [
+        ("listing_id", pa.string()),
+        *((name, pa.float64() if name == "price" else pa.string()) for name in DECLARED),
+        ("state", pa.string()),
+        ("input_sha256", pa.string()),
+        ("content_sha256", pa.string()),
+        ("known", pa.list_(pa.int32(), 2)),  # of DONE: images tagged, rejected
+        ("decision", pa.string()),  # of DONE
+        ("uri", pa.list_(pa.string())),
+        ("image", pa.list_(pa.large_binary())),  # null where it could not be had
+        ("sha256", pa.list_(pa.string())),
+        ("code", pa.list_(pa.string())),
+        ("detail", pa.list_(pa.string())),
+    ]
+)
+
+
+class TagPlan(Frozen):
+    """Everything that a worker must know of a run; small and picklable.
+
+    Attributes:
+        policy: JSON.
+        store_url: None: nothing is looked up or written (a dry run).
+        time_limit_s: of preparing one image.
+    """
+
+    run_id: str
+    bundle_id: str
+    classifier: str | None
+    tagger: str | None
+    policy: str
+    policy_id: str
+    store_url: str | None
+    fetch: FetchLimits = FetchLimits()
+    gpu: bool = False
+    time_limit_s: float
+
+
+class _Image(NamedTuple):
+    """One image that was read, or why it was not."""
+
+    uri: str
+    data: bytes | None
+    sha256: str | None
+    code: str | None
+    detail: str | None
+
+
+def fetch_listings(plan: TagPlan, listings: pa.Table) -> pa.Table:
+    """Reads the images of listings that are not known to be unchanged.
+
+    Args:
+        listings: as `prodrec.data.listings.Listings.table`.
+
+    Returns:
+        Of the schema _FETCHED, a row a listing.
+    """
+    rows = listings.to_pylist()
+    store = worker_store(plan.store_url, plan.run_id)
+    known = store.known([row["listing_id"] for row in rows]) if store else {}
+    inputs = [json_sha256([row[name] for name in listings.column_names]) for row in rows]
+    done = [_is_done(plan, known.get(row["listing_id"]), digest) for row, digest in zip(rows, inputs, strict=True)]
+    images = _read([row for row, finished in zip(rows, done, strict=True) if not finished], plan.fetch)
+    fetched = []
+    for row, digest, finished in zip(rows, inputs, done, strict=True):
+        said = {name: row[name] for name in ("listing_id", *DECLARED, "uri")} | {"input_sha256": digest}
+        before = known.get(row["listing_id"])
+        if finished:
+            assert before is not None
+            fetched.append(said | {"state": DONE, "known": [before.images_tagged, before.images_rejected], "decision": before.decision})
+        else:
+            fetched.append(said | _to_do(plan, before, row, [next(images) for _ in row["uri"]]))
+    return pa.Table.from_pylist(fetched, _FETCHED)
+
+
+def _is_done(plan: TagPlan, known: Known | None, input_sha256: str) -> bool:
+    """Whether this very run has tagged the listing, before it was stopped."""
+    return known is not None and (known.run_id, known.input_sha256) == (plan.run_id, input_sha256)
+
+
+def _to_do(plan: TagPlan, known: Known | None, row: dict[str, Any], images: Sequence[_Image]) -> dict[str, Any]:
+    content = json_sha256([[row[name] for name in DECLARED], [image.sha256 or image.code for image in images]])
+    now = (content, plan.bundle_id, plan.policy_id)
+    if known is not None and (known.content_sha256, known.bundle_id, known.policy_id) == now:
+        return {"state": SKIPPED, "content_sha256": content}
+    columns = {"image": "data", "sha256": "sha256", "code": "code", "detail": "detail"}
+    return {"state": TO_DO, "content_sha256": content} | {column: [getattr(image, name) for image in images] for column, name in columns.items()}
+
+
+def _read(listings: Sequence[dict[str, Any]], limits: FetchLimits) -> Iterator[_Image]:
+    """All images of listings, in order: those of the web side by side, the others as they stand."""
+    places = [(uri, group, row) for listing in listings for uri, group, row in zip(listing["uri"], listing["row_group"], listing["row"], strict=True)]
+    is_web = [(uri or "").lower().startswith(("http://", "https://")) for uri, _, _ in places]
+    web = _fetcher(limits.model_dump_json()).fetch_all([uri for (uri, _, _), fetched in zip(places, is_web, strict=True) if fetched])
+    others = [place for place, fetched in zip(places, is_web, strict=True) if not fetched]
+    columns = zip(*others, strict=True) if others else ((), (), ())
+    table = pa.table([pa.array(values, kind) for values, kind in zip(columns, (pa.string(), pa.int32(), pa.int32()), strict=True)], ["uri", "row_group", "row"])
+    local = read_images(table, ImageLimits().max_bytes)
+    for (uri, _, _), fetched in zip(places, is_web, strict=True):
+        found = next(web) if fetched else next(local)
+        if isinstance(found, Reject):
+            yield _Image(uri or "", None, None, found.code.value, found.detail)
+        else:
+            yield _Image(uri or "", found, hashlib.sha256(found).hexdigest(), None, None)
+
+
+def json_sha256(value: Any) -> str:
+    """sha256 of a value's JSON; lone surrogates of broken text are escaped."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def worker_store(url: str | None, run_id: str) -> Store | None:
+    """One connection a process and run: Ray uses a process for the next run again, and Parquet files are looked through once."""
+    return open_store(url) if url else None
+
+
+@lru_cache(maxsize=1)
+def _fetcher(limits: str) -> Fetcher:
+    """Its connections are used again by the next listings of the process."""
+    return Fetcher(FetchLimits.model_validate_json(limits))

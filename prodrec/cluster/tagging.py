@@ -1,0 +1,164 @@
+"""What the scoring processes of a bulk run do: score, decide and write."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import ray
+import torch
+
+from prodrec.catalog import rows_table
+from prodrec.cluster.fetching import DONE, SKIPPED, TO_DO, TagPlan, json_sha256, worker_store
+from prodrec.data.listings import DECLARED
+from prodrec.errors import RejectCode
+from prodrec.models.bundle import load_bundle
+from prodrec.scoring.decision import Decider, Decision
+from prodrec.scoring.policy import Policy
+from prodrec.scoring.recognition import Recognition
+from prodrec.scoring.recognizer import Recognizer
+
+# Deaths of a process over one image after which the image is given up. Source: assumed: one may be an accident.
+MOST_DEATHS = 2
+COUNTS = ("rows_in", "rows_tagged", "rows_skipped", "rows_rejected", "listings", "accepted", "reviewed", "refused")
+_COUNTED_AS = {"accept": "accepted", "review": "reviewed", "reject": "refused"}
+
+
+class ListingScorer:
+    """An actor's state: loaded bundles, the store, and the ledger of deaths."""
+
+    def __init__(self, plan: TagPlan, ledger: Any, cpus: int) -> None:
+        torch.set_num_threads(cpus)
+        device = "cuda" if plan.gpu else "cpu"
+        classifier = load_bundle(plan.classifier, device, "classifier") if plan.classifier else None
+        tagger = load_bundle(plan.tagger, device, "tagger") if plan.tagger else None
+        self.plan, self.ledger, self.store = plan, ledger, worker_store(plan.store_url, plan.run_id)
+        self.recognizer = Recognizer(classifier, tagger, device=device, threads=cpus, time_limit_s=plan.time_limit_s)
+        self.decider = Decider(classifier.info if classifier else None, tagger.info if tagger else None, Policy.model_validate_json(plan.policy))
+
+    def __call__(self, listings: pa.Table) -> pa.Table:
+        """Scores and writes whole listings; out comes one row: COUNTS, and `busy_s`, the seconds that it took."""
+        start, rows = time.perf_counter(), listings.to_pylist()
+        to_do = [row for row in rows if row["state"] == TO_DO]
+        answers = iter(self._recognize(to_do))
+        outcomes = []
+        for row in to_do:
+            images = [next(answers) if data is not None else Recognition(code=code, detail=detail) for data, code, detail in _images(row)]
+            outcomes.append((row, images, self.decider.decide(images, row["category"])))
+        if self.store and outcomes:
+            self.store.write(self._tables(outcomes))
+        counts = {name: [count] for name, count in _counts(rows, outcomes).items()}
+        return pa.table(counts | {"busy_s": [time.perf_counter() - start]})
+
+    def _recognize(self, listings: Sequence[dict[str, Any]]) -> list[Recognition]:
+        """All images at once; where that has killed a process before, one by one, so that the bad one is found and left out."""
+        images = [data for row in listings for data in row["image"] if data is not None]
+        batch = json_sha256([[row["listing_id"], row["sha256"]] for row in listings])
+        if not images:
+            return []
+        killed_before = ray.get(self.ledger.begin.remote(batch)) > 0
+        answers = [self._recognize_one(data) for data in images] if killed_before else self.recognizer.recognize(images)
+        ray.get(self.ledger.end.remote(batch))
+        return answers
+
+    def _recognize_one(self, data: bytes) -> Recognition:
+        key = hashlib.sha256(data).hexdigest()
+        if ray.get(self.ledger.begin.remote(key)) >= MOST_DEATHS:
+            return Recognition(code=RejectCode.CRASHED.value, detail=f"the process that decoded it died {MOST_DEATHS} times")
+        [answer] = self.recognizer.recognize([data])
+        ray.get(self.ledger.end.remote(key))
+        return answer
+
+    def _tables(self, outcomes: "Sequence[Outcome]") -> dict[str, pa.Table]:
+        rows: dict[str, list[dict[str, Any]]] = {name: [] for name in ("listings", "predictions", "tags", "decisions", "rejects")}
+        for row, images, decision in outcomes:
+            said = {"listing_id": row["listing_id"], "bundle_id": self.plan.bundle_id}
+            state = {"policy_id": self.plan.policy_id, "content_sha256": row["content_sha256"], "run_id": self.plan.run_id}
+            bad = sum(bool(image.code) for image in images)
+            counts = {"images_tagged": len(images) - bad, "images_rejected": bad}
+            rows["listings"].append(said | state | counts | {name: row[name] for name in (*DECLARED, "input_sha256")})
+            rows["decisions"].append(said | state | _decided(decision))
+            for uri, image in zip(row["uri"], images, strict=True):
+                key = said | {"run_id": self.plan.run_id, "uri": uri or ""}
+                if image.code:
+                    rows["rejects"].append(key | {"code": image.code, "detail": image.detail})
+                else:
+                    rows["predictions"].append(key | _predicted(image))
+                    rows["tags"] += [said | {"image_sha256": image.sha256} | tag for tag in _tag_rows(image)]
+        return {name: rows_table(name, values) for name, values in rows.items()}
+
+
+Outcome = tuple[dict[str, Any], list[Recognition], Decision]
+
+
+class Ledger:
+    """Who is at work on what: what was begun and never ended has killed its process."""
+
+    def __init__(self) -> None:
+        self.begun: dict[str, int] = {}
+
+    def begin(self, key: str) -> int:
+        """How often it was begun before and did not end."""
+        before = self.begun.get(key, 0)
+        self.begun[key] = before + 1
+        return before
+
+    def end(self, key: str) -> None:
+        self.begun.pop(key, None)
+
+
+def _images(row: dict[str, Any]) -> Iterator[tuple[bytes | None, str | None, str | None]]:
+    return zip(row["image"], row["code"], row["detail"], strict=True)
+
+
+def _counts(rows: Sequence[dict[str, Any]], outcomes: Sequence[Outcome]) -> dict[str, int]:
+    counts = dict.fromkeys(COUNTS, 0)
+    counts["rows_in"], counts["listings"] = sum(len(row["uri"]) for row in rows), len(rows)
+    for row in rows:
+        if row["state"] == SKIPPED:
+            counts["rows_skipped"] += len(row["uri"])
+        elif row["state"] == DONE:
+            counts["rows_tagged"] += row["known"][0]
+            counts["rows_rejected"] += row["known"][1]
+            counts[_COUNTED_AS[row["decision"]]] += 1
+    for _, images, decision in outcomes:
+        bad = sum(bool(image.code) for image in images)
+        counts["rows_tagged"] += len(images) - bad
+        counts["rows_rejected"] += bad
+        counts[_COUNTED_AS[decision.decision]] += 1
+    return counts
+
+
+def _predicted(image: Recognition) -> dict[str, Any]:
+    best = image.products[0] if image.products else None
+    return {
+        "image_sha256": image.sha256,
+        "width": image.width,
+        "height": image.height,
+        "product": best and best.label,
+        "product_group": best and best.group,
+        "probability": best and best.probability,
+        "candidates": json.dumps([asdict(product) for product in image.products]),
+        "energy": image.energy,
+        "quality": json.dumps(image.quality and image.quality._asdict()),
+        "phash": image.phash,
+    }
+
+
+def _tag_rows(image: Recognition) -> Iterator[dict[str, Any]]:
+    for number, tag in enumerate(image.tags):
+        yield {"tag_no": number, "label": tag.label, "score": tag.score} | dict(zip(("x1", "y1", "x2", "y2"), tag.box, strict=True))
+
+
+def _decided(decision: Decision) -> dict[str, Any]:
+    product = decision.product
+    return {
+        "decision": decision.decision,
+        "reasons": json.dumps([asdict(reason) for reason in decision.reasons]),
+        "product": product and product.label,
+        "product_group": product and product.group,
+        "probability": product and product.probability,
+    }

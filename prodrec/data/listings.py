@@ -1,0 +1,152 @@
+"""Listings to be tagged: a folder of images, a CSV/TSV/Parquet manifest, or prepared shards. No image is opened.
+
+A manifest has a row an image: `uri` (or `bytes`, Parquet only), and optionally `listing_id` and what the seller declared
+(`category`, `brand`, `price`). Rows with one listing_id are the images of one listing; without it each image is a listing.
+The table of listings is held in memory (some 200 bytes an image); the images never are.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import fs
+
+from prodrec.data.columns import absolute_uris, text
+from prodrec.data.files import Folder
+from prodrec.data.layouts import image_paths
+from prodrec.data.manifests import MANIFEST_SUFFIXES, located, read_manifest
+from prodrec.data.shards import MANIFEST, open_shards
+from prodrec.errors import SourceError
+
+DECLARED = ("category", "brand", "price")
+_COLUMNS = ("listing_id", *DECLARED)
+_NUMBER = r"^[+-]?\d+(\.\d+)?$"
+
+
+@dataclass(frozen=True)
+class Listings:
+    """What is to be tagged.
+
+    Attributes:
+        uri: where it was read from, without secrets.
+        table: a row a listing, in the order of their first images: listing_id, category, brand (text), price (float64), and of
+            its images, in order, the lists uri, row_group, row (see `prodrec.data.records.LISTING_SCHEMA`).
+        images: number of images, and `duplicates` of rows that name an image of their listing once more.
+    """
+
+    uri: str
+    table: pa.Table
+    images: int
+    duplicates: int
+
+    def limited(self, listings: int | None) -> "Listings":
+        """The first so many listings; duplicates are not counted then."""
+        if listings is None or listings >= len(self.table):
+            return self
+        table = self.table.slice(0, listings)
+        return Listings(self.uri, table, pc.sum(pc.list_value_length(table["uri"])).as_py(), 0)
+
+    def sampled(self, step: int) -> "Listings":
+        """Every so many-th listing."""
+        table = self.table.take(pa.array(np.arange(0, len(self.table), step)))
+        return Listings(self.uri, table, pc.sum(pc.list_value_length(table["uri"])).as_py(), 0)
+
+    def slices(self, images: int) -> Iterator[pa.Table]:
+        """Whole listings of about so many images together."""
+        ends = np.cumsum(pc.list_value_length(self.table["uri"]).to_numpy())
+        piece = ends // images
+        edges = [0, *(np.flatnonzero(np.diff(piece)) + 1).tolist(), len(self.table)]
+        for low, high in pairwise(edges):
+            yield self.table.slice(low, high - low).combine_chunks()
+
+
+def open_listings(uri: str) -> Listings:
+    """Lists what a folder, a manifest or prepared shards hold.
+
+    Raises:
+        SourceError: nothing there, nothing recognisable, or no image.
+        ShardsError: shards that are not complete.
+    """
+    folder = Folder(uri)
+    try:
+        kind = folder.filesystem.get_file_info(folder.path).type
+        if kind == fs.FileType.NotFound:
+            raise SourceError(f"{folder.uri} does not exist; give a folder of images, a manifest, prepared shards or a database URL with --query")
+        table = _file(folder) if kind == fs.FileType.File else _folder(folder)
+    except (OSError, pa.ArrowException) as error:
+        raise SourceError(f"cannot read {folder.uri}: {' '.join(str(error).split())}; check the path, its permissions and that the file is whole") from error
+    return gather(folder.uri, table)
+
+
+def gather(uri: str, images: pa.Table) -> Listings:
+    """Joins the rows of each listing.
+
+    Args:
+        uri: names the input in errors and records.
+        images: a row an image, columns as told above; those that are not there are null.
+
+    Raises:
+        SourceError: no row.
+    """
+    if not len(images):
+        raise SourceError(f"{uri} lists no images; there is nothing to tag")
+    images = _completed(images, uri)
+    kept = _firsts(images)
+    columns = [(name, "first") for name in DECLARED] + [(name, "list") for name in ("uri", "row_group", "row")]
+    grouped = kept.group_by("listing_id", use_threads=False).aggregate(columns)
+    return Listings(uri, grouped.rename_columns(["listing_id", *(name for name, _ in columns)]), len(kept), len(images) - len(kept))
+
+
+def _firsts(images: pa.Table) -> pa.Table:
+    """Without the rows that say again what one before them says."""
+    numbered = images.append_column("position", pa.array(np.arange(len(images))))
+    firsts = numbered.group_by(["listing_id", "uri", "row_group", "row"], use_threads=False).aggregate([("position", "min")])["position_min"]
+    return images if len(firsts) == len(images) else images.take(pa.array(np.sort(firsts.to_numpy())))
+
+
+def _completed(images: pa.Table, where: str) -> pa.Table:
+    """All columns with their types; an image without a listing_id is a listing by its place."""
+    columns = {name: text(images, name, where) for name in ("uri", *_COLUMNS)}
+    places = {name: images[name] if name in images.column_names else pa.chunked_array([pa.nulls(len(images), pa.int32())]) for name in ("row_group", "row")}
+    numbers = pc.binary_join_element_wise("row ", pc.cast(pa.array(np.arange(1, len(images) + 1)), pa.string()), "")
+    inside = pc.binary_join_element_wise(columns["uri"], pc.cast(places["row_group"], pa.string()), pc.cast(places["row"], pa.string()), "#")
+    price = pc.if_else(pc.match_substring_regex(columns["price"], _NUMBER), columns["price"], None)
+    listing_id = pc.coalesce(columns["listing_id"], inside, columns["uri"], numbers)
+    return pa.table({**columns, **places, "listing_id": listing_id, "price": pc.cast(price, pa.float64())})
+
+
+def _file(file: Folder) -> pa.Table:
+    if not file.path.lower().endswith(MANIFEST_SUFFIXES):
+        raise SourceError(f"{file.uri} is no manifest: looked for a file ending in {', '.join(MANIFEST_SUFFIXES)}; or give a folder of images")
+    head, mark, query = file.uri.partition("?") if "://" in file.uri else (file.uri, "", "")
+    parent, _, name = head.rpartition("/")
+    return read_manifest(Folder((parent or "/") + mark + query), name, _COLUMNS)
+
+
+def _folder(folder: Folder) -> pa.Table:
+    if folder.exists(MANIFEST):
+        return _shards(folder)
+    names = [info.base_name for info in folder.names()]
+    if named := [f"manifest{suffix}" for suffix in MANIFEST_SUFFIXES if f"manifest{suffix}" in names]:
+        return read_manifest(folder, named[0], _COLUMNS)
+    if names and all(name.lower().endswith(".parquet") for name in names):
+        return pa.concat_tables([read_manifest(folder, name, _COLUMNS) for name in names])
+    paths, _ = image_paths(folder)
+    return pa.table({"uri": absolute_uris(folder, paths), "listing_id": paths})
+
+
+def _shards(folder: Folder) -> pa.Table:
+    """Prepared images in their rows; what they were labelled is not declared by a seller."""
+    shards, tables = open_shards(folder.uri), []
+    for split, files in shards.manifest.splits.items():
+        index = shards.split(split)
+        listing_id = pc.coalesce(index.column("listing_id"), index.column("uri"))
+        start = 0
+        for file in files:
+            ids = pa.table({"listing_id": listing_id.slice(start, file.rows)})
+            tables.append(located(ids, pa.scalar(folder.within(file.name) if "://" not in folder.uri else folder / file.name), file.row_groups))
+            start += file.rows
+    return pa.concat_tables(tables)

@@ -1,0 +1,60 @@
+"""A bundle that scores pictures: the one forward pass of evaluation and serving."""
+
+from typing import Any
+
+import torch
+
+from prodrec.data.transforms import Normalizer
+from prodrec.models.bundle import Bundle
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bf16 autocast on CPU and GPU, or nothing for fp32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+class Scorer:
+    """A bundle on a device.
+
+    Args:
+        precision: `bf16` or `fp32`; None: the one that the run judged itself in, so that what is served is what was reported.
+    """
+
+    def __init__(self, bundle: Bundle, device: torch.device, precision: str | None = None) -> None:
+        self.info, self.device = bundle.info, device
+        self.precision: str = precision or bundle.info.recipe.get("train", {}).get("precision", "fp32")
+        self.model = bundle.model.to(device, memory_format=torch.channels_last).eval()
+        self.normalizer = Normalizer(bundle.info.input).to(device)
+
+    @torch.inference_mode()
+    def __call__(self, images_BCHW: torch.Tensor) -> Any:
+        """Scores a batch, in halves where memory runs out.
+
+        Args:
+            images_BCHW: uint8 [B, 3, S, S], on any device.
+
+        Returns:
+            float32 logits [B, K] of a classifier, a list of B `Tags` of a tagger; on the scorer's device.
+        """
+        try:
+            return self._run(images_BCHW)
+        except RuntimeError as error:
+            if len(images_BCHW) == 1 or not _is_out_of_memory(error):
+                raise
+        # Not within the handler: its traceback holds the tensors that filled the memory.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        middle = len(images_BCHW) // 2
+        first, second = self(images_BCHW[:middle]), self(images_BCHW[middle:])
+        return torch.cat([first, second]) if isinstance(first, torch.Tensor) else [*first, *second]
+
+    def _run(self, images_BCHW: torch.Tensor) -> Any:
+        with autocast(self.device, self.precision):
+            normalized = self.normalizer(images_BCHW.to(self.device, non_blocking=True))
+            found = self.model(normalized.contiguous(memory_format=torch.channels_last))
+        return found.float() if isinstance(found, torch.Tensor) else found
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """On a CPU torch has no class of its own for it. Source: c10/core/impl/alloc_cpu.cpp, "DefaultCPUAllocator: can't allocate memory"."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

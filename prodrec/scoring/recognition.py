@@ -1,0 +1,52 @@
+"""What is known of one image: values that bulk, HTTP and the command line share."""
+
+from dataclasses import dataclass, field
+
+from prodrec.data.quality import Quality
+
+
+@dataclass(frozen=True)
+class Product:
+    """One candidate: its label, its group where it has one, and its calibrated probability."""
+
+    label: str
+    group: str | None
+    probability: float
+
+
+@dataclass(frozen=True)
+class Tag:
+    """One thing on an image: its label, its score (0 to 1, no probability) and its box, xyxy pixels of the upright original."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """What is known of one image. NOT covered yet: embeddings, as no bundle has one.
+
+    Attributes:
+        width, height: of the upright original, pixels; None for a reject.
+        sha256: hex, of the bytes; phash: see `prodrec.data.phash`; None for a reject.
+        products: the likeliest first; () without a classifier.
+        energy: -log(sum(exp(logits))): the higher, the stranger the image is to the classifier; None without one.
+            Source: Liu et al. 2020 (arXiv 2010.03759), equation 4 with temperature 1.
+        tags: the best first; () without a tagger.
+        quality: None for a reject.
+        timings_ms: by stage (`prepare`, `classify`, `tag`), milliseconds; of a batch's stage an equal share.
+        code, detail: why the image could not be used; None where it could.
+    """
+
+    width: int | None = None
+    height: int | None = None
+    sha256: str | None = None
+    phash: int | None = None
+    products: tuple[Product, ...] = ()
+    energy: float | None = None
+    tags: tuple[Tag, ...] = ()
+    quality: Quality | None = None
+    timings_ms: dict[str, float] = field(default_factory=dict, compare=False)
+    code: str | None = None
+    detail: str | None = None

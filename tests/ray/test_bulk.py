@@ -1,0 +1,141 @@
+"""Bulk runs on a real Ray, into real stores."""
+
+import json
+import sqlite3
+
+import pyarrow.parquet as pq
+import pytest
+from made import photo, run, write_image_folder
+from manifests import write_night
+
+from prodrec.scoring import Recognizer
+
+TABLES = ("listings", "predictions", "tags", "decisions", "rejects")
+
+
+@pytest.fixture(scope="module")
+def calibrated(small_bundle, small_shards, tmp_path_factory) -> str:
+    import shutil
+
+    bundle = tmp_path_factory.mktemp("calibrated") / "bundle"
+    shutil.copytree(small_bundle, bundle)
+    assert run("calibrate", bundle, small_shards, "--precision", "0.7", "--confidence", "0.8") == 0
+    return str(bundle)
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("night")
+    photos = sorted(write_image_folder(folder / "photos", {"red": 30, "green": 30, "blue": 30, "yellow": 30}).glob("*/*"))
+    return write_night(folder / "listings", photos, 500)
+
+
+def table(database, name) -> list[tuple]:
+    with sqlite3.connect(database) as connection:
+        return connection.execute(f"SELECT * FROM {name} ORDER BY 1, 2, 3").fetchall()
+
+
+def tag(*arguments, capsys) -> dict:
+    assert run("tag", *arguments, "--json", "--workers", "1") == 0
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def counts(summary) -> tuple[int, ...]:
+    return tuple(summary[f"rows_{name}"] for name in ("in", "tagged", "skipped", "rejected"))
+
+
+def test_a_night_is_accounted_for_and_a_second_run_changes_nothing(night, calibrated, tmp_path, capsys):
+    database = tmp_path / "tags.db"
+    first = tag(night.manifest, "--to", f"sqlite:///{database}", "--classifier", calibrated, "--run-id", "one", capsys=capsys)
+    rejected = sum(night.codes.values())
+    assert counts(first) == (night.rows, night.rows - night.duplicates - rejected, night.duplicates, rejected)
+    assert first["listings"] == night.listings == first["accepted"] + first["reviewed"] + first["refused"]
+    assert first["status"] == "finished"
+    before = {name: table(database, name) for name in TABLES}
+    assert len(before["listings"]) == len(before["decisions"]) == night.listings
+    with sqlite3.connect(database) as connection:
+        assert dict(connection.execute("SELECT code, count(*) FROM rejects GROUP BY code").fetchall()) == night.codes
+        assert connection.execute("SELECT count(*) FROM review_queue").fetchone()[0] >= first["reviewed"]
+    again = tag(night.manifest, "--to", f"sqlite:///{database}", "--classifier", calibrated, "--run-id", "two", capsys=capsys)
+    assert counts(again) == (night.rows, 0, night.rows, 0)
+    assert {name: table(database, name) for name in TABLES} == before
+
+
+def test_rows_say_what_the_recognizer_says(night, calibrated, tmp_path, capsys):
+    database = tmp_path / "tags.db"
+    tag(night.manifest, "--to", f"sqlite:///{database}", "--classifier", calibrated, "--limit", "60", capsys=capsys)
+    with sqlite3.connect(database) as connection:
+        rows = connection.execute("SELECT uri, product, probability, image_sha256 FROM predictions ORDER BY listing_id, image_sha256").fetchall()
+    from pathlib import Path
+
+    answers = Recognizer.load(classifier=calibrated).recognize([Path(uri).read_bytes() for uri, *_ in rows])
+    assert [(product, sha256) for _, product, _, sha256 in rows] == [(answer.products[0].label, answer.sha256) for answer in answers]
+    assert [row[2] for row in rows] == pytest.approx([answer.products[0].probability for answer in answers], abs=1e-3)
+
+
+def test_changed_listings_alone_are_scored_again(calibrated, tmp_path, capsys):
+    folder = write_image_folder(tmp_path / "photos", {"red": 3, "green": 3})
+    to = ("--to", f"sqlite:///{tmp_path / 'tags.db'}", "--classifier", calibrated)
+    assert counts(tag(folder, *to, capsys=capsys)) == (6, 6, 0, 0)
+    (folder / "red" / "000.jpg").write_bytes(photo(3, 9))
+    (folder / "green" / "001.jpg").write_bytes(b"broken")
+    assert counts(tag(folder, *to, "--run-id", "second", capsys=capsys)) == (6, 1, 4, 1)
+    rows = {row[0]: row for row in table(tmp_path / "tags.db", "listings")}
+    assert {listing for listing, row in rows.items() if "second" in row} == {"red/000.jpg", "green/001.jpg"}
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("photo: {too_small: {action: off}}")
+    assert counts(tag(folder, *to, "--policy", policy, capsys=capsys)) == (6, 5, 0, 1)
+
+
+def test_parquet_says_the_same_as_sql(night, calibrated, tmp_path, capsys):
+    to_sql = tag(night.manifest, "--to", f"sqlite:///{tmp_path / 'tags.db'}", "--classifier", calibrated, "--run-id", "r", "--limit", "120", capsys=capsys)
+    to_files = tag(night.manifest, "--to", tmp_path / "tags", "--classifier", calibrated, "--run-id", "r", "--limit", "120", capsys=capsys)
+    assert counts(to_sql) == counts(to_files)
+    for name in TABLES:
+        if (tmp_path / "tags" / name).exists():
+            rows = pq.read_table(tmp_path / "tags" / name, partitioning=None).to_pylist()
+            assert sorted(tuple(row.values())[:3] for row in rows) == sorted(row[:3] for row in table(tmp_path / "tags.db", name)), name
+    again = tag(night.manifest, "--to", tmp_path / "tags", "--classifier", calibrated, "--limit", "120", capsys=capsys)
+    assert counts(again)[1:] == (0, counts(again)[0], 0)
+
+
+def test_a_dry_run_measures_and_writes_nothing(night, calibrated, tmp_path, capsys):
+    arguments = ("tag", night.manifest, "--to", f"sqlite:///{tmp_path / 'tags.db'}", "--classifier", calibrated)
+    assert run(*arguments, "--dry-run", "--price-per-hour", "3", "--workers", "2") == 0
+    out = capsys.readouterr().out
+    assert "nothing was written" in out
+    assert f"{night.rows - night.duplicates:,} images: 0:0" in out
+    assert "on 2 cores" in out
+    assert not (tmp_path / "tags.db").exists()
+
+
+def test_out_of_a_database(night, calibrated, tmp_path, capsys):
+    source = tmp_path / "shop.db"
+    photos = [(str(number), str(path), None) for number, path in enumerate(sorted(night.manifest.parent.parent.glob("photos/*/*"))[:20])]
+    with sqlite3.connect(source) as connection:
+        connection.execute("CREATE TABLE photos (id TEXT, path TEXT, category TEXT)")
+        connection.executemany("INSERT INTO photos VALUES (?, ?, ?)", photos)
+    to = ("--to", f"sqlite:///{tmp_path / 'tags.db'}", "--classifier", calibrated)
+    query = "SELECT id AS listing_id, path AS uri, category FROM photos"
+    assert counts(tag(f"sqlite:///{source}", "--query", query, *to, capsys=capsys)) == (20, 20, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("{night}", "--to", "nosuchdb://x/y", "--classifier", "{bundle}"), "nosuchdb"),
+        (("{night}", "--to", "sqlite:///{tmp}/t.db"), "nothing to tag with"),
+        (("{night}", "--to", "sqlite:///{tmp}/t.db", "--classifier", "{tmp}"), "is no complete bundle"),
+        (("{night}", "--to", "sqlite:///{tmp}/t.db", "--tagger", "{bundle}"), "kind 'classifier', expected tagger"),
+        (("{tmp}/gone.csv", "--to", "sqlite:///{tmp}/t.db", "--classifier", "{bundle}"), "does not exist"),
+        (("sqlite:///{tmp}/x.db", "--to", "sqlite:///{tmp}/t.db", "--classifier", "{bundle}"), "needs --query"),
+        (("sqlite:///{tmp}/x.db", "--query", "SELECT 1 AS uri FROM gone", "--to", "sqlite:///{tmp}/t.db", "--classifier", "{bundle}"), "no such table"),
+        (("{night}", "--to", "sqlite:///{tmp}/t.db", "--classifier", "{bundle}", "--policy", "{tmp}/p.yaml"), "cannot read the policy"),
+    ],
+)
+def test_bad_commands_are_one_clear_line(night, calibrated, tmp_path, capsys, arguments, told):
+    names = {"night": night.manifest, "bundle": calibrated, "tmp": tmp_path}
+    assert run("tag", *(argument.format(**names) for argument in arguments)) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1

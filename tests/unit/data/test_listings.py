@@ -1,0 +1,88 @@
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made import photo, write_image_folder
+
+from prodrec.data.image_bytes import read_images
+from prodrec.data.listings import gather, open_listings
+from prodrec.errors import SourceError
+
+
+def places(listings) -> list[tuple]:
+    """(listing_id, uri, row_group, row) of all images, in order."""
+    rows = listings.table.to_pylist()
+    return [(row["listing_id"], *place) for row in rows for place in zip(row["uri"], row["row_group"], row["row"], strict=True)]
+
+
+def read(listings) -> list[bytes]:
+    flat = pa.table({name: listings.table[name].combine_chunks().flatten() for name in ("uri", "row_group", "row")})
+    return list(read_images(flat, 10**6))
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", "c", None]), st.sampled_from(["1", "2", "3", None])), min_size=1, max_size=30), st.integers(1, 9))
+def test_every_image_stands_once_in_its_listing_and_listings_are_never_cut(rows, size):
+    ids, uris = zip(*rows, strict=True)
+    listings = gather("x", pa.table({"listing_id": pa.array(ids, pa.string()), "uri": pa.array(uris, pa.string())}))
+    named = [(listing or uri or f"row {number}", uri) for number, (listing, uri) in enumerate(rows, 1)]
+    firsts = list(dict.fromkeys(named))
+    assert listings.images == len(firsts)
+    assert listings.duplicates == len(rows) - len(firsts)
+    order = list(dict.fromkeys(listing for listing, _ in firsts))
+    assert [(listing, uri) for listing, uri, _, _ in places(listings)] == sorted(firsts, key=lambda item: order.index(item[0]))
+    slices = list(listings.slices(size))
+    assert [listing for piece in slices for listing in piece["listing_id"].to_pylist()] == order
+    assert all(sum(map(len, piece["uri"].to_pylist()[:-1])) < 2 * size for piece in slices)
+    assert listings.limited(2).table["listing_id"].to_pylist() == order[:2]
+
+
+def test_what_the_seller_declared_is_taken_where_it_is_said_first():
+    rows = [("a", "1", None, "3.50", "Acme"), ("b", "2", "lamp", "free", None), ("a", "3", "mug", "4", "Other")]
+    table = pa.table([pa.array(column, pa.string()) for column in zip(*rows, strict=True)], ["listing_id", "uri", "category", "price", "brand"])
+    first, second = gather("x", table).table.to_pylist()
+    assert (first["category"], first["price"], first["brand"], first["uri"]) == ("mug", 3.5, "Acme", ["1", "3"])
+    assert (second["category"], second["price"]) == ("lamp", None)
+
+
+def test_folders_manifests_and_shards(tmp_path, small_shards):
+    folder = write_image_folder(tmp_path / "photos", {"red": 2, "green": 1})
+    found = open_listings(str(folder))
+    assert [listing for listing, *_ in places(found)] == ["green/000.jpg", "red/000.jpg", "red/001.jpg"]
+    assert read(found) == [photo(1, 0), photo(0, 0), photo(0, 1)]
+
+    (folder / "manifest.csv").write_text("uri,listing_id,category\nred/000.jpg,7,mug\ngreen/000.jpg,8,\nred/001.jpg,7,mug\n")
+    found = open_listings(str(folder))
+    assert found.table["listing_id"].to_pylist() == ["7", "8"]
+    assert read(found) == [photo(0, 0), photo(0, 1), photo(1, 0)]
+    assert open_listings(str(folder / "manifest.csv")).table == found.table
+
+    pq.write_table(pa.table({"bytes": [photo(0, 0), photo(1, 0), None], "listing_id": [3, 4, 5]}), tmp_path / "m.parquet", row_group_size=2)
+    found = open_listings(str(tmp_path / "m.parquet"))
+    assert found.table["listing_id"].to_pylist() == ["3", "4", "5"]
+    good, other, missing = read(found)
+    assert (good, other, missing.code) == (photo(0, 0), photo(1, 0), "missing")
+
+    found = open_listings(small_shards)
+    assert found.images == 120
+    assert sorted(read(found)) == sorted(photo(label, number) for label, count in enumerate((40, 36, 24, 20)) for number in range(count))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("gone.csv", None, "does not exist"),
+        ("a.txt", "x", "is no manifest"),
+        ("a.csv", "listing_id\n1\n", "has no column uri"),
+        ("a.csv", "uri\n", "lists no images"),
+        ("a.parquet", "x", "cannot read"),
+    ],
+)
+def test_bad_input_is_one_clear_line(tmp_path, name, content, told):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(SourceError) as caught:
+        open_listings(str(tmp_path / name))
+    assert told in str(caught.value)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)

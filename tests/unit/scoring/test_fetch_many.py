@@ -1,0 +1,115 @@
+"""Many images side by side: in order, bounded, and each on its own."""
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+
+import pytest
+from made import photo
+from shop import IMAGE, PATIENCE_S, Asked, answering, fetcher
+
+from prodrec.errors import Reject
+
+
+def test_connections_are_used_again(shop):
+    with fetcher() as images:
+        assert [images.fetch(shop.uri()) for _ in range(5)] == [IMAGE] * 5
+    assert shop.connections == 1
+
+
+def test_one_bad_among_many_costs_itself_only(shop):
+    shop.answers["/bad.jpg"] = lambda asked: asked.hang_up(reset=True)
+    for number in range(40):
+        shop.answers[f"/{number}.jpg"] = lambda asked, number=number: asked.send(200, photo(number, 0))
+    uris = [shop.uri(f"/{number}.jpg") for number in range(40)]
+    uris[7], uris[20], uris[33] = shop.uri("/bad.jpg"), "file:///etc/passwd", "http://10.0.0.1/"
+    with fetcher(concurrency=8) as images:
+        found = list(images.fetch_all(uris))
+    rejects = {place: item for place, item in enumerate(found) if isinstance(item, Reject)}
+    assert {place: reject.code for place, reject in rejects.items()} == {7: "fetch_failed", 20: "not_allowed", 33: "not_allowed"}
+    assert all(item == photo(number, 0) for number, item in enumerate(found) if number not in rejects)
+    # A traceback would keep what was read of the body.
+    assert all(reject.__traceback__ is reject.__context__ is reject.__cause__ is None for reject in rejects.values())
+
+
+def test_images_come_side_by_side_and_in_order(shop):
+    # Nobody is answered before all four are there, and the first is answered last.
+    all_there, last = threading.Barrier(4), threading.Event()
+
+    def answer(asked: Asked) -> None:
+        all_there.wait(PATIENCE_S)
+        if asked.path == "/0.jpg":
+            last.wait(PATIENCE_S)
+        asked.send(200, asked.path.encode())
+        if asked.path == "/3.jpg":
+            last.set()
+
+    shop.answers |= {f"/{number}.jpg": answer for number in range(4)}
+    with fetcher(concurrency=4) as images:
+        assert list(images.fetch_all(shop.uri(f"/{number}.jpg") for number in range(4))) == [b"/0.jpg", b"/1.jpg", b"/2.jpg", b"/3.jpg"]
+
+
+def test_as_many_are_held_as_may_be_in_flight(shop):
+    drawn = Counter()
+    with fetcher(concurrency=3) as images:
+        found = images.fetch_all(shop.uri(f"/ok.jpg?{drawn.update(['uri']) or number}") for number in count())
+        for number in range(3, 10):
+            assert next(found) == IMAGE
+            assert drawn["uri"] == number
+        found.close()
+
+
+def test_a_host_is_asked_so_much_at_once_and_holds_up_no_other(shop):
+    # The first two of a and the one of b, which comes later, are answered when all three are there.
+    meeting, met, lock, now, most = threading.Barrier(3), threading.Event(), threading.Lock(), Counter(), Counter()
+
+    def answer(asked: Asked) -> None:
+        host = asked.headers["Host"].partition(":")[0]
+        with lock:
+            now[host] += 1
+            most[host] = max(most[host], now[host])
+        if not met.is_set():
+            meeting.wait(PATIENCE_S)
+            met.set()
+        with lock:
+            now[host] -= 1
+        asked.send(200, host.encode())
+
+    shop.answers["/x.jpg"] = answer
+    with fetcher(hosts=(".test",), resolve=answering("127.0.0.1"), concurrency=8, per_host=2, retries=0) as images:
+        hosts = ["a.test"] * 7 + ["b.test"] + ["a.test"] * 12
+        assert list(images.fetch_all(shop.uri("/x.jpg", host) for host in hosts)) == [host.encode() for host in hosts]
+    assert most == {"a.test": 2, "b.test": 1}
+
+
+def test_all_hosts_together_are_bounded_for_any_number_of_threads(shop):
+    lock, now, most = threading.Lock(), Counter(), Counter()
+
+    def answer(asked: Asked) -> None:
+        with lock:
+            now["all"] += 1
+            most["all"] = max(most["all"], now["all"])
+        shop.closing.wait(0.01)
+        with lock:
+            now["all"] -= 1
+        asked.send(200, IMAGE)
+
+    shop.answers["/x.jpg"] = answer
+    with fetcher(hosts=(".test",), resolve=answering("127.0.0.1"), concurrency=3, per_host=2) as images, ThreadPoolExecutor(12) as threads:
+        uris = [shop.uri("/x.jpg", f"{number % 6}.test") for number in range(48)]
+        assert set(threads.map(images.fetch, uris)) == {IMAGE}
+    assert most["all"] <= 3
+
+
+def test_a_turn_that_does_not_come_is_a_timeout(shop):
+    came = threading.Event()
+    shop.answers["/long.jpg"] = lambda asked: (came.set(), shop.closing.wait(), asked.hang_up())
+    with fetcher(per_host=1, pool_timeout_s=0.05, total_timeout_s=3, retries=0) as images:
+        thread = threading.Thread(target=lambda: list(images.fetch_all([shop.uri("/long.jpg")])))
+        thread.start()
+        assert came.wait(PATIENCE_S)
+        with pytest.raises(Reject, match=r"fetch_timeout.*no turn"):
+            images.fetch(shop.uri())
+        shop.closing.set()
+        thread.join()

@@ -1,0 +1,120 @@
+import io
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+from made import photo
+from PIL import Image
+
+from prodrec.data.shards import open_shards
+from prodrec.errors import ConfigError
+from prodrec.evaluation.judge import open_judged, predicted
+from prodrec.models.bundle import Bundle, load_bundle
+from prodrec.models.scorer import Scorer
+from prodrec.scoring import Recognizer
+
+
+def shard_images(shards: str, split: str) -> list[bytes]:
+    index = open_shards(shards).split(split)
+    return [index.image(row) for row in range(index.rows)]
+
+
+@pytest.mark.parametrize("precision", [None, "fp32"])
+def test_what_is_served_is_what_is_judged(small_bundle, small_shards, precision):
+    bundle, shards = open_judged(small_bundle, small_shards, "test", torch.device("cpu"))
+    predictions = predicted(bundle, shards, "test", torch.device("cpu"))
+    answers = Recognizer.load(classifier=small_bundle, precision=precision).recognize(shard_images(small_shards, "test"))
+    names = [label.name for label in bundle.info.labels]
+    tolerance = 1e-5 if precision is None else 0.03
+    assert [answer.products[0].label for answer in answers] == [names[k] for k in predictions.predicted]
+    assert [answer.products[0].probability for answer in answers] == pytest.approx(predictions.confidence(bundle.info.temperature)[:, 0], abs=tolerance)
+    assert [answer.energy for answer in answers] == pytest.approx(predictions.energy, abs=0.2 if precision else 1e-4)
+    assert all(answer.products[0].group == bundle.info.labels[names.index(answer.products[0].label)].group for answer in answers)
+
+
+def test_bad_images_are_answers_in_their_place(small_bundle):
+    images = [photo(0, 500), b"no image", photo(1, 500)[:200], b"", photo(1, 500)]
+    answers = Recognizer.load(classifier=small_bundle).recognize(images)
+    assert [answer.code for answer in answers] == [None, "not_an_image", "truncated", "not_an_image", None]
+    assert [answer.products[0].label for answer in answers if not answer.code] == ["red", "green"]
+    assert answers[0].quality.short_side == 48
+    assert answers[0].timings_ms.keys() == {"prepare", "classify"}
+    assert Recognizer.load(classifier=small_bundle).recognize([]) == []
+
+
+def test_any_number_of_images_gives_the_same_answers(small_bundle):
+    recognizer = Recognizer.load(classifier=small_bundle, precision="fp32")
+    images = [photo(number % 4, 600 + number) for number in range(53)]
+    one_by_one = [recognizer.recognize([image])[0] for image in images]
+    for together, alone in zip(recognizer.stream(iter(images)), one_by_one, strict=True):
+        assert (together.sha256, together.quality) == (alone.sha256, alone.quality)
+        assert [p.label for p in together.products] == [p.label for p in alone.products]
+        assert together.products[0].probability == pytest.approx(alone.products[0].probability, abs=1e-5)
+
+
+def test_an_image_that_takes_too_long_costs_itself_only(small_bundle):
+    # Noise as PNG: inflating 36 megapixels takes most of a second, a photo a few milliseconds.
+    pixels = np.random.default_rng(0).integers(0, 256, (6000, 6000), dtype=np.uint8)
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "PNG", compress_level=1)
+    recognizer = Recognizer.load(classifier=small_bundle, threads=1, time_limit_s=0.25)
+    recognizer.recognize([photo(0, 700)])
+    answers = recognizer.recognize([photo(0, 700), data.getvalue(), photo(1, 700), photo(2, 700)])
+    assert [answer.code for answer in answers] == [None, "too_slow", None, None]
+    assert "0.25 s" in answers[1].detail
+    start = time.perf_counter()
+    assert not recognizer.recognize([photo(3, 700)])[0].code
+    assert time.perf_counter() - start < 5
+
+
+class Hungry(torch.nn.Module):
+    """Asks for 4 KB for one image, for 16 MB for two, for 6.9e16 bytes and more for eight: the allocator refuses."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model, self.served = model, []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        torch.empty(1000 * len(images) ** 12)
+        self.served.append(len(images))
+        return self.model(images)
+
+
+def test_a_batch_that_does_not_fit_is_scored_in_halves(small_bundle):
+    bundle = load_bundle(small_bundle)
+    images = torch.randint(256, (13, 3, bundle.info.input.size, bundle.info.input.size), dtype=torch.uint8)
+    expected = Scorer(bundle, torch.device("cpu"), "fp32")(images)
+    hungry = Hungry(bundle.model)
+    found = Scorer(Bundle(bundle.info, hungry), torch.device("cpu"), "fp32")(images)
+    assert sum(hungry.served) == 13
+    assert max(hungry.served) < 8
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_there_must_be_a_bundle():
+    with pytest.raises(ConfigError, match="nothing to recognize with"):
+        Recognizer.load()
+
+
+def test_calibrating_writes_thresholds_into_the_bundle(small_bundle, small_shards, tmp_path, capsys):
+    import shutil
+
+    from made import run
+
+    bundle = tmp_path / "bundle"
+    shutil.copytree(small_bundle, bundle)
+    before = load_bundle(bundle)
+    assert before.info.acceptance is None
+    assert run("calibrate", bundle, small_shards, "--precision", "0.7", "--confidence", "0.8") == 0
+    assert "promised with 80% confidence" in capsys.readouterr().out
+    after = load_bundle(bundle)
+    acceptance = after.info.acceptance
+    assert (acceptance.split, acceptance.n, acceptance.target_precision) == ("val", open_shards(small_shards).split("val").rows, 0.7)
+    assert acceptance.right / acceptance.accepted >= 0.7
+    assert after.info.bundle_id != before.info.bundle_id
+    assert after.info.weights_sha256 == before.info.weights_sha256
+    assert json.loads((bundle / "bundle.json").read_text())["acceptance"]["accepted"] == acceptance.accepted
+    assert run("calibrate", bundle, small_shards, "--split", "train") == 2
+    assert "--split train" in capsys.readouterr().err
