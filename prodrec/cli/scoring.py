@@ -15,6 +15,7 @@ def recognize(
     classifier: Annotated[str | None, typer.Option(help="Bundle of a classifier: which product is it?")] = None,
     tagger: Annotated[str | None, typer.Option(help="Bundle of a tagger: what is on the picture, and where?")] = None,
     draw: Annotated[Path | None, typer.Option(help="Write the picture with its boxes here (of one image: a file; of several: a folder).")] = None,
+    policy: Annotated[str | None, typer.Option(help="YAML file: what a person must look at (docs/operations.md).")] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Least score of a tag (default: that of its label in the bundle).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     gpu: Gpu = False,
@@ -22,15 +23,18 @@ def recognize(
     """Say which product images show, and what is on them."""
     from prodrec.machine import torch_device
     from prodrec.scoring import Recognizer
+    from prodrec.scoring.decision import Decider
+    from prodrec.scoring.policy import load_policy
     from prodrec.scoring.show import describe, draw_tags, read_image_file
 
     targets = {image: draw if len(images) == 1 else draw / f"{image.stem}.png" for image in images} if draw else {}
     _check_targets(targets)
     data = [read_image_file(image) for image in images]
     recognizer = Recognizer.load(classifier, tagger, device=torch_device(gpu).type, threshold=threshold)
+    decider = Decider(recognizer.classifier_info, recognizer.tagger_info, load_policy(policy))
     answers = recognizer.recognize(data)
     for image, content, answer in zip(images, data, answers, strict=True):
-        print(describe(image, answer, as_json))
+        print(describe(image, answer, decider.decide([answer]), as_json))
         if draw and not answer.code:
             draw_tags(content, answer, targets[image])
             if not as_json:

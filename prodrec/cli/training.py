@@ -90,7 +90,7 @@ def calibrate(
     gpu: Gpu = False,
 ) -> None:
     """Choose from which probability on a product is accepted without a person looking."""
-    from prodrec.evaluation.acceptance import calibrate, promise
+    from prodrec.evaluation.calibrate import calibrate, promise
 
     print(promise(calibrate(bundle, shards, split, precision, confidence, gpu)))
 

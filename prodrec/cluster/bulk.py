@@ -170,8 +170,8 @@ def estimate(listings: Listings, plan: TagPlan, workers: Workers) -> Estimate:
     sample = listings.sampled(step)
     with ray_session():
         _, most = workers.resolved(plan.gpu)
-        # As many at once as there will be: on a busy machine each is slower.
-        rows = list(_results(sample, plan.model_copy(update={"store_url": None}), workers))
+        # As many at once as there will be: each is slower beside others.
+        rows = list(_results(sample, plan.model_copy(update={"store_url": None}), Workers(most, most)))
     counts = {name: sum(row[name] for row in rows) for name in COUNTS}
     # Of the later slices: the first one pays for warming up.
     busy_s = sum(row["busy_s"] for row in rows[1:] or rows)

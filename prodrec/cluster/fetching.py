@@ -21,6 +21,9 @@ from prodrec.scoring.fetch import Fetcher, FetchLimits
 
 # Of a listing on its way: nothing to do, as it was tagged before this run or by it, or images to score.
 SKIPPED, DONE, TO_DO = "skipped", "done", "to_do"
+# Images that are handed on together. Source: assumed; a slice of large photos would be a gigabyte.
+_PIECE_BYTES = 32_000_000
+
 _FETCHED = pa.schema(
     [
         ("listing_id", pa.string()),
@@ -70,36 +73,43 @@ class _Image(NamedTuple):
     detail: str | None
 
 
-def fetch_listings(plan: TagPlan, listings: pa.Table) -> pa.Table:
+def fetch_listings(plan: TagPlan, listings: pa.Table) -> Iterator[pa.Table]:
     """Reads the images of listings that are not known to be unchanged.
 
     Args:
         listings: as `prodrec.data.listings.Listings.table`.
 
-    Returns:
-        Of the schema _FETCHED, a row a listing.
+    Yields:
+        Tables of the schema _FETCHED, a row a listing, of about _PIECE_BYTES of images.
     """
     rows = listings.to_pylist()
     store = worker_store(plan.store_url, plan.run_id)
     known = store.known([row["listing_id"] for row in rows]) if store else {}
     inputs = [json_sha256([row[name] for name in listings.column_names]) for row in rows]
-    done = [_is_done(plan, known.get(row["listing_id"]), digest) for row, digest in zip(rows, inputs, strict=True)]
+    done = [_is_done(plan, known.get(row["listing_id"]), sha256) for row, sha256 in zip(rows, inputs, strict=True)]
     images = _read([row for row, finished in zip(rows, done, strict=True) if not finished], plan.fetch)
-    fetched = []
-    for row, digest, finished in zip(rows, inputs, done, strict=True):
-        said = {name: row[name] for name in ("listing_id", *DECLARED, "uri")} | {"input_sha256": digest}
+    fetched: list[dict[str, Any]] = []
+    held_bytes = 0
+    for row, sha256, finished in zip(rows, inputs, done, strict=True):
+        said = {name: row[name] for name in ("listing_id", *DECLARED, "uri")} | {"input_sha256": sha256}
         before = known.get(row["listing_id"])
         if finished:
             assert before is not None
             fetched.append(said | {"state": DONE, "known": [before.images_tagged, before.images_rejected], "decision": before.decision})
         else:
             fetched.append(said | _to_do(plan, before, row, [next(images) for _ in row["uri"]]))
-    return pa.Table.from_pylist(fetched, _FETCHED)
+            held_bytes += sum(len(data) for data in fetched[-1].get("image", ()) if data)
+        if held_bytes >= _PIECE_BYTES:
+            yield pa.Table.from_pylist(fetched, _FETCHED)
+            fetched, held_bytes = [], 0
+    if fetched:
+        yield pa.Table.from_pylist(fetched, _FETCHED)
 
 
 def _is_done(plan: TagPlan, known: Known | None, input_sha256: str) -> bool:
     """Whether this very run has tagged the listing, before it was stopped."""
-    return known is not None and (known.run_id, known.input_sha256) == (plan.run_id, input_sha256)
+    this_run = (plan.run_id, plan.bundle_id, plan.policy_id, input_sha256)
+    return known is not None and (known.run_id, known.bundle_id, known.policy_id, known.input_sha256) == this_run
 
 
 def _to_do(plan: TagPlan, known: Known | None, row: dict[str, Any], images: Sequence[_Image]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ if os.environ.get("RAY_ADDRESS"):
     # Workers may have to wait for nodes that the autoscaler boots; the default of 60 s is over before. Source: assumed.
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "1200")
 else:
+    # It would say of every scoring process that its arguments lie in the object store, where Ray Data itself puts them.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # Ray would replace 127.0.0.1 by the machine's address and listen on every interface; switched off, it does not, on Linux too.
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 

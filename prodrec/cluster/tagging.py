@@ -37,7 +37,7 @@ class ListingScorer:
         tagger = load_bundle(plan.tagger, device, "tagger") if plan.tagger else None
         self.plan, self.ledger, self.store = plan, ledger, worker_store(plan.store_url, plan.run_id)
         self.recognizer = Recognizer(classifier, tagger, device=device, threads=cpus, time_limit_s=plan.time_limit_s)
-        self.decider = Decider(classifier.info if classifier else None, tagger.info if tagger else None, Policy.model_validate_json(plan.policy))
+        self.decider = Decider(self.recognizer.classifier_info, self.recognizer.tagger_info, Policy.model_validate_json(plan.policy))
 
     def __call__(self, listings: pa.Table) -> pa.Table:
         """Scores and writes whole listings; out comes one row: COUNTS, and `busy_s`, the seconds that it took."""

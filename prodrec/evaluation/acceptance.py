@@ -11,19 +11,16 @@ Shapes: N rows, K classes.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from prodrec.data.records import Label
-from prodrec.errors import BundleError, ConfigError
-from prodrec.evaluation.calibration import Bools, Floats, fit_temperature
-from prodrec.evaluation.judge import open_judged, predicted
+from prodrec.evaluation.calibration import Bools, Floats
 from prodrec.evaluation.metrics import wilson_interval
 from prodrec.evaluation.predictions import Predictions
-from prodrec.machine import torch_device
-from prodrec.models.bundle import rewrite_info
-from prodrec.models.bundle_info import Acceptance, ClassifierInfo
+from prodrec.models.bundle_info import Acceptance
 
 # Probability that the promised precision is kept. Source: assumed; docs/log.md 2026-11-21 has what more and less of it costs.
 CONFIDENCE = 0.9
@@ -31,48 +28,6 @@ CONFIDENCE = 0.9
 _STRANGE_SHARE = 0.01
 # A class is judged by itself from this many times the rows that a promise takes at the least. Source: assumed.
 _CLASS_ROWS = 3
-
-
-def calibrate(bundle_uri: str, shards_uri: str, split: str, target_precision: float, confidence: float = CONFIDENCE, gpu: bool = False) -> Acceptance:
-    """Chooses temperature and thresholds of a classifier's bundle on a split, and writes them into it: what `prodrec calibrate` does.
-
-    Raises:
-        BundleError, ShardsError, OutputError: what is wrong with the bundle, the shards, or the place of the bundle.
-        ConfigError: the split is train, or a GPU is asked for and there is none.
-    """
-    if split == "train":
-        raise ConfigError("--split train was learned from and would promise too much; choose val")
-    device = torch_device(gpu)
-    bundle, shards = open_judged(bundle_uri, shards_uri, split, device)
-    info = bundle.info
-    if not isinstance(info, ClassifierInfo):
-        raise BundleError(f"{bundle_uri} is a {info.kind}; its thresholds are chosen in training (tags.target_precision): give a classifier's bundle")
-    predictions = predicted(bundle, shards.relabelled(info.labels), split, device)
-    temperature = fit_temperature(predictions)
-    acceptance = choose_acceptance(predictions, info.labels, temperature, target_precision, confidence, split, shards.manifest_sha256)
-    rewrite_info(bundle_uri, info.model_copy(update={"temperature": temperature, "acceptance": acceptance}))
-    return acceptance
-
-
-def promise(acceptance: Acceptance) -> str:
-    """What was chosen, for people."""
-    a, own = acceptance, sum(threshold is not None for threshold in acceptance.class_thresholds.values())
-    if not a.accepted:
-        needed = least_rows(a.target_precision, a.confidence)
-        return (
-            f"no probability promises a precision of {a.target_precision:.1%} on the {a.n:,} images of {a.split}: nothing is accepted without a person; "
-            f"with {a.confidence:.0%} confidence it takes {needed} sure answers without a mistake: "
-            f"add images to {a.split}, or lower --precision or --confidence"
-        )
-    low, high = a.accepted_share_ci95
-    least, most = a.precision_ci95
-    from_on = f"from {a.threshold:.1%} on" if a.threshold is not None else "by the labels' own thresholds alone"
-    return (
-        f"accepted {from_on}" + (f", {own} labels from thresholds of their own" if own else "") + "\n"
-        f"precision >= {a.target_precision:.1%} promised with {a.confidence:.0%} confidence\n"
-        f"on {a.split}: {a.accepted / a.n:.1%} of {a.n:,} images accepted ({low:.1%} to {high:.1%}), "
-        f"{a.right / a.accepted:.1%} of these right ({least:.1%} to {most:.1%})"
-    )
 
 
 def choose_acceptance(
@@ -95,23 +50,41 @@ def choose_acceptance(
         thresholds[labels[label_id].name] = lowest_threshold(probability_N[rows], hits_N[rows], target_precision, confidence)
     pooled = known_N & ~frequent_K[predictions.predicted]
     threshold = lowest_threshold(probability_N[pooled], hits_N[pooled], target_precision, confidence)
-    least_K = [thresholds.get(label.name, threshold) for label in labels]
-    accepted_N = known_N & (probability_N >= np.array([math.inf if least is None else least for least in least_K])[predictions.predicted])
-    accepted, right = int(accepted_N.sum()), int(hits_N[accepted_N].sum())
-    return Acceptance(
+    chosen = Acceptance(
         target_precision=target_precision,
         confidence=confidence,
         threshold=threshold,
         class_thresholds=thresholds,
         energy_limit=energy_limit,
         split=split,
-        n=len(predictions),
-        accepted=accepted,
-        right=right,
-        accepted_share_ci95=wilson_interval(accepted, len(predictions)),
-        precision_ci95=wilson_interval(right, accepted),
+        n=0,
+        accepted=0,
+        right=0,
+        accepted_share_ci95=(0, 1),
+        precision_ci95=(0, 1),
         data_manifest_sha256=data_manifest_sha256,
     )
+    seen = accepted_metrics(chosen, predictions, labels, temperature)
+    counts = {name: seen[name] for name in ("n", "accepted", "right")}
+    return chosen.model_copy(update=counts | {"accepted_share_ci95": tuple(seen["share_ci95"]), "precision_ci95": tuple(seen["precision_ci95"])})
+
+
+def accepted_metrics(acceptance: Acceptance, predictions: Predictions, labels: list[Label], temperature: float) -> dict[str, Any]:
+    """What an acceptance does with the rows of a split, ready for JSON; `precision` is None where nothing is accepted."""
+    least_K = np.array([math.inf if (least := acceptance.threshold_of(label.name)) is None else least for label in labels])
+    known_N = predictions.energy <= acceptance.energy_limit
+    accepted_N = known_N & (predictions.confidence(temperature)[:, 0] >= least_K[predictions.predicted])
+    n, accepted, right = len(predictions), int(accepted_N.sum()), int(predictions.hits[accepted_N].sum())
+    return {
+        "target_precision": acceptance.target_precision,
+        "n": n,
+        "accepted": accepted,
+        "right": right,
+        "share": accepted / n if n else None,
+        "share_ci95": list(wilson_interval(accepted, n)),
+        "precision": right / accepted if accepted else None,
+        "precision_ci95": list(wilson_interval(right, accepted)),
+    }
 
 
 def least_rows(target_precision: float, confidence: float) -> int:

@@ -12,6 +12,7 @@ from prodrec.data.order import sequential_order
 from prodrec.data.shards import Shards, open_shards
 from prodrec.data.stream import AnyTransform, Batch, batches, eval_box_transform, eval_transform, read_windows
 from prodrec.errors import ShardsError
+from prodrec.evaluation.acceptance import accepted_metrics
 from prodrec.evaluation.detect import detect
 from prodrec.evaluation.detections import evaluate_tags
 from prodrec.evaluation.metrics import evaluate
@@ -77,6 +78,8 @@ def predicted(bundle: Bundle, shards: Shards, split: str, device: torch.device) 
 def _judge_classifier(bundle: Bundle, shards: Shards, split: str, device: torch.device, out: Folder, page: dict[str, Any]) -> dict[str, Any]:
     info, predictions = bundle.info, predicted(bundle, shards, split, device)
     metrics = evaluate(predictions, info.labels, info.train_counts, info.temperature, split)
+    if info.acceptance:
+        metrics["accepted"] = accepted_metrics(info.acceptance, predictions, info.labels, info.temperature)
     write_report(out, ReportData(metrics={split: metrics}, predictions=predictions, temperature=info.temperature, **page))
     return metrics
 

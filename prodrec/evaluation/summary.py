@@ -25,7 +25,20 @@ def judgement(metrics: dict[str, Any]) -> str:
     right, (low, high) = round(metrics["top1"] * metrics["n"]), (100 * bound for bound in metrics["top1_ci95"])
     top1 = f"top-1 {100 * metrics['top1']:.1f} % (95 % interval {low:.1f} to {high:.1f} %)"
     more = f"top-5 {100 * metrics['top5']:.1f} %, macro-F1 {metrics['macro_f1']:.3f}, ECE {metrics['ece']:.3f}"
-    return f"{metrics['split']}: {right:,} of {metrics['n']:,} right, {top1}, {more}"
+    return f"{metrics['split']}: {right:,} of {metrics['n']:,} right, {top1}, {more}" + _accepted(metrics.get("accepted"))
+
+
+def _accepted(accepted: dict[str, Any] | None) -> str:
+    """Whether the promise of `prodrec calibrate` holds on these rows."""
+    if not accepted:
+        return ""
+    if not accepted["accepted"]:
+        return "\naccepted without a person: none"
+    low, high = accepted["precision_ci95"]
+    return (
+        f"\naccepted without a person: {accepted['share']:.1%} ({accepted['accepted']:,}), of these {accepted['precision']:.1%} right "
+        f"(95 % interval {low:.1%} to {high:.1%}), {accepted['target_precision']:.1%} were promised"
+    )
 
 
 def _tags_judgement(metrics: dict[str, Any]) -> str:

@@ -52,8 +52,9 @@ class Recognizer:
             raise ConfigError("there is nothing to recognize with; give --classifier BUNDLE, --tagger BUNDLE or both")
         self.classifier, self.tagger = (Scorer(bundle, torch.device(device), precision) if bundle else None for bundle in (classifier, tagger))
         self.top_k, self.threshold = top_k, threshold
-        infos = [bundle.info if bundle else None for bundle in (classifier, tagger)]
-        self.inputs = InputThreads(partial(make_inputs, classifier=infos[0], tagger=infos[1]), threads or usable_cores(), time_limit_s)
+        self.classifier_info, self.tagger_info = (bundle.info if bundle else None for bundle in (classifier, tagger))
+        make = partial(make_inputs, classifier=self.classifier_info, tagger=self.tagger_info)
+        self.inputs = InputThreads(make, threads or usable_cores(), time_limit_s)
 
     @classmethod
     def load(cls, classifier: str | None = None, tagger: str | None = None, **options: Any) -> "Recognizer":

@@ -12,6 +12,7 @@ from prodrec.data.files import Folder
 from prodrec.data.formats import image_format, open_image
 from prodrec.errors import SourceError
 from prodrec.evaluation.drawing import Box, draw_boxes
+from prodrec.scoring.decision import Decision
 from prodrec.scoring.recognition import Recognition
 
 
@@ -23,16 +24,20 @@ def read_image_file(path: Path) -> bytes:
         raise SourceError(f"cannot read {path}: {error.strerror}; give the path of an image file") from error
 
 
-def describe(path: Path, answer: Recognition, as_json: bool) -> str:
-    """`shop.jpg: blue-mug 97.1%, red-mug 1.0%; cup 0.98 at 12,40 to 130,210; ...`, or a JSON object on one line."""
+def describe(path: Path, answer: Recognition, decision: Decision, as_json: bool) -> str:
+    """`shop.jpg: accept; blue-mug 97.1%, red-mug 1.0%; cup 0.98 at 12,40 to 130,210; ...`, or a JSON object on one line."""
     if as_json:
         known = {name: value for name, value in asdict(answer).items() if value is not None}
-        return json.dumps({"image": str(path)} | known | ({"quality": answer.quality._asdict()} if answer.quality else {}))
+        quality = {"quality": answer.quality._asdict()} if answer.quality else {}
+        decided = {"decision": decision.decision, "reasons": [asdict(reason) for reason in decision.reasons]}
+        return json.dumps({"image": str(path)} | known | quality | decided)
     if answer.code:
         return f"{path}: rejected, {answer.code}: {answer.detail}"
     products = [f"{product.label} {product.probability:.1%}" for product in answer.products[:3]]
     tags = [f"{tag.label} {tag.score:.2f} at {tag.box[0]:.0f},{tag.box[1]:.0f} to {tag.box[2]:.0f},{tag.box[3]:.0f}" for tag in answer.tags]
-    return f"{path}: {'; '.join([*([', '.join(products)] if products else []), *tags]) or 'nothing found (--threshold shows surer and less sure tags)'}"
+    found = "; ".join([*([", ".join(products)] if products else []), *tags]) or "nothing found (--threshold shows surer and less sure tags)"
+    reasons = [f"\n  {reason.code}: {reason.detail}; {reason.hint}" for reason in decision.reasons]
+    return f"{path}: {decision.decision}; {found}{''.join(reasons)}"
 
 
 def draw_tags(data: bytes, answer: Recognition, path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -136,6 +137,12 @@ def test_jobs_go_from_photos_to_a_judged_bundle(cluster, tmp_path):
     metrics = json.loads((evaluation / "metrics.json").read_text())
     assert metrics["n"] > 0
     assert f"of {metrics['n']} right" in evaluated.stdout
+
+    tagged = cluster.submit("python", "jobs/tag.py", source, "--to", f"sqlite:///{tmp_path}/tags.db", "--classifier", run / "bundle", "--workers", 1)
+    assert tagged.returncode == 0, tagged.stdout
+    assert "40 images in = 40 tagged + 0 skipped + 0 rejected" in tagged.stdout
+    with sqlite3.connect(tmp_path / "tags.db") as database:
+        assert database.execute("SELECT count(*), count(DISTINCT listing_id) FROM predictions").fetchone() == (40, 40)
 
 
 def test_a_wrong_flag_fails_the_job_and_its_log_says_why_in_one_line(cluster, tmp_path):

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from made import drawn
 
 from prodrec.data.records import Label
-from prodrec.evaluation.acceptance import _chance_of_so_few, choose_acceptance, least_rows, lowest_threshold, promise
+from prodrec.evaluation.acceptance import _chance_of_so_few, accepted_metrics, choose_acceptance, least_rows, lowest_threshold
+from prodrec.evaluation.calibrate import promise
 from prodrec.evaluation.predictions import Predictions
 
 
@@ -81,6 +82,7 @@ def test_frequent_labels_have_a_threshold_of_their_own_and_the_counts_are_those_
     assert (acceptance.accepted, acceptance.right) == (accepted.sum(), predictions.hits[accepted].sum())
     assert acceptance.right / acceptance.accepted >= 0.9
     assert not (accepted & (predictions.predicted == 0)).any()
+    assert accepted_metrics(acceptance, predictions, labels, 1.0)["precision"] == acceptance.right / acceptance.accepted
     assert "4,000 images accepted" in promise(acceptance)
 
 

@@ -1,0 +1,51 @@
+"""Calibrating a classifier's bundle: what `prodrec calibrate` does."""
+
+from prodrec.errors import BundleError, ConfigError
+from prodrec.evaluation.acceptance import CONFIDENCE, choose_acceptance, least_rows
+from prodrec.evaluation.calibration import fit_temperature
+from prodrec.evaluation.judge import open_judged, predicted
+from prodrec.machine import torch_device
+from prodrec.models.bundle import rewrite_info
+from prodrec.models.bundle_info import Acceptance, ClassifierInfo
+
+
+def calibrate(bundle_uri: str, shards_uri: str, split: str, target_precision: float, confidence: float = CONFIDENCE, gpu: bool = False) -> Acceptance:
+    """Chooses temperature and thresholds of a classifier's bundle on a split, and writes them into it: what `prodrec calibrate` does.
+
+    Raises:
+        BundleError, ShardsError, OutputError: what is wrong with the bundle, the shards, or the place of the bundle.
+        ConfigError: the split is train, or a GPU is asked for and there is none.
+    """
+    if split == "train":
+        raise ConfigError("--split train was learned from and would promise too much; choose val")
+    device = torch_device(gpu)
+    bundle, shards = open_judged(bundle_uri, shards_uri, split, device)
+    info = bundle.info
+    if not isinstance(info, ClassifierInfo):
+        raise BundleError(f"{bundle_uri} is a {info.kind}; its thresholds are chosen in training (tags.target_precision): give a classifier's bundle")
+    predictions = predicted(bundle, shards.relabelled(info.labels), split, device)
+    temperature = fit_temperature(predictions)
+    acceptance = choose_acceptance(predictions, info.labels, temperature, target_precision, confidence, split, shards.manifest_sha256)
+    rewrite_info(bundle_uri, info.model_copy(update={"temperature": temperature, "acceptance": acceptance}))
+    return acceptance
+
+
+def promise(acceptance: Acceptance) -> str:
+    """What was chosen, for people."""
+    a, own = acceptance, sum(threshold is not None for threshold in acceptance.class_thresholds.values())
+    if not a.accepted:
+        needed = least_rows(a.target_precision, a.confidence)
+        return (
+            f"no probability promises a precision of {a.target_precision:.1%} on the {a.n:,} images of {a.split}: nothing is accepted without a person; "
+            f"with {a.confidence:.0%} confidence it takes {needed} sure answers without a mistake: "
+            f"add images to {a.split}, or lower --precision or --confidence"
+        )
+    low, high = a.accepted_share_ci95
+    least, most = a.precision_ci95
+    from_on = f"from {a.threshold:.1%} on" if a.threshold is not None else "by the labels' own thresholds alone"
+    return (
+        f"accepted {from_on}" + (f", {own} labels from thresholds of their own" if own else "") + "\n"
+        f"precision >= {a.target_precision:.1%} promised with {a.confidence:.0%} confidence\n"
+        f"on {a.split}: {a.accepted / a.n:.1%} of {a.n:,} images accepted ({low:.1%} to {high:.1%}), "
+        f"{a.right / a.accepted:.1%} of these right ({least:.1%} to {most:.1%})"
+    )
