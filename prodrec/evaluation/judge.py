@@ -24,8 +24,8 @@ from prodrec.evaluation.tags_report import TagsReport, write_tags_report
 from prodrec.machine import torch_device, usable_cores
 from prodrec.models.bundle import Bundle, TaggerInfo, load_bundle
 from prodrec.models.bundle_info import BundleInfo
+from prodrec.models.detectors import DETECTORS
 from prodrec.models.scorer import Scorer
-from prodrec.models.tagger import DETECTORS
 from prodrec.models.tasks import DetectionTask
 
 # Images scored at once. Source: assumed; memory of a large detector on a GPU allows it.

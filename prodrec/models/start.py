@@ -14,8 +14,9 @@ from prodrec.data.records import Label
 from prodrec.errors import ConfigError
 from prodrec.models.bundle import INFO, Bundle, ClassifierInfo, TaggerInfo, load_bundle, load_info
 from prodrec.models.bundle_info import BundleInfo
+from prodrec.models.detectors import DETECTORS
 from prodrec.models.registry import check_normalization, create_classifier
-from prodrec.models.tagger import DETECTORS, create_tagger
+from prodrec.models.tagger import create_tagger
 from prodrec.models.weights import HUB, NONE, SUFFIXES
 from prodrec.recipes import load_recipe, parse_recipe
 

@@ -20,8 +20,9 @@ from prodrec.evaluation.page import page_facts
 from prodrec.evaluation.summary import headline
 from prodrec.evaluation.tags_report import TagsReport, write_tags_report
 from prodrec.models.bundle import TaggerInfo, write_bundle
+from prodrec.models.detectors import DETECTORS
 from prodrec.models.start import starting_info, starting_model, trained_counts
-from prodrec.models.tagger import DETECTORS, Tagger
+from prodrec.models.tagger import Tagger
 from prodrec.models.tasks import DetectionTask
 from prodrec.training.records import BUNDLE, REPORT
 

@@ -9,7 +9,7 @@ import textwrap
 import pytest
 from made import few_regions, run, scene
 
-from prodrec.models.tagger import DETECTORS
+from prodrec.models.detectors import DETECTORS
 from prodrec.recipes import load_recipe
 
 RANK = textwrap.dedent("""

@@ -7,9 +7,10 @@ from made import few_regions
 from prodrec.data.records import Label
 from prodrec.errors import BundleError, ConfigError
 from prodrec.models.bundle import ClassifierInfo, TaggerInfo, write_bundle
+from prodrec.models.detectors import DETECTORS
 from prodrec.models.registry import create_classifier
 from prodrec.models.start import continued_recipe, starting_labels, starting_model
-from prodrec.models.tagger import DETECTORS, create_tagger
+from prodrec.models.tagger import create_tagger
 from prodrec.recipes import parse_recipe
 
 SIZE = 128

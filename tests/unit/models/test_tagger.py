@@ -10,7 +10,8 @@ from prodrec.data.objects import Objects
 from prodrec.data.records import Label
 from prodrec.errors import BundleError, ConfigError, WeightsError
 from prodrec.models.bundle import TaggerInfo, load_bundle, write_bundle
-from prodrec.models.tagger import DETECTORS, create_tagger
+from prodrec.models.detectors import DETECTORS
+from prodrec.models.tagger import create_tagger
 from prodrec.models.tasks import LOSS, WEIGHT, DetectionTask, N
 
 SIZE = 128
