@@ -12,25 +12,20 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from prodrec.data.files import Folder, writing
-from prodrec.data.records import BOX, REJECT_SCHEMA, SHARD_SCHEMA, SPLITS, BoxCounts, Label, ShardFile, ShardsManifest, label_order
+from prodrec.data.records import BOX, REJECT_SCHEMA, SHARD_SCHEMA, BoxCounts, Label, ShardFile, ShardsManifest, label_order, object_lists
+from prodrec.data.shard_writers import ROW_GROUP_ROWS, ShardWriters, compression
 from prodrec.data.shards import MANIFEST
 from prodrec.data.split import Fractions, assign_splits
 from prodrec.errors import OutputError, RejectCode, ShardsError
 
 STAGING = ".staging"
 _OURS = re.compile(r"(train|val|test)-\d{5}-of-\d{5}\.parquet|rejects\.parquet")
-SHARD_BYTES = 96 * 2**20  # Source: the issue's 64-128 MB; large enough for object stores, small enough to balance
-ROW_GROUP_ROWS = 256  # about 5 MB at short side 256; the unit of reading. Source: docs/log.md 2026-11-21
-# All shards are open while rows are distributed; larger shards beyond that. Source: under the usual limit of 1024 open files.
-_MOST_SHARDS = 500
-_BUFFER_BYTES = 256 * 2**20  # of all open shard writers together, so that memory does not grow with the data set
 
 # A staged row is a prepared image or a reject: SHARD_SCHEMA with labels instead of their ids, plus what the source said of it.
 _STAGED_OBJECTS = pa.list_(pa.struct([("label", pa.string()), ("box", BOX), ("crowd", pa.bool_())]))
@@ -62,7 +57,7 @@ def start_output(uri: str) -> Folder:
 def stage(out: Folder, number: int, rows: list[dict[str, Any]]) -> None:
     """Writes staged rows as one file named by `number`: a task that runs twice replaces its file and adds nothing."""
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, STAGED_SCHEMA), sink, compression=_compression(STAGED_SCHEMA))
+    pq.write_table(pa.Table.from_pylist(rows, STAGED_SCHEMA), sink, compression=compression(STAGED_SCHEMA))
     Folder(out / STAGING).write(f"{number:08d}.parquet", sink.getvalue().to_pybytes())
 
 
@@ -135,69 +130,8 @@ class _Staged:
                     yield pa.Table.from_batches([batch])
 
 
-class _ShardWriter:
-    """One shard: buffers rows to whole row groups."""
-
-    def __init__(self, out: Folder, name: str, buffer_rows: int) -> None:
-        self.name, self.out, self.buffer_rows = name, out, buffer_rows
-        self.sink = out.filesystem.open_output_stream(out.within(name))
-        self.writer = pq.ParquetWriter(self.sink, SHARD_SCHEMA, compression=_compression(SHARD_SCHEMA), use_dictionary=False)
-        self.waiting: list[pa.Table] = []
-        self.row_groups: list[int] = []
-
-    def add(self, table: pa.Table) -> None:
-        self.waiting.append(table)
-        if sum(t.num_rows for t in self.waiting) >= self.buffer_rows:
-            self._flush(keep_rest=True)
-
-    def close(self) -> ShardFile:
-        self._flush(keep_rest=False)
-        self.writer.close()
-        self.sink.close()
-        size = self.out.filesystem.get_file_info(self.out.within(self.name)).size
-        return ShardFile(name=self.name, row_groups=self.row_groups, size_bytes=size)
-
-    def _flush(self, keep_rest: bool) -> None:
-        table = pa.concat_tables(self.waiting) if self.waiting else SHARD_SCHEMA.empty_table()
-        whole = table.num_rows - table.num_rows % self.buffer_rows if keep_rest else table.num_rows
-        for low in range(0, whole, self.buffer_rows):
-            part = table.slice(low, min(self.buffer_rows, whole - low)).combine_chunks()
-            self.writer.write_table(part, row_group_size=part.num_rows)
-            self.row_groups.append(part.num_rows)
-        self.waiting = [table.slice(whole)] if whole < table.num_rows else []
-
-
-class _ShardWriters:
-    """The open shards of all splits; a row's hash names its shard."""
-
-    def __init__(self, out: Folder, kept: pd.DataFrame) -> None:
-        self.out = out
-        size = kept.groupby("split")["image_bytes"].sum()
-        shard_bytes = max(SHARD_BYTES, -(-int(size.sum()) // _MOST_SHARDS))
-        self.counts = {split: int(-(-size[split] // shard_bytes)) for split in SPLITS if split in size.index}
-        mean_bytes = int(size.sum()) // len(kept) + 1
-        self.buffer_rows = max(16, min(ROW_GROUP_ROWS, _BUFFER_BYTES // sum(self.counts.values()) // mean_bytes))
-        self.writers: dict[tuple[str, int], _ShardWriter] = {}
-
-    def add(self, table: pa.Table, part: pd.DataFrame) -> None:
-        """Distributes rows of SHARD_SCHEMA; `part` holds their split and sha256."""
-        number = np.array([int(sha[:12], 16) % self.counts[split] for sha, split in zip(part["sha256"], part["split"], strict=True)])
-        for key, positions in part.groupby([part["split"].to_numpy(), number]).indices.items():
-            self._writer(*key).add(table.take(pa.array(positions)))
-
-    def close(self) -> dict[str, list[ShardFile]]:
-        closed = {key: self.writers[key].close() for key in sorted(self.writers)}
-        return {split: [file for key, file in closed.items() if key[0] == split] for split in self.counts}
-
-    def _writer(self, split: str, number: int) -> _ShardWriter:
-        if (split, number) not in self.writers:
-            name = f"{split}-{number:05d}-of-{self.counts[split]:05d}.parquet"
-            self.writers[split, number] = _ShardWriter(self.out, name, self.buffer_rows)
-        return self.writers[split, number]
-
-
 def _write_shards(out: Folder, staged: _Staged, kept: pd.DataFrame, ids: dict[str, int]) -> dict[str, list[ShardFile]]:
-    writers = _ShardWriters(out, kept)
+    writers = ShardWriters(out, kept)
     start = 0
     with writing(out.uri):
         for table in staged.batches():
@@ -216,9 +150,8 @@ def _with_ids(table: pa.Table, ids: dict[str, int]) -> pa.Table:
     objects = table["objects"].combine_chunks()
     own = pc.if_else(pc.is_valid(objects), pa.scalar(None, pa.string()), table["label"].combine_chunks())
     flat = objects.flatten()
-    numbered = pa.StructArray.from_arrays([_ids_of(flat.field("label"), ids), flat.field("box"), flat.field("crowd")], ["label_id", "box", "crowd"])
-    offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(pc.fill_null(pc.list_value_length(objects), 0)).cast(pa.int32())])
-    nested = pa.ListArray.from_arrays(offsets, numbered, mask=pc.is_null(objects))
+    counts = pc.fill_null(pc.list_value_length(objects), 0).to_numpy()
+    nested = object_lists(_ids_of(flat.field("label"), ids), flat.field("box"), flat.field("crowd"), counts, pc.is_null(objects))
     table = table.drop_columns(["objects"]).append_column("objects", nested.cast(SHARD_SCHEMA.field("objects").type))
     return table.append_column("label_id", _ids_of(own, ids))
 
@@ -264,8 +197,3 @@ def _content_sha256(kept: pd.DataFrame) -> str:
     objects = kept["objects"].map(lambda items: "" if items is None else " " + json.dumps([[o["label"], o["box"].tolist(), o["crowd"]] for o in items]))
     lines = sorted(kept["sha256"] + " " + kept["label"] + " " + kept["split"] + objects)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _compression(schema: pa.Schema) -> dict[str, str]:
-    """JPEG does not compress again; the small columns do."""
-    return {name: "none" if name == "image" else "zstd" for name in schema.names}

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from prodrec.data.records import object_lists
+
 
 @dataclass(frozen=True)
 class Objects:
@@ -101,11 +103,9 @@ def read_objects(table: pa.Table) -> list[Objects]:
 
 def placed_columns(objects: Objects) -> dict[str, pa.Array]:
     """Objects in model inputs as columns of a table, for decoding away from the consumer."""
-    offsets = pa.array(np.concatenate([[0], np.cumsum(objects.counts_B.numpy())]).astype(np.int32))
     boxes, frames, sources = (_rows(tensor) for tensor in (objects.boxes_M4, objects.frames_B4, objects.sources_B2))
     labels, crowd = pa.array(objects.labels_M.numpy().astype(np.int32)), pa.array(objects.crowd_M.numpy())
-    items = pa.StructArray.from_arrays([labels, boxes, crowd], ["label_id", "box", "crowd"])
-    return {"objects": pa.ListArray.from_arrays(offsets, items), "frame": frames, "source": sources}
+    return {"objects": object_lists(labels, boxes, crowd, objects.counts_B.numpy()), "frame": frames, "source": sources}
 
 
 def read_placed(table: pa.Table) -> Objects:

@@ -2,6 +2,8 @@
 
 from typing import Annotated
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
@@ -62,6 +64,18 @@ OBJECT_COLUMNS = ("image", "objects", "width", "height", "source_width", "source
 
 # A row for each rejected image, and for each rejected box of an image that is used (code bad_box; `detail` names it).
 REJECT_SCHEMA = pa.schema([("uri", pa.string()), ("listing_id", pa.string()), ("label", pa.string()), ("code", pa.string()), ("detail", pa.string())])
+
+
+def object_lists(label_ids: pa.Array, boxes: pa.Array, crowd: pa.Array, counts: npt.ArrayLike, missing: pa.Array | None = None) -> pa.ListArray:
+    """A column `objects` out of its parts.
+
+    Args:
+        label_ids, boxes, crowd: of all objects, one row after the other.
+        counts: objects of each row; missing: whether a row has no list at all.
+    """
+    items = pa.StructArray.from_arrays([label_ids, boxes, crowd], ["label_id", "box", "crowd"])
+    offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, items, mask=missing)
 
 
 def label_order(name: str) -> tuple[int, int, str]:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from prodrec.config import explain_validation
 from prodrec.data.files import Folder
 from prodrec.data.order import Window
-from prodrec.data.records import CLASS_COLUMNS, OBJECT_COLUMNS, SHARD_SCHEMA, Label, ShardFile, ShardsManifest
+from prodrec.data.records import CLASS_COLUMNS, OBJECT_COLUMNS, SHARD_SCHEMA, Label, ShardFile, ShardsManifest, object_lists
 from prodrec.errors import ShardsError
 
 MANIFEST = "manifest.json"
@@ -79,9 +79,8 @@ class SplitIndex:
         if "objects" in table.column_names:
             lists = table["objects"].combine_chunks()
             label_id, box, crowd = (pc.struct_field(lists.flatten(), name) for name in ("label_id", "box", "crowd"))
-            items = pa.StructArray.from_arrays([pc.take(ids, label_id), box, crowd], ["label_id", "box", "crowd"])
-            offsets = np.concatenate([[0], np.cumsum(lists.value_lengths().to_numpy())]).astype(np.int32)
-            table = table.set_column(table.column_names.index("objects"), "objects", pa.ListArray.from_arrays(offsets, items))
+            renamed = object_lists(pc.take(ids, label_id), box, crowd, lists.value_lengths().to_numpy())
+            table = table.set_column(table.column_names.index("objects"), "objects", renamed)
         return table
 
     def _row_groups(self, needed: npt.NDArray[np.int64]) -> Iterator[pa.Table]:

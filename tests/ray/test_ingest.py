@@ -6,7 +6,7 @@ from made import build_shards
 
 from prodrec.cluster.ingest import stream_tables
 from prodrec.config import AugmentConfig, PreprocessSpec
-from prodrec.data import assemble as assembling
+from prodrec.data import shard_writers
 from prodrec.data.order import epoch_order
 from prodrec.data.shards import open_shards
 from prodrec.data.stream import batches, read_windows, train_transform
@@ -16,7 +16,7 @@ from prodrec.data.stream import batches, read_windows, train_transform
 def split(tmp_path_factory):
     """Many small row groups, so that an epoch has many windows."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assembling, "ROW_GROUP_ROWS", 16)
+        patch.setattr(shard_writers, "ROW_GROUP_ROWS", 16)
         return open_shards(build_shards(tmp_path_factory.mktemp("many") / "s", {"a": 300, "b": 200})).split("train")
 
 

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from made import build_shards, photo
 
-from prodrec.data import assemble as assembling
+from prodrec.data import shard_writers
 from prodrec.data.assemble import assemble, stage, start_output
 from prodrec.data.decode import decode_rgb
 from prodrec.data.order import Window
@@ -54,8 +54,8 @@ def test_a_window_reads_any_rows_in_any_order(small_shards, monkeypatch):
 def test_many_small_shards_hold_the_same_rows(tmp_path, monkeypatch):
     sizes = {"a": 60, "b": 40}
     whole = open_shards(build_shards(tmp_path / "whole", sizes))
-    monkeypatch.setattr(assembling, "SHARD_BYTES", 60_000)
-    monkeypatch.setattr(assembling, "ROW_GROUP_ROWS", 16)
+    monkeypatch.setattr(shard_writers, "SHARD_BYTES", 60_000)
+    monkeypatch.setattr(shard_writers, "ROW_GROUP_ROWS", 16)
     cut = open_shards(build_shards(tmp_path / "cut", sizes))
     assert len(cut.manifest.splits["train"]) > 1
     assert max(len(f.row_groups) for f in cut.manifest.splits["train"]) > 1
