@@ -38,6 +38,14 @@ def resize(image_CHW: torch.Tensor, spec: PreprocessSpec) -> torch.Tensor:
     return F.pad(scaled, [left, top, size - new_width - left, size - new_height - top], fill=PAD_GREY)
 
 
+def input_frame(width: int, height: int, spec: PreprocessSpec) -> tuple[float, float, float, float]:
+    """Where the model input lies in a picture, xyxy in its pixels: within it for `crop`, beyond its edges for `pad`."""
+    if spec.resize == "squash":
+        return 0.0, 0.0, float(width), float(height)
+    side = min(width, height) * spec.crop_fraction if spec.resize == "crop" else max(width, height)
+    return (width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2
+
+
 def augment(image_CHW: torch.Tensor, spec: PreprocessSpec, config: AugmentConfig, rng: np.random.Generator) -> torch.Tensor:
     """The training transform: [3, H, W] to [3, S, S]. All randomness comes from `rng`, so any thread or machine can replay it."""
     if config.policy == "none":
