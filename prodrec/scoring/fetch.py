@@ -2,17 +2,16 @@
 
 Requests go out through httpcore itself, not an httpx client: it follows no redirect, keeps no cookie, reads no proxy from
 the environment and inflates no body. Not covered: whether the bytes are an image (the decoder tells), files and object
-stores (prodrec.data.image_bytes), and hosts that are down (each of their images takes its own tries).
+stores (prodrec.data.image_bytes).
 """
 
 import random
 import socket
 import ssl
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Annotated, Literal, Self
 
 import httpcore
@@ -24,6 +23,7 @@ from prodrec.errors import ConfigError, Reject, RejectCode
 from prodrec.scoring.addresses import Entry, Target, Web
 from prodrec.scoring.answers import Passing, read_answer
 from prodrec.scoring.connections import Connector, Refused, Resolve, seconds_left, time_limit
+from prodrec.scoring.turns import Silence, Turns
 from prodrec.version import code_version
 
 # An idle connection is kept this long. Source: httpx's default; Apache's servers hang up after 5 s.
@@ -51,6 +51,8 @@ class FetchLimits(Frozen):
         backoff_s: the longest wait before the second try; doubles with each, the wait is random below it.
             Source: "Exponential Backoff and Jitter", AWS Architecture Blog 2015 (full jitter).
         max_retry_after_s: a server's longer Retry-After is cut to this. Source: assumed.
+        silent_after: a host that has not answered to so many images in a row, all their tries taken, is not asked for `silence_s`
+            seconds, and then by one image at a time: a dead host must not cost each of its images total_timeout_s. Source: assumed.
         concurrency: images in flight at once, and held at once by `fetch_all`. Source: assumed; at 200 ms an image, 160 a second.
         per_host: of them, from one host. Source: six is what browsers open to a host.
     """
@@ -68,6 +70,8 @@ class FetchLimits(Frozen):
     retries: Annotated[int, Field(ge=0, le=10)] = 3
     backoff_s: PositiveFloat = 0.5
     max_retry_after_s: PositiveFloat = 10.0
+    silent_after: PositiveInt = 5
+    silence_s: PositiveFloat = 60.0
     concurrency: Annotated[int, Field(ge=1, le=256)] = 32
     per_host: PositiveInt = 6
 
@@ -93,7 +97,7 @@ class Fetcher:
     def __init__(self, limits: FetchLimits, resolve: Resolve = socket.getaddrinfo) -> None:
         self._limits = limits
         self._web = Web(limits.schemes, limits.hosts, limits.allow_private)
-        self._turns = _Turns(limits)
+        self._turns, self._silence = Turns(limits.per_host, limits.concurrency, limits.pool_timeout_s), Silence(limits.silent_after, limits.silence_s)
         self._threads = ThreadPoolExecutor(limits.concurrency, "fetch")
         self._closing = threading.Event()
         self._timeouts = {"connect": limits.connect_timeout_s, "read": limits.read_timeout_s, "write": limits.write_timeout_s, "pool": limits.pool_timeout_s}
@@ -125,8 +129,15 @@ class Fetcher:
                 or `fetch_failed`. Its detail shows neither a query nor a user's name.
         """
         target = self._web.target(uri)
-        with self._turns.turn(target), time_limit(self._limits.total_timeout_s):
-            return self._try(target)
+        with self._turns.turn(target.host, str(target)), time_limit(self._limits.total_timeout_s):
+            self._silence.check(target.host, str(target))
+            try:
+                data = self._try(target)
+            except Reject as reject:
+                self._silence.note(target.host, answered=not isinstance(reject.__cause__, Passing))
+                raise
+            self._silence.note(target.host, answered=True)
+            return data
 
     def fetch_all(self, uris: Iterable[str]) -> Iterator[bytes | Reject]:
         """Fetches images side by side and yields them in order; at most `concurrency` of them are held."""
@@ -183,31 +194,6 @@ class Fetcher:
             raise Passing(RejectCode.FETCH_TIMEOUT, f"no answer in time ({type(error).__name__})") from error
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
             raise Passing(RejectCode.FETCH_FAILED, " ".join(str(error).split())[:_REASON_CHARS] or type(error).__name__) from error
-
-
-class _Turns:
-    """So many at once, and so many of one host; hosts that nobody waits for leave no trace."""
-
-    def __init__(self, limits: FetchLimits) -> None:
-        self._limits = limits
-        self._busy: Counter[str] = Counter()
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def turn(self, target: Target) -> Iterator[None]:
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._is_free(target.host), self._limits.pool_timeout_s):
-                raise Reject(RejectCode.FETCH_TIMEOUT, f"{target}: no turn in {self._limits.pool_timeout_s:g} s")
-            self._busy[target.host] += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._busy -= Counter([target.host])
-                self._changed.notify_all()
-
-    def _is_free(self, host: str) -> bool:
-        return self._busy[host] < self._limits.per_host and self._busy.total() < self._limits.concurrency
 
 
 def _trust(ca_file: str | None) -> ssl.SSLContext:

@@ -1,6 +1,7 @@
 """Many images side by side: in order, bounded, and each on its own."""
 
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -9,7 +10,7 @@ import pytest
 from made import photo
 from shop import IMAGE, PATIENCE_S, Asked, answering, fetcher
 
-from prodrec.errors import Reject
+from prodrec.errors import Reject, RejectCode
 
 
 def test_connections_are_used_again(shop):
@@ -113,3 +114,26 @@ def test_a_turn_that_does_not_come_is_a_timeout(shop):
             images.fetch(shop.uri())
         shop.closing.set()
         thread.join()
+
+
+def test_a_dead_host_is_not_asked_for_each_of_its_images(shop):
+    dead = {"on": True}
+    shop.answers["/a.jpg"] = lambda asked: asked.send(503) if dead["on"] else asked.send(200, IMAGE)
+    with fetcher(retries=0, per_host=1, silent_after=3, silence_s=0.2) as images:
+        codes = [found.code for found in images.fetch_all([shop.uri("/a.jpg")] * 20)]
+        assert codes == [RejectCode.FETCH_FAILED] * 20
+        assert len(shop.asked) == 3
+        dead["on"] = False
+        deadline = time.monotonic() + PATIENCE_S
+        while isinstance(found := next(images.fetch_all([shop.uri("/a.jpg")])), Reject):
+            assert time.monotonic() < deadline
+        assert found == IMAGE
+        assert list(images.fetch_all([shop.uri("/a.jpg")] * 5)) == [IMAGE] * 5
+
+
+def test_a_host_that_answers_with_no_is_not_dead(shop):
+    shop.answers["/a.jpg"] = lambda asked: asked.send(403)
+    with fetcher(silent_after=2) as images:
+        list(images.fetch_all([shop.uri("/a.jpg")] * 6))
+        assert len(shop.asked) == 6
+        assert next(images.fetch_all([shop.uri()])) == IMAGE
