@@ -16,11 +16,13 @@ from prodrec.config import Frozen
 from prodrec.data.formats import ImageLimits
 from prodrec.data.image_bytes import read_images
 from prodrec.data.listings import DECLARED
-from prodrec.errors import Reject
+from prodrec.errors import Reject, RejectCode
 from prodrec.scoring.fetch import Fetcher, FetchLimits
 
-# Of a listing on its way: nothing to do, as it was tagged before this run or by it, or images to score.
-SKIPPED, DONE, TO_DO = "skipped", "done", "to_do"
+# Of a listing on its way: tagged before and unchanged, or tagged by this very run; images to score; or out of reach tonight.
+SKIPPED, DONE, TO_DO, KEPT = "skipped", "done", "to_do", "kept"
+# What may be otherwise tomorrow.
+_PASSING = {RejectCode.FETCH_FAILED.value, RejectCode.FETCH_TIMEOUT.value}
 # Images that are handed on together. Source: assumed; a slice of large photos would be a gigabyte.
 _PIECE_BYTES = 32_000_000
 
@@ -31,7 +33,7 @@ _FETCHED = pa.schema(
         ("state", pa.string()),
         ("input_sha256", pa.string()),
         ("content_sha256", pa.string()),
-        ("known", pa.list_(pa.int32(), 2)),  # of DONE: images tagged, rejected
+        ("known", pa.list_(pa.int32(), 2)),  # of DONE and KEPT: images tagged, rejected
         ("decision", pa.string()),  # of DONE
         ("uri", pa.list_(pa.string())),
         ("image", pa.list_(pa.large_binary())),  # null where it could not be had
@@ -97,7 +99,7 @@ def fetch_listings(plan: TagPlan, listings: pa.Table) -> Iterator[pa.Table]:
             assert before is not None
             fetched.append(said | {"state": DONE, "known": [before.images_tagged, before.images_rejected], "decision": before.decision})
         else:
-            fetched.append(said | _to_do(plan, before, row, [next(images) for _ in row["uri"]]))
+            fetched.append(said | _to_do(plan, before, row, sha256, [next(images) for _ in row["uri"]]))
             held_bytes += sum(len(data) for data in fetched[-1].get("image", ()) if data)
         if held_bytes >= _PIECE_BYTES:
             yield pa.Table.from_pylist(fetched, _FETCHED)
@@ -112,11 +114,15 @@ def _is_done(plan: TagPlan, known: Known | None, input_sha256: str) -> bool:
     return known is not None and (known.run_id, known.bundle_id, known.policy_id, known.input_sha256) == this_run
 
 
-def _to_do(plan: TagPlan, known: Known | None, row: dict[str, Any], images: Sequence[_Image]) -> dict[str, Any]:
+def _to_do(plan: TagPlan, known: Known | None, row: dict[str, Any], input_sha256: str, images: Sequence[_Image]) -> dict[str, Any]:
+    """What is to be done with a listing. A web server that is down tonight does not undo what is known of its images."""
     content = json_sha256([[row[name] for name in DECLARED], [image.sha256 or image.code for image in images]])
     now = (content, plan.bundle_id, plan.policy_id)
     if known is not None and (known.content_sha256, known.bundle_id, known.policy_id) == now:
         return {"state": SKIPPED, "content_sha256": content}
+    unreached = sum(image.code in _PASSING for image in images)
+    if unreached and known is not None and known.input_sha256 == input_sha256 and known.images_tagged:
+        return {"state": KEPT, "known": [0, unreached]}
     columns = {"image": "data", "sha256": "sha256", "code": "code", "detail": "detail"}
     return {"state": TO_DO, "content_sha256": content} | {column: [getattr(image, name) for image in images] for column, name in columns.items()}
 

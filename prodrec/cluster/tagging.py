@@ -12,7 +12,7 @@ import ray
 import torch
 
 from prodrec.catalog import rows_table
-from prodrec.cluster.fetching import DONE, SKIPPED, TO_DO, TagPlan, json_sha256, worker_store
+from prodrec.cluster.fetching import DONE, KEPT, SKIPPED, TO_DO, TagPlan, json_sha256, worker_store
 from prodrec.data.listings import DECLARED
 from prodrec.errors import RejectCode
 from prodrec.models.bundle import load_bundle
@@ -118,8 +118,10 @@ def _counts(rows: Sequence[dict[str, Any]], outcomes: Sequence[Outcome]) -> dict
     counts = dict.fromkeys(COUNTS, 0)
     counts["rows_in"], counts["listings"] = sum(len(row["uri"]) for row in rows), len(rows)
     for row in rows:
-        if row["state"] == SKIPPED:
-            counts["rows_skipped"] += len(row["uri"])
+        if row["state"] in (SKIPPED, KEPT):
+            rejected = row["known"][1] if row["state"] == KEPT else 0
+            counts["rows_rejected"] += rejected
+            counts["rows_skipped"] += len(row["uri"]) - rejected
         elif row["state"] == DONE:
             counts["rows_tagged"] += row["known"][0]
             counts["rows_rejected"] += row["known"][1]

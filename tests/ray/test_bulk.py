@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from made import photo, run, write_image_folder
 from manifests import write_night
+from shop import Shop, running
 
 from prodrec.scoring import Recognizer
 
@@ -85,6 +86,23 @@ def test_changed_listings_alone_are_scored_again(calibrated, tmp_path, capsys):
     policy = tmp_path / "policy.yaml"
     policy.write_text("photo: {too_small: {action: off}}")
     assert counts(tag(folder, *to, "--policy", policy, capsys=capsys)) == (6, 5, 0, 1)
+
+
+def test_a_server_that_is_down_undoes_nothing(calibrated, tmp_path, capsys):
+    with running(Shop()) as shop:
+        shop.answers |= {f"/{number}.jpg": lambda asked, number=number: asked.send(200, photo(number, 70)) for number in range(4)}
+        (tmp_path / "m.csv").write_text("uri\n" + "".join(shop.uri(f"/{number}.jpg") + "\n" for number in range(4)))
+        to = ("--to", f"sqlite:///{tmp_path / 'tags.db'}", "--classifier", calibrated, "--allow-host", "127.0.0.1", "--allow-http", "--allow-private")
+        assert counts(tag(tmp_path / "m.csv", *to, capsys=capsys)) == (4, 4, 0, 0)
+        before = table(tmp_path / "tags.db", "listings")
+        shop.answers["/2.jpg"] = lambda asked: asked.send(404)
+        shop.answers["/3.jpg"] = lambda asked: asked.send(200, b"no image")
+        for number in range(2):
+            shop.answers[f"/{number}.jpg"] = lambda asked: asked.send(500)
+        assert counts(tag(tmp_path / "m.csv", *to, "--run-id", "down", capsys=capsys)) == (4, 0, 0, 4)
+    after = table(tmp_path / "tags.db", "listings")
+    assert after[:2] == before[:2]
+    assert all("down" in row for row in after[2:])
 
 
 def test_parquet_says_the_same_as_sql(night, calibrated, tmp_path, capsys):
