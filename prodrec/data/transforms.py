@@ -19,6 +19,9 @@ NORMALIZATIONS = {
     "imagenet": (_IMAGENET_MEAN, _IMAGENET_STD),
 }
 PAD_GREY = 128
+# A longer picture is cut to this many times its short side before `crop` scales it: of a strip of 65,500 x 1 px that would be
+# gigabytes, most of which the crop throws away. Source: assumed.
+_MOST_ASPECT = 8
 
 
 def resize(image_CHW: torch.Tensor, spec: PreprocessSpec) -> torch.Tensor:
@@ -28,6 +31,10 @@ def resize(image_CHW: torch.Tensor, spec: PreprocessSpec) -> torch.Tensor:
         return F.resize(image_CHW, [size, size], antialias=True)
     height, width = image_CHW.shape[-2:]
     if spec.resize == "crop":
+        if max(height, width) > _MOST_ASPECT * min(height, width):
+            most = _MOST_ASPECT * min(height, width)
+            image_CHW = F.center_crop(image_CHW, [min(height, most), min(width, most)])
+            height, width = image_CHW.shape[-2:]
         scale = size / spec.crop_fraction / min(height, width)
         scaled = F.resize(image_CHW, [max(size, round(height * scale)), max(size, round(width * scale))], antialias=True)
         return F.center_crop(scaled, [size, size])

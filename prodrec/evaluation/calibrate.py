@@ -2,7 +2,7 @@
 
 from prodrec.errors import BundleError, ConfigError
 from prodrec.evaluation.acceptance import CONFIDENCE, choose_acceptance, least_rows
-from prodrec.evaluation.calibration import fit_temperature
+from prodrec.evaluation.calibration import MIN_ROWS_TO_FIT, fit_temperature
 from prodrec.evaluation.judge import open_judged, predicted
 from prodrec.machine import torch_device
 from prodrec.models.bundle import rewrite_info
@@ -24,8 +24,12 @@ def calibrate(bundle_uri: str, shards_uri: str, split: str, target_precision: fl
     if not isinstance(info, ClassifierInfo):
         raise BundleError(f"{bundle_uri} is a {info.kind}; its thresholds are chosen in training (tags.target_precision): give a classifier's bundle")
     predictions = predicted(bundle, shards.relabelled(info.labels), split, device)
-    temperature = fit_temperature(predictions)
+    # Too few rows, or none that is wrong, do not tell a temperature: the one of the training stays.
+    can_tell = len(predictions) >= MIN_ROWS_TO_FIT and not predictions.hits.all()
+    temperature = fit_temperature(predictions) if can_tell else info.temperature
     acceptance = choose_acceptance(predictions, info.labels, temperature, target_precision, confidence, split, shards.manifest_sha256)
+    if not acceptance.accepted and info.acceptance is not None and info.acceptance.accepted:
+        raise BundleError(f"{promise(acceptance)}; {bundle_uri} keeps its thresholds for {info.acceptance.target_precision:.1%}")
     rewrite_info(bundle_uri, info.model_copy(update={"temperature": temperature, "acceptance": acceptance}))
     return acceptance
 
@@ -46,6 +50,6 @@ def promise(acceptance: Acceptance) -> str:
     return (
         f"accepted {from_on}" + (f", {own} labels from thresholds of their own" if own else "") + "\n"
         f"precision >= {a.target_precision:.1%} promised with {a.confidence:.0%} confidence\n"
-        f"on {a.split}: {a.accepted / a.n:.1%} of {a.n:,} images accepted ({low:.1%} to {high:.1%}), "
+        f"on {a.split}, before the rules on photos and categories: {a.accepted / a.n:.1%} of {a.n:,} images accepted ({low:.1%} to {high:.1%}), "
         f"{a.right / a.accepted:.1%} of these right ({least:.1%} to {most:.1%})"
     )

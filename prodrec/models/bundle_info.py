@@ -62,7 +62,7 @@ class Acceptance(Frozen):
     Attributes:
         target_precision: share of the accepted that are right, promised with probability `confidence`.
         threshold: least probability; None: no threshold keeps the promise.
-        class_thresholds: of labels that were predicted often enough to have one of their own; None: never accepted.
+        class_thresholds: stricter ones, of labels that were predicted often enough to need one of their own; None: never accepted.
         energy_limit: an image with more energy shows no product that is known.
         split, n: the rows that it was chosen on.
         accepted: how many of those would be accepted, and `right` of these.

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from prodrec.data.transforms import Normalizer
+from prodrec.errors import ConfigError
 from prodrec.models.bundle import Bundle
 
 
@@ -16,11 +17,16 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 class Scorer:
     """A bundle on a device.
 
+    Raises:
+        ConfigError: another precision.
+
     Args:
         precision: `bf16` or `fp32`; None: the one that the run judged itself in, so that what is served is what was reported.
     """
 
     def __init__(self, bundle: Bundle, device: torch.device, precision: str | None = None) -> None:
+        if precision not in (None, "bf16", "fp32"):
+            raise ConfigError(f"precision {precision} is unknown; use bf16 or fp32")
         self.info, self.device = bundle.info, device
         self.precision: str = precision or bundle.info.recipe.get("train", {}).get("precision", "fp32")
         self.model = bundle.model.to(device, memory_format=torch.channels_last).eval()

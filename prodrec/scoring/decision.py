@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from prodrec.data.quality import Quality
+from prodrec.data.quality import Quality, QualityLimits
 from prodrec.models.bundle_info import Acceptance, ClassifierInfo, TaggerInfo
 from prodrec.scoring.policy import Action, PhotoRules, Policy
 from prodrec.scoring.recognition import Product, Recognition
@@ -16,6 +16,8 @@ from prodrec.scoring.recognition import Product, Recognition
 ACCEPT: Final = "accept"
 REVIEW: Final = "review"
 REJECT: Final = "reject"
+# A photo of which so much of the rim is white is one on a white background, whatever a policy asks for.
+ON_WHITE = QualityLimits().min_white_background
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Decider:
         self.policy, self.has_tagger = policy, tagger is not None
         self.acceptance: Acceptance | None = classifier.acceptance if classifier else None
         self.has_classifier = classifier is not None
+        self.categories = {_plain(theirs): ours for theirs, ours in policy.categories.items()}
 
     def decide(self, images: Sequence[Recognition], category: str | None = None) -> Decision:
         """One decision for the images of a listing.
@@ -104,14 +107,15 @@ class Decider:
         if self.acceptance is None:
             yield Reason("not_calibrated", REVIEW, "the classifier's bundle has no threshold yet", "prodrec calibrate BUNDLE SHARDS")
             return
-        if image.energy is not None and image.energy > self.acceptance.energy_limit:
-            detail = f"energy {image.energy:.2f}, known products have at most {self.acceptance.energy_limit:.2f}"
+        # Written so that what is not a number is never accepted.
+        if image.energy is None or not image.energy <= self.acceptance.energy_limit:
+            detail = f"energy {image.energy}, known products have at most {self.acceptance.energy_limit:.2f}"
             yield Reason("unknown_product", policy.unknown_product, detail, "is it a product that the classifier was not trained on?", number)
         least = self.acceptance.threshold_of(product.label)
-        if least is None or product.probability < least:
+        if least is None or not product.probability >= least:
             needed = "no probability is enough for this product" if least is None else f"{least:.1%} is needed"
             yield Reason("unsure", policy.unsure, f"{product.label} with {product.probability:.1%}, {needed}", "say which product it is", number)
-        if category and not _is_of(product, policy.categories.get(category, category)):
+        if category and category.strip() and not _is_of(product, self.categories.get(_plain(category), category)):
             detail = f"declared {category}, it looks like {product.label}" + (f" ({product.group})" if product.group else "")
             yield Reason("category_mismatch", policy.category_mismatch, detail, "check the category", number)
 
@@ -123,7 +127,7 @@ class Decider:
                 yield Reason("images_disagree", self.policy.images_disagree, detail, "do all photos show one product?", number)
 
     def _is_sure(self, image: Recognition) -> bool:
-        if self.acceptance is None or (image.energy is not None and image.energy > self.acceptance.energy_limit):
+        if self.acceptance is None or image.energy is None or not image.energy <= self.acceptance.energy_limit:
             return False
         least = self.acceptance.threshold_of(image.products[0].label)
         return least is not None and image.products[0].probability >= least
@@ -132,8 +136,8 @@ class Decider:
         assert image.quality is not None
         for code, check in _PHOTO_CHECKS.items():
             rule, score = getattr(self.policy.photo, code), float(check.score(image.quality))
-            is_bad = score > rule.limit if check.bad_above else score < rule.limit
-            if is_bad and (check.also_on_white or image.quality.white_background < self.policy.photo.background_not_white.limit):
+            is_good = score <= rule.limit if check.bad_above else score >= rule.limit
+            if not is_good and (check.also_on_white or image.quality.white_background < ON_WHITE):
                 yield Reason(code, rule.action, f"{check.detail.format(score=score)}, the limit is {rule.limit:g}", check.hint, number)
         if self.has_tagger and not image.tags:
             yield Reason("nothing_found", self.policy.nothing_found, "no tag is found on it", "send a photo that shows the product", number)
@@ -148,5 +152,8 @@ def _decision(reasons: Sequence[Reason]) -> str:
 
 
 def _is_of(product: Product, category: str) -> bool:
-    names = {name.strip().casefold() for name in (product.label, product.group) if name}
-    return category.strip().casefold() in names
+    return _plain(category) in {_plain(name) for name in (product.label, product.group) if name}
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold()

@@ -6,6 +6,7 @@ Images are prepared as `prodrec prepare` does and transformed as each bundle say
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,8 @@ from prodrec.errors import Reject, RejectCode
 from prodrec.models.bundle_info import BundleInfo
 from prodrec.scoring.recognition import Recognition
 
+# Side that the photo rules are measured at. Source: benchmarks/quality.py, whose limits hold there.
+QUALITY_SIDE_PX = 256
 # How often a limit of time is looked at, seconds. Source: assumed.
 _POLL_S = 0.05
 
@@ -36,20 +39,27 @@ def make_inputs(data: bytes, classifier: BundleInfo | None, tagger: BundleInfo |
     """Each bundle sees the image as its own data set was prepared; an image that cannot be used is an answer with a reason code."""
     start = time.perf_counter()
     try:
-        made = {side: prepare_image(data, side) for side in {info.short_side for info in (classifier, tagger) if info}}
-        pixels = {side: decode_rgb(image.jpeg) for side, image in made.items()}
+        made = _inputs(data, classifier, tagger)
     except Reject as reject:
         return Inputs(_rejected(reject))
-    side, first = next(iter(made.items()))
+    except Exception as error:  # whatever one picture does to a kernel, the others of its batch must not suffer
+        return Inputs(_rejected(Reject(RejectCode.CRASHED, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")))
+    timings_ms = {"prepare": 1e3 * (time.perf_counter() - start)}
+    return made._replace(answer=replace(made.answer, timings_ms=timings_ms))
+
+
+def _inputs(data: bytes, classifier: BundleInfo | None, tagger: BundleInfo | None) -> Inputs:
+    # Quality is measured at one size whatever the bundles are: the limits of a policy hold for that.
+    sides = [info.short_side for info in (classifier, tagger) if info]
+    made = {side: prepare_image(data, side) for side in dict.fromkeys([QUALITY_SIDE_PX, *sides])}
+    first, pixels = made[QUALITY_SIDE_PX], {side: decode_rgb(image.jpeg) for side, image in made.items()}
     size = first.source_width, first.source_height
     to_classify = resize(pixels[classifier.short_side], classifier.input) if classifier else None
     to_tag = frame = None
     if tagger:
         shown = torch.tensor([[0.0, 0.0, made[tagger.short_side].width, made[tagger.short_side].height]])
         to_tag, frame = place(pixels[tagger.short_side], Objects.none_on(shown, torch.tensor([size]).float()), tagger.input)
-    measured = quality(pixels[side], size)
-    timings_ms = {"prepare": 1e3 * (time.perf_counter() - start)}
-    answer = Recognition(*size, first.sha256, first.phash, quality=measured, timings_ms=timings_ms)
+    answer = Recognition(*size, first.sha256, first.phash, quality=quality(pixels[QUALITY_SIDE_PX], size))
     return Inputs(answer, to_classify, to_tag, frame)
 
 

@@ -1,6 +1,7 @@
 """What a shop wants a person to look at: a YAML file, all keys of which have defaults."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +19,7 @@ class Rule(Frozen):
     """One rule on the quality of a photo: what is done where its score is beyond the limit."""
 
     action: Action = "review"
-    limit: float
+    limit: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 _LIMITS = QualityLimits()
@@ -80,7 +81,7 @@ class Policy(Frozen):
     @property
     def policy_id(self) -> str:
         """16 hex digits of the hash of all of this."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def load_policy(path: str | None) -> Policy:

@@ -94,8 +94,9 @@ def test_a_wrong_command_line_is_one_clear_line(small_shards, tmp_path, capsys, 
 
 def test_recognize_names_the_product_with_the_probability_of_its_bundle(finished, tmp_path, capsys):
     from prodrec.data.decode import decode_rgb, prepare_image
-    from prodrec.data.transforms import Normalizer, resize
+    from prodrec.data.transforms import resize
     from prodrec.models.bundle import load_bundle
+    from prodrec.models.scorer import Scorer
 
     (tmp_path / "a.jpg").write_bytes(photo(0, 700))
     (tmp_path / "b.jpg").write_bytes(b"no image")
@@ -104,8 +105,7 @@ def test_recognize_names_the_product_with_the_probability_of_its_bundle(finished
     assert bad["code"] == "not_an_image"
     bundle = load_bundle(finished / "bundle", kind="classifier")
     pixels = resize(decode_rgb(prepare_image(photo(0, 700), 320).jpeg), bundle.info.input)
-    with torch.inference_mode():
-        probabilities = (bundle.model(Normalizer(bundle.info.input)(pixels[None])) / bundle.info.temperature).softmax(1)[0]
+    probabilities = (Scorer(bundle, torch.device("cpu"))(pixels[None]) / bundle.info.temperature).softmax(1)[0]
     best = int(probabilities.argmax())
     assert good["products"][0]["label"] == bundle.info.labels[best].name
     assert good["products"][0]["probability"] == pytest.approx(float(probabilities[best]), abs=1e-4)
