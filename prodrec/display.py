@@ -82,14 +82,15 @@ class BulkDisplay:
         self.bar.update(self.task, total=total, completed=done, facts=facts)
         if self.bar.disable and done * 20 // total > self.told:
             self.told = done * 20 // total
-            console.print(f"tagged {done:,} of {total:,} images  {facts}")
+            self.bar.console.print(f"tagged {done:,} of {total:,} images  {facts}")
 
 
 @contextmanager
 def bulk_display() -> Iterator[BulkDisplay]:
     """A display for the time of a bulk run."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not sys.stdout.isatty(), transient=True) as bar:
+    # What a program reads goes to stdout, and nothing else does.
+    with Progress(*columns, console=Console(stderr=True, highlight=False, soft_wrap=True), disable=not sys.stderr.isatty(), transient=True) as bar:
         yield BulkDisplay(bar)
 
 
@@ -104,14 +105,13 @@ def summary_text(run: RunRecord, duplicates: int) -> str:
 
 def estimate_text(estimate: "Estimate", price_per_hour: float | None) -> str:
     """What a dry run says, for people."""
-    counts = estimate.counts
+    counts, places = estimate.counts, f"{estimate.workers} {estimate.worker}{'s' if estimate.workers > 1 else ''}"
     decided = f"{counts['accepted']:,} accepted, {counts['reviewed']:,} to review, {counts['refused']:,} rejected"
     cost = f", {estimate.seconds / 3600 * estimate.workers * price_per_hour:,.2f} at {price_per_hour:g} an hour for each" if price_per_hour is not None else ""
     return (
-        f"sample of {estimate.sampled:,} images: {estimate.images_per_s:,.0f} images/s on one {estimate.worker}; {counts['rows_rejected']:,} images rejected; "
+        f"sample of {estimate.sampled:,} images: {estimate.images_per_s:,.0f} images/s on {places}; {counts['rows_rejected']:,} images rejected; "
         f"of {counts['listings']:,} listings {decided}\n"
-        f"{estimate.images:,} images: {_duration(estimate.seconds)} on {estimate.workers} {estimate.worker}{'s' if estimate.workers > 1 else ''}{cost}, "
-        "and up to a minute to start; nothing was written"
+        f"{estimate.images:,} images: {_duration(estimate.seconds)} on {places}{cost}, and up to a minute to start; nothing was written"
     )
 
 

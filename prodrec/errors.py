@@ -16,7 +16,14 @@
 Errors of third parties are mapped to these where they enter, and nowhere else.
 """
 
+import re
 from enum import StrEnum
+
+
+def shown_url(text: str) -> str:
+    """A URL, or a message with URLs in it, that may be shown: passwords, keys and signatures are hidden."""
+    text = re.sub(r"(://[^:/?#@\s]*):\S*@", r"\1:***@", text)
+    return re.sub(r"(?i)([\w-]*(?:password|secret|token|signature|credential)[\w-]*|\bsig)=[^&\s]+", r"\1=***", text)
 
 
 class ProdrecError(Exception):

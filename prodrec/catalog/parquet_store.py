@@ -23,11 +23,10 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from prodrec.catalog.latest import LatestListings
-from prodrec.catalog.records import Known, RunRecord, batch_rows, run_of
+from prodrec.catalog.records import Known, RunRecord, batch_rows, resumable, run_of
 from prodrec.catalog.tables import BATCH_TABLES, SCHEMAS, clean_text
-from prodrec.catalog.urls import shown_url
 from prodrec.data.files import Folder, writing
-from prodrec.errors import OutputError, SourceError, StoreSetupError
+from prodrec.errors import OutputError, SourceError, StoreSetupError, shown_url
 
 # Of the SHA-256 of a batch's listing ids. Source: assumed; two of a million batches of a run share 64 bits once in 40 million runs.
 DIGEST_HEX = 16
@@ -62,9 +61,8 @@ class ParquetStore:
             self._put(run)
 
     def unfinished(self, input: str, bundle_id: str, policy_id: str) -> RunRecord | None:
-        wanted = (shown_url(input), bundle_id, policy_id)
-        found = [run for run in self._runs() if (run.input, run.bundle_id, run.policy_id) == wanted and run.status != "finished"]
-        return max(found, key=_by_start, default=None)
+        found = [run for run in self._runs() if run.input == shown_url(input)]
+        return resumable(max(found, key=_by_start, default=None), bundle_id, policy_id)
 
     def run(self, run_id: str) -> RunRecord | None:
         with _opening():

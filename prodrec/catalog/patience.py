@@ -9,8 +9,7 @@ from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
-from prodrec.catalog.urls import shown_url
-from prodrec.errors import StoreError, StoreSetupError
+from prodrec.errors import StoreError, StoreSetupError, shown_url
 
 log = logging.getLogger(__name__)
 

@@ -80,7 +80,7 @@ class Store(Protocol):
         """
 
     def unfinished(self, input: str, bundle_id: str, policy_id: str) -> RunRecord | None:
-        """The latest run of the same input, bundle and policy that is running or failed."""
+        """The latest run of the input, if it did not finish and is of this bundle and policy: an older one is history."""
 
     def run(self, run_id: str) -> RunRecord | None: ...
 
@@ -127,6 +127,13 @@ def batch_rows(tables: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
         if strangers := rows[name].select(shared).join(rows[owner].select(shared), shared, join_type="left anti", use_threads=False).num_rows:
             raise ValueError(f"{strangers} {name} of the batch have none of its {owner}; a batch is of whole listings")
     return rows
+
+
+def resumable(latest: RunRecord | None, bundle_id: str, policy_id: str) -> RunRecord | None:
+    """The run, if it can be gone on with."""
+    if latest is None or latest.status == "finished" or (latest.bundle_id, latest.policy_id) != (bundle_id, policy_id):
+        return None
+    return latest
 
 
 def run_of(listings: pa.Table) -> str:

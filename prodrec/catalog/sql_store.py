@@ -10,12 +10,12 @@ from sqlalchemy import URL, Connection, Engine, Select, and_, create_engine, del
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from prodrec.catalog.patience import persist
-from prodrec.catalog.records import Known, RunRecord, batch_rows, run_of
+from prodrec.catalog.records import Known, RunRecord, batch_rows, resumable, run_of
 from prodrec.catalog.tables import DECISIONS, LISTINGS, PREDICTIONS, REJECTS, RUNS, TAGS, clean_text, conform, rows_table
 from prodrec.catalog.upsert import BULK, PORTABLE
-from prodrec.catalog.urls import database_url, shown_url
+from prodrec.catalog.urls import database_url
 from prodrec.data.files import writing
-from prodrec.errors import StoreSetupError
+from prodrec.errors import StoreSetupError, shown_url
 
 # How long SQLite itself waits for another process's write. Source: assumed; a batch is written in milliseconds.
 SQLITE_BUSY_S = 60.0
@@ -25,7 +25,14 @@ SQLITE_CACHE_KIB = 65_536
 IN_LIST = 1_000
 # A machine that vanished without a word is noticed after a minute, not after the two hours that TCP takes by itself.
 # Source: libpq's parameters (PostgreSQL manual 34.1.2), in seconds and milliseconds; the values are assumed.
-_POSTGRES_OPTIONS = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
+_POSTGRES_OPTIONS = {
+    "client_encoding": "utf8",
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
 
 T = TypeVar("T")
 
@@ -67,8 +74,8 @@ class SqlStore:
         self._write(lambda connection: self._put(connection, run))
 
     def unfinished(self, input: str, bundle_id: str, policy_id: str) -> RunRecord | None:
-        same = and_(RUNS.c.input == clean_text(shown_url(input)), RUNS.c.bundle_id == bundle_id, RUNS.c.policy_id == policy_id)
-        return self._run(select(RUNS).where(same, RUNS.c.status != "finished").order_by(RUNS.c.started.desc(), RUNS.c.run_id.desc()).limit(1))
+        latest = self._run(select(RUNS).where(RUNS.c.input == clean_text(shown_url(input))).order_by(RUNS.c.started.desc(), RUNS.c.run_id.desc()).limit(1))
+        return resumable(latest, bundle_id, policy_id)
 
     def run(self, run_id: str) -> RunRecord | None:
         return self._run(select(RUNS).where(RUNS.c.run_id == run_id))

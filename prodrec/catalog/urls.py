@@ -1,23 +1,16 @@
 """Where a store is: database URLs and folders."""
 
-import re
 from pathlib import Path
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from prodrec.errors import StoreSetupError
+from prodrec.errors import StoreSetupError, shown_url
 
 # Schemes of folders. Source: what pyarrow.fs.FileSystem.from_uri takes.
 FOLDER_SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
 _FILE_ENDINGS = (".db", ".sqlite", ".sqlite3")
 _POSTGRES = ("postgres", "postgresql")
-
-
-def shown_url(text: str) -> str:
-    """A URL, or a message with URLs in it, that may be shown: passwords and secret keys are hidden."""
-    text = re.sub(r"(://[^:/?#@\s]*):\S*@", r"\1:***@", text)
-    return re.sub(r"(?i)\b([\w-]*(?:password|secret|token)[\w-]*)=[^&\s]+", r"\1=***", text)
 
 
 def is_folder(url: str) -> bool:

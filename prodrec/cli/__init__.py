@@ -8,7 +8,7 @@ import sys
 
 from prodrec.cli import bulk, datasets, scoring, training
 from prodrec.cli.app import app
-from prodrec.errors import ProdrecError
+from prodrec.errors import ProdrecError, shown_url
 
 __all__ = ["app", "bulk", "datasets", "main", "scoring", "training"]
 
@@ -21,5 +21,5 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments, prog_name="prodrec")
     except ProdrecError as error:
-        print(f"prodrec: {error}", file=sys.stderr)
+        print(f"prodrec: {shown_url(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)

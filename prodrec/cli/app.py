@@ -1,6 +1,7 @@
 """The application that the commands belong to, and what several of them need."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -23,7 +24,7 @@ def _root() -> None:
 def announce_ray() -> None:
     """Starting takes seconds: say so."""
     if not os.environ.get("RAY_ADDRESS"):
-        print("starting Ray on this machine ...", flush=True)
+        print("starting Ray on this machine ...", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from prodrec.data.listings import Listings
 
 
+_DATABASES = ("postgres", "mysql", "mariadb", "sqlite", "oracle", "mssql")
+
+
 @app.command()
 def tag(
     input: Annotated[str, typer.Argument(help="Folder of images, CSV/TSV/Parquet manifest, prepared shards, or a database URL with --query.")],
@@ -58,9 +61,9 @@ def _listings(uri: str, query: str | None) -> "Listings":
     from prodrec.data.listings import gather, open_listings
 
     if query is None:
-        if "://" in uri and "sql" in uri.partition("://")[0]:
+        if uri.lower().startswith(_DATABASES):
             raise ConfigError("a database as input needs --query, such as --query 'SELECT listing_id, uri FROM listings'")
         return open_listings(uri)
-    from prodrec.catalog import read_query, shown_url
+    from prodrec.catalog import read_query
 
-    return gather(shown_url(uri), read_query(uri, query))
+    return gather(uri, read_query(uri, query), query)

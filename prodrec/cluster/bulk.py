@@ -1,6 +1,7 @@
 """The nightly job: every listing fetched, scored, decided and written once, however often it is begun."""
 
 import math
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,24 +15,26 @@ from prodrec.cluster.session import ray_session
 # isort: split
 import ray
 import ray.data
-from ray.data import ActorPoolStrategy, TaskPoolStrategy
+from pydantic import ValidationError
+from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
 from prodrec.catalog import RunRecord, Store
-from prodrec.cluster.fetching import TagPlan, fetch_listings
+from prodrec.cluster.fetching import TagPlan, fetch_listings, joined_id
 from prodrec.cluster.tagging import COUNTS, Ledger, ListingScorer
+from prodrec.config import explain_validation
 from prodrec.data.files import Folder
 from prodrec.data.listings import Listings
 from prodrec.errors import ConfigError, ProdrecError
-from prodrec.models.bundle import load_info
+from prodrec.models.bundle import load_bundle
 from prodrec.models.bundle_info import now_utc
 from prodrec.scoring.fetch import FetchLimits
 from prodrec.scoring.policy import load_policy
 from prodrec.scoring.recognizer import TIME_LIMIT_S
 from prodrec.version import code_version
 
-# Images that are fetched, scored and written at a time: a few seconds of work, which a stop may cost, and 50 MB of photos.
+# Images that are fetched, scored and written at a time: half a second of work, which a stop may cost, and 300 MB of phone photos.
 # Source: assumed.
-SLICE_IMAGES = 128
+SLICE_IMAGES = 64
 # Of a CPU: so much that one scoring process and its fetching fit on each.
 _SCORE_CPUS, _FETCH_CPUS = 0.8, 0.2
 # CPUs beside each GPU that prepare its images. Source: assumed.
@@ -52,8 +55,10 @@ class Workers:
 
     def resolved(self, gpu: bool) -> tuple[int, int]:
         """Needs a connection to the cluster."""
-        there = max(1, int(ray.cluster_resources().get("GPU" if gpu else "CPU", 1)))
-        return self.least or 1, self.most or there
+        there = int(ray.cluster_resources().get("GPU" if gpu else "CPU", 0))
+        if gpu and not there and not os.environ.get("RAY_ADDRESS"):
+            raise ConfigError("--gpu: there is no GPU on this machine; leave it out to work on the CPU")
+        return self.least or 1, max(self.least or 1, self.most or there or 1)
 
 
 def plan_tags(
@@ -78,21 +83,30 @@ def plan_tags(
     """
     if not classifier and not tagger:
         raise ConfigError("there is nothing to tag with; give --classifier BUNDLE, --tagger BUNDLE or both")
-    ids = [load_info(uri, kind).bundle_id for uri, kind in ((classifier, "classifier"), (tagger, "tagger")) if uri]
+    # Whole, weights too: what is wrong with them is said here in one line.
+    ids = [load_bundle(uri, "cpu", kind).info.bundle_id for uri, kind in ((classifier, "classifier"), (tagger, "tagger")) if uri]
     # Workers run elsewhere: a relative path would mean another place there.
     places = {kind: Folder(uri).uri if uri else None for kind, uri in (("classifier", classifier), ("tagger", tagger))}
     rules = load_policy(policy)
     return TagPlan(
         run_id=run_id,
-        bundle_id="+".join(ids),
+        bundle_id=joined_id(ids),
         policy=rules.model_dump_json(),
         policy_id=rules.policy_id,
         store_url=store_url,
-        fetch=FetchLimits(**fetch),
+        fetch=_limits(fetch),
         gpu=gpu,
         time_limit_s=time_limit_s,
-        **places,
+        classifier=places["classifier"],
+        tagger=places["tagger"],
     )
+
+
+def _limits(fetch: dict[str, Any]) -> FetchLimits:
+    try:
+        return FetchLimits(**fetch)
+    except ValidationError as error:
+        raise ConfigError(f"--allow-host: {explain_validation(error, FetchLimits)}; give names such as images.shop.example") from error
 
 
 def tag(listings: Listings, store: Store, plan: TagPlan, workers: Workers, resume: bool, on_progress: OnProgress = lambda done, total, rate: None) -> RunRecord:
@@ -109,10 +123,12 @@ def tag(listings: Listings, store: Store, plan: TagPlan, workers: Workers, resum
     Raises:
         ProdrecError: a bundle cannot be loaded, the store is away for too long, the cluster fails.
     """
-    before = store.unfinished(listings.uri, plan.bundle_id, plan.policy_id) if resume else None
+    before = store.unfinished(listings.name, plan.bundle_id, plan.policy_id) if resume else None
     run = before or _new_run(listings, plan)
+    if before is None and store.run(run.run_id):
+        raise ConfigError(f"there is a run {run.run_id} already; choose another --run-id, or leave it out")
     store.start(run)
-    plan = plan.model_copy(update={"run_id": run.run_id})
+    plan = plan.model_copy(update={"run_id": run.run_id, "trusted": listings.uri})
     # Where this ends by an error or a kill, the run's row says `running`, and it can be resumed.
     with ray_session():
         counts = _add_up(_results(listings, plan, workers), listings, on_progress)
@@ -126,7 +142,7 @@ def _new_run(listings: Listings, plan: TagPlan) -> RunRecord:
         run_id=plan.run_id,
         started=now_utc(),
         run_date=datetime.now(UTC).date().isoformat(),
-        input=listings.uri,
+        input=listings.name,
         bundle_id=plan.bundle_id,
         policy_id=plan.policy_id,
         policy=plan.policy,
@@ -141,14 +157,14 @@ def new_run_id() -> str:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a dry run measured on a sample.
+    """What a dry run measured on a sample, fetching included.
 
     Attributes:
         images, sampled: of the input, and of the sample.
         counts: of the sample, see `tagging.COUNTS`.
-        images_per_s: of one scoring process.
-        workers: scoring processes that there will be, each on one `worker` (GPU or core).
-        seconds: for all images with all of them.
+        images_per_s: of all scoring processes together, after their start.
+        workers: scoring processes, each on one `worker` (GPU or core).
+        seconds: for all images.
     """
 
     images: int
@@ -166,39 +182,58 @@ def estimate(listings: Listings, plan: TagPlan, workers: Workers) -> Estimate:
     Raises:
         ProdrecError: as `tag`.
     """
-    step = max(1, len(listings.table) // SAMPLE_LISTINGS)
-    sample = listings.sampled(step)
+    sample = listings.sampled(max(1, len(listings.table) // SAMPLE_LISTINGS))
+    plan = plan.model_copy(update={"store_url": None, "trusted": listings.uri})
+    ends_s, rows = [], []
     with ray_session():
         _, most = workers.resolved(plan.gpu)
-        # As many at once as there will be: each is slower beside others.
-        rows = list(_results(sample, plan.model_copy(update={"store_url": None}), Workers(most, most)))
+        for row in _results(sample, plan, Workers(most, most)):
+            rows.append(row)
+            ends_s.append(time.perf_counter())
+    # What came before each process had delivered its first slice pays for the start.
+    warm = min(most, len(rows) - 1)
+    images, seconds = sum(row["rows_in"] for row in rows[warm:]), ends_s[-1] - ends_s[max(0, warm - 1)]
+    if warm == 0 or not seconds:
+        images, seconds = sum(row["rows_in"] for row in rows), sum(row["busy_s"] for row in rows)
+    rate = images / max(seconds, 1e-9)
     counts = {name: sum(row[name] for row in rows) for name in COUNTS}
-    # Of the later slices: the first one pays for warming up.
-    busy_s = sum(row["busy_s"] for row in rows[1:] or rows)
-    rate = sum(row["rows_in"] for row in rows[1:] or rows) / max(busy_s, 1e-9)
-    return Estimate(listings.images, sample.images, counts, rate, most, "GPU" if plan.gpu else "core", math.ceil(listings.images / (rate * most)))
+    return Estimate(listings.images, sample.images, counts, rate, most, "GPU" if plan.gpu else "core", math.ceil(listings.images / rate))
 
 
 def _results(listings: Listings, plan: TagPlan, workers: Workers) -> Iterator[dict[str, Any]]:
     """A row of counts for each slice, as they are done."""
     ledger = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Ledger).remote()
-    cpus = _CPUS_A_GPU if plan.gpu else 1
     least, most = workers.resolved(plan.gpu)
-    slices = ray.data.from_arrow(list(listings.slices(SLICE_IMAGES)))
-    fetched = slices.map_batches(partial(fetch_listings, plan), batch_size=None, batch_format="pyarrow", num_cpus=_FETCH_CPUS, compute=TaskPoolStrategy())
-    scored = fetched.map_batches(
-        ListingScorer,
-        fn_constructor_args=(plan, ledger, cpus),
-        compute=ActorPoolStrategy(min_size=least, max_size=most),
-        batch_size=None,
-        batch_format="pyarrow",
-        num_cpus=cpus * _SCORE_CPUS,
-        num_gpus=1 if plan.gpu else 0,
-    )
+    cpus = _cpus_a_gpu() if plan.gpu else 1
+    context = DataContext.get_current()
+    before = context.target_max_block_size, context.raise_original_map_exception
+    # One block a slice, see `fetch_listings`; and what a worker raises comes as it is.
+    context.target_max_block_size, context.raise_original_map_exception = None, True
     try:
+        slices = ray.data.from_arrow(list(listings.slices(SLICE_IMAGES)))
+        fetched = slices.map_batches(partial(fetch_listings, plan), batch_size=None, batch_format="pyarrow", num_cpus=_FETCH_CPUS, compute=TaskPoolStrategy())
+        scored = fetched.map_batches(
+            ListingScorer,
+            fn_constructor_args=(plan, ledger, cpus),
+            compute=ActorPoolStrategy(min_size=least, max_size=most),
+            # Ray wants a number where there are GPUs; a row is a whole listing, so nothing is torn.
+            batch_size=SLICE_IMAGES if plan.gpu else None,
+            batch_format="pyarrow",
+            num_cpus=cpus * _SCORE_CPUS,
+            num_gpus=1 if plan.gpu else 0,
+        )
         yield from scored.iter_rows()
     except ray.exceptions.RayError as error:
         raise _cause(error) from error
+    finally:
+        context.target_max_block_size, context.raise_original_map_exception = before
+
+
+def _cpus_a_gpu() -> int:
+    """CPUs beside each GPU: no more than every node with GPUs has, or nothing could be placed."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
+    shares = [int((resources.get("CPU", 1) - _FETCH_CPUS) / _SCORE_CPUS / resources["GPU"]) for resources in nodes]
+    return max(1, min([_CPUS_A_GPU, *shares]))
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -5,8 +5,9 @@ A block of Ray Data holds whole listings, a row each, so that nothing separates 
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -16,15 +17,14 @@ from prodrec.config import Frozen
 from prodrec.data.formats import ImageLimits
 from prodrec.data.image_bytes import read_images
 from prodrec.data.listings import DECLARED
-from prodrec.errors import Reject, RejectCode
+from prodrec.errors import Reject, RejectCode, shown_url
 from prodrec.scoring.fetch import Fetcher, FetchLimits
 
 # Of a listing on its way: tagged before and unchanged, or tagged by this very run; images to score; or out of reach tonight.
 SKIPPED, DONE, TO_DO, KEPT = "skipped", "done", "to_do", "kept"
 # What may be otherwise tomorrow.
 _PASSING = {RejectCode.FETCH_FAILED.value, RejectCode.FETCH_TIMEOUT.value}
-# Images that are handed on together. Source: assumed; a slice of large photos would be a gigabyte.
-_PIECE_BYTES = 32_000_000
+_REFUSED = Reject(RejectCode.NOT_ALLOWED, "credentials or settings of an object store in the URI of an image")
 
 _FETCHED = pa.schema(
     [
@@ -49,6 +49,7 @@ class TagPlan(Frozen):
 
     Attributes:
         policy: JSON.
+        trusted: the input's URI, whose credentials its images may be read with.
         store_url: None: nothing is looked up or written (a dry run).
         time_limit_s: of preparing one image.
     """
@@ -60,6 +61,7 @@ class TagPlan(Frozen):
     policy: str
     policy_id: str
     store_url: str | None
+    trusted: str = ""
     fetch: FetchLimits = FetchLimits()
     gpu: bool = False
     time_limit_s: float
@@ -68,44 +70,46 @@ class TagPlan(Frozen):
 class _Image(NamedTuple):
     """One image that was read, or why it was not."""
 
-    uri: str
     data: bytes | None
     sha256: str | None
     code: str | None
     detail: str | None
 
 
-def fetch_listings(plan: TagPlan, listings: pa.Table) -> Iterator[pa.Table]:
+def fetch_listings(plan: TagPlan, listings: pa.Table) -> pa.Table:
     """Reads the images of listings that are not known to be unchanged.
+
+    One table comes out, whatever is known by now: where a node is lost, Ray runs this again, and takes what came out before and
+    what comes out now for the same.
 
     Args:
         listings: as `prodrec.data.listings.Listings.table`.
 
-    Yields:
-        Tables of the schema _FETCHED, a row a listing, of about _PIECE_BYTES of images.
+    Returns:
+        Of the schema _FETCHED, a row a listing.
     """
     rows = listings.to_pylist()
     store = worker_store(plan.store_url, plan.run_id)
     known = store.known([row["listing_id"] for row in rows]) if store else {}
     inputs = [json_sha256([row[name] for name in listings.column_names]) for row in rows]
     done = [_is_done(plan, known.get(row["listing_id"]), sha256) for row, sha256 in zip(rows, inputs, strict=True)]
-    images = _read([row for row, finished in zip(rows, done, strict=True) if not finished], plan.fetch)
+    images = _read([row for row, finished in zip(rows, done, strict=True) if not finished], plan)
     fetched: list[dict[str, Any]] = []
-    held_bytes = 0
     for row, sha256, finished in zip(rows, inputs, done, strict=True):
-        said = {name: row[name] for name in ("listing_id", *DECLARED, "uri")} | {"input_sha256": sha256}
+        said = {name: row[name] for name in ("listing_id", *DECLARED)} | {"input_sha256": sha256, "uri": _shown_uris(row)}
         before = known.get(row["listing_id"])
         if finished:
             assert before is not None
             fetched.append(said | {"state": DONE, "known": [before.images_tagged, before.images_rejected], "decision": before.decision})
         else:
             fetched.append(said | _to_do(plan, before, row, sha256, [next(images) for _ in row["uri"]]))
-            held_bytes += sum(len(data) for data in fetched[-1].get("image", ()) if data)
-        if held_bytes >= _PIECE_BYTES:
-            yield pa.Table.from_pylist(fetched, _FETCHED)
-            fetched, held_bytes = [], 0
-    if fetched:
-        yield pa.Table.from_pylist(fetched, _FETCHED)
+    return pa.Table.from_pylist(fetched, _FETCHED)
+
+
+def _shown_uris(row: dict[str, Any]) -> list[str]:
+    """What the store is told of where each image is: of embedded ones the place in their file, of none a secret."""
+    places = zip(row["uri"], row["row_group"], row["row"], strict=True)
+    return [shown_url(uri or "") + ("" if group is None else f"#{group}#{number}") for uri, group, number in places]
 
 
 def _is_done(plan: TagPlan, known: Known | None, input_sha256: str) -> bool:
@@ -127,21 +131,41 @@ def _to_do(plan: TagPlan, known: Known | None, row: dict[str, Any], input_sha256
     return {"state": TO_DO, "content_sha256": content} | {column: [getattr(image, name) for image in images] for column, name in columns.items()}
 
 
-def _read(listings: Sequence[dict[str, Any]], limits: FetchLimits) -> Iterator[_Image]:
+def _read(listings: Sequence[dict[str, Any]], plan: TagPlan) -> Iterator[_Image]:
     """All images of listings, in order: those of the web side by side, the others as they stand."""
-    places = [(uri, group, row) for listing in listings for uri, group, row in zip(listing["uri"], listing["row_group"], listing["row"], strict=True)]
-    is_web = [(uri or "").lower().startswith(("http://", "https://")) for uri, _, _ in places]
-    web = _fetcher(limits.model_dump_json()).fetch_all([uri for (uri, _, _), fetched in zip(places, is_web, strict=True) if fetched])
-    others = [place for place, fetched in zip(places, is_web, strict=True) if not fetched]
+    places = [place for listing in listings for place in zip(listing["uri"], listing["row_group"], listing["row"], strict=True)]
+    kinds = [_kind(uri or "", plan.trusted) for uri, _, _ in places]
+    web = _fetcher(plan.fetch.model_dump_json()).fetch_all([uri for (uri, _, _), kind in zip(places, kinds, strict=True) if kind == "web"])
+    others = [place for place, kind in zip(places, kinds, strict=True) if kind == "other"]
     columns = zip(*others, strict=True) if others else ((), (), ())
-    table = pa.table([pa.array(values, kind) for values, kind in zip(columns, (pa.string(), pa.int32(), pa.int32()), strict=True)], ["uri", "row_group", "row"])
-    local = read_images(table, ImageLimits().max_bytes)
-    for (uri, _, _), fetched in zip(places, is_web, strict=True):
-        found = next(web) if fetched else next(local)
-        if isinstance(found, Reject):
-            yield _Image(uri or "", None, None, found.code.value, found.detail)
+    types = (pa.string(), pa.int32(), pa.int32())
+    table = pa.table([pa.array(values, kind) for values, kind in zip(columns, types, strict=True)], ["uri", "row_group", "row"])
+    found = {"web": web, "other": read_images(table, ImageLimits().max_bytes), "refused": repeat(_REFUSED)}
+    for kind in kinds:
+        image = next(found[kind])
+        if isinstance(image, Reject):
+            yield _Image(None, None, image.code.value, shown_url(image.detail))
         else:
-            yield _Image(uri or "", found, hashlib.sha256(found).hexdigest(), None, None)
+            yield _Image(image, hashlib.sha256(image).hexdigest(), None, None)
+
+
+def _kind(uri: str, trusted: str) -> str:
+    """A URI with credentials or settings of an object store would have us ask any server: only the input itself may have them."""
+    if uri.lower().startswith(("http://", "https://")):
+        return "web"
+    return "refused" if "://" in uri and _access(uri) not in (("", ""), _access(trusted)) else "other"
+
+
+def _access(uri: str) -> tuple[str, str]:
+    """User and query of a URI."""
+    head, _, query = uri.partition("?")
+    netloc = head.partition("://")[2].partition("/")[0]
+    return netloc.rpartition("@")[0], query
+
+
+def joined_id(bundle_ids: Iterable[str]) -> str:
+    """One id of the bundles of a run."""
+    return "+".join(bundle_ids)
 
 
 def json_sha256(value: Any) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -12,9 +13,9 @@ import ray
 import torch
 
 from prodrec.catalog import rows_table
-from prodrec.cluster.fetching import DONE, KEPT, SKIPPED, TO_DO, TagPlan, json_sha256, worker_store
+from prodrec.cluster.fetching import DONE, KEPT, SKIPPED, TO_DO, TagPlan, joined_id, json_sha256, worker_store
 from prodrec.data.listings import DECLARED
-from prodrec.errors import RejectCode
+from prodrec.errors import BundleError, RejectCode
 from prodrec.models.bundle import load_bundle
 from prodrec.scoring.decision import Decider, Decision
 from prodrec.scoring.policy import Policy
@@ -24,6 +25,8 @@ from prodrec.scoring.recognizer import Recognizer
 # Deaths of a process over one image after which the image is given up. Source: assumed: one may be an accident.
 MOST_DEATHS = 2
 COUNTS = ("rows_in", "rows_tagged", "rows_skipped", "rows_rejected", "listings", "accepted", "reviewed", "refused")
+# What may have been the machine's fault and not the image's: another night tries again.
+_UNSETTLED = {RejectCode.TOO_SLOW.value, RejectCode.CRASHED.value}
 _COUNTED_AS = {"accept": "accepted", "review": "reviewed", "reject": "refused"}
 
 
@@ -35,7 +38,12 @@ class ListingScorer:
         device = "cuda" if plan.gpu else "cpu"
         classifier = load_bundle(plan.classifier, device, "classifier") if plan.classifier else None
         tagger = load_bundle(plan.tagger, device, "tagger") if plan.tagger else None
+        if plan.bundle_id != joined_id(bundle.info.bundle_id for bundle in (classifier, tagger) if bundle):
+            raise BundleError(f"{plan.classifier or plan.tagger} was changed while the run was going on; run it again with --resume or without")
         self.plan, self.ledger, self.store = plan, ledger, worker_store(plan.store_url, plan.run_id)
+        # The same after a restart, and of this actor alone.
+        self.me = ray.get_runtime_context().get_actor_id()
+        ray.get(ledger.started.remote(self.me))
         self.recognizer = Recognizer(classifier, tagger, device=device, threads=cpus, time_limit_s=plan.time_limit_s)
         self.decider = Decider(self.recognizer.classifier_info, self.recognizer.tagger_info, Policy.model_validate_json(plan.policy))
 
@@ -59,24 +67,27 @@ class ListingScorer:
         batch = json_sha256([[row["listing_id"], row["sha256"]] for row in listings])
         if not images:
             return []
-        killed_before = ray.get(self.ledger.begin.remote(batch)) > 0
+        killed_before = ray.get(self.ledger.begin.remote(self.me, batch)) > 0
         answers = [self._recognize_one(data) for data in images] if killed_before else self.recognizer.recognize(images)
-        ray.get(self.ledger.end.remote(batch))
+        ray.get(self.ledger.end.remote(self.me, batch))
         return answers
 
     def _recognize_one(self, data: bytes) -> Recognition:
         key = hashlib.sha256(data).hexdigest()
-        if ray.get(self.ledger.begin.remote(key)) >= MOST_DEATHS:
-            return Recognition(code=RejectCode.CRASHED.value, detail=f"the process that decoded it died {MOST_DEATHS} times")
+        if ray.get(self.ledger.begin.remote(self.me, key)) >= MOST_DEATHS:
+            return Recognition(code=RejectCode.CRASHED.value, detail=f"processes died {MOST_DEATHS} times while it alone was decoded")
         [answer] = self.recognizer.recognize([data])
-        ray.get(self.ledger.end.remote(key))
+        ray.get(self.ledger.end.remote(self.me, key))
         return answer
 
     def _tables(self, outcomes: "Sequence[Outcome]") -> dict[str, pa.Table]:
         rows: dict[str, list[dict[str, Any]]] = {name: [] for name in ("listings", "predictions", "tags", "decisions", "rejects")}
         for row, images, decision in outcomes:
             said = {"listing_id": row["listing_id"], "bundle_id": self.plan.bundle_id}
-            state = {"policy_id": self.plan.policy_id, "content_sha256": row["content_sha256"], "run_id": self.plan.run_id}
+            content = row["content_sha256"]
+            if any(image.code in _UNSETTLED for image in images):
+                content = f"unsettled {content}"  # no later run finds it unchanged
+            state = {"policy_id": self.plan.policy_id, "content_sha256": content, "run_id": self.plan.run_id}
             bad = sum(bool(image.code) for image in images)
             counts = {"images_tagged": len(images) - bad, "images_rejected": bad}
             rows["listings"].append(said | state | counts | {name: row[name] for name in (*DECLARED, "input_sha256")})
@@ -95,19 +106,23 @@ Outcome = tuple[dict[str, Any], list[Recognition], Decision]
 
 
 class Ledger:
-    """Who is at work on what: what was begun and never ended has killed its process."""
+    """What each scoring process is at work on: what it had begun when it was started again has killed it."""
 
     def __init__(self) -> None:
-        self.begun: dict[str, int] = {}
+        self.begun: dict[str, set[str]] = {}
+        self.deaths: Counter[str] = Counter()
 
-    def begin(self, key: str) -> int:
-        """How often it was begun before and did not end."""
-        before = self.begun.get(key, 0)
-        self.begun[key] = before + 1
-        return before
+    def started(self, actor: str) -> None:
+        """An actor's process begins; what its last one left unfinished is noted as a death."""
+        self.deaths.update(self.begun.pop(actor, ()))
 
-    def end(self, key: str) -> None:
-        self.begun.pop(key, None)
+    def begin(self, actor: str, key: str) -> int:
+        """How many processes have died over it."""
+        self.begun.setdefault(actor, set()).add(key)
+        return self.deaths[key]
+
+    def end(self, actor: str, key: str) -> None:
+        self.begun[actor].discard(key)
 
 
 def _images(row: dict[str, Any]) -> Iterator[tuple[bytes | None, str | None, str | None]]:

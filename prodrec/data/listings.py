@@ -19,11 +19,12 @@ from prodrec.data.files import Folder
 from prodrec.data.layouts import image_paths
 from prodrec.data.manifests import MANIFEST_SUFFIXES, located, read_manifest
 from prodrec.data.shards import MANIFEST, open_shards
-from prodrec.errors import SourceError
+from prodrec.errors import SourceError, shown_url
 
 DECLARED = ("category", "brand", "price")
 _COLUMNS = ("listing_id", *DECLARED)
-_NUMBER = r"^[+-]?\d+(\.\d+)?$"
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_THOUSANDS = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,15 @@ class Listings:
     """What is to be tagged.
 
     Attributes:
-        uri: where it was read from, without secrets.
+        uri: where it was read from.
+        name: that tells it from other inputs: the URI, and the query and limit where there are any; without secrets.
         table: a row a listing, in the order of their first images: listing_id, category, brand (text), price (float64), and of
             its images, in order, the lists uri, row_group, row (see `prodrec.data.records.LISTING_SCHEMA`).
         images: number of images, and `duplicates` of rows that name an image of their listing once more.
     """
 
     uri: str
+    name: str
     table: pa.Table
     images: int
     duplicates: int
@@ -47,12 +50,12 @@ class Listings:
         if listings is None or listings >= len(self.table):
             return self
         table = self.table.slice(0, listings)
-        return Listings(self.uri, table, pc.sum(pc.list_value_length(table["uri"])).as_py(), 0)
+        return Listings(self.uri, f"{self.name} (the first {listings})", table, pc.sum(pc.list_value_length(table["uri"])).as_py(), 0)
 
     def sampled(self, step: int) -> "Listings":
         """Every so many-th listing."""
         table = self.table.take(pa.array(np.arange(0, len(self.table), step)))
-        return Listings(self.uri, table, pc.sum(pc.list_value_length(table["uri"])).as_py(), 0)
+        return Listings(self.uri, self.name, table, pc.sum(pc.list_value_length(table["uri"])).as_py(), 0)
 
     def slices(self, images: int) -> Iterator[pa.Table]:
         """Whole listings of about so many images together."""
@@ -76,16 +79,16 @@ def open_listings(uri: str) -> Listings:
         if kind == fs.FileType.NotFound:
             raise SourceError(f"{folder.uri} does not exist; give a folder of images, a manifest, prepared shards or a database URL with --query")
         table = _file(folder) if kind == fs.FileType.File else _folder(folder)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeError) as error:
         raise SourceError(f"cannot read {folder.uri}: {' '.join(str(error).split())}; check the path, its permissions and that the file is whole") from error
     return gather(folder.uri, table)
 
 
-def gather(uri: str, images: pa.Table) -> Listings:
+def gather(uri: str, images: pa.Table, query: str = "") -> Listings:
     """Joins the rows of each listing.
 
     Args:
-        uri: names the input in errors and records.
+        uri: of the input; query: that it was read with.
         images: a row an image, columns as told above; those that are not there are null.
 
     Raises:
@@ -97,7 +100,8 @@ def gather(uri: str, images: pa.Table) -> Listings:
     kept = _firsts(images)
     columns = [(name, "first") for name in DECLARED] + [(name, "list") for name in ("uri", "row_group", "row")]
     grouped = kept.group_by("listing_id", use_threads=False).aggregate(columns)
-    return Listings(uri, grouped.rename_columns(["listing_id", *(name for name, _ in columns)]), len(kept), len(images) - len(kept))
+    table = grouped.rename_columns(["listing_id", *(name for name, _ in columns)])
+    return Listings(uri, " ".join([shown_url(uri), *query.split()]), table, len(kept), len(images) - len(kept))
 
 
 def _firsts(images: pa.Table) -> pa.Table:
@@ -113,7 +117,9 @@ def _completed(images: pa.Table, where: str) -> pa.Table:
     places = {name: images[name] if name in images.column_names else pa.chunked_array([pa.nulls(len(images), pa.int32())]) for name in ("row_group", "row")}
     numbers = pc.binary_join_element_wise("row ", pc.cast(pa.array(np.arange(1, len(images) + 1)), pa.string()), "")
     inside = pc.binary_join_element_wise(columns["uri"], pc.cast(places["row_group"], pa.string()), pc.cast(places["row"], pa.string()), "#")
-    price = pc.if_else(pc.match_substring_regex(columns["price"], _NUMBER), columns["price"], None)
+    grouped = pc.match_substring_regex(columns["price"], _THOUSANDS)
+    price = pc.if_else(grouped, pc.replace_substring(columns["price"], ",", ""), columns["price"])
+    price = pc.if_else(pc.match_substring_regex(price, _NUMBER), price, None)
     listing_id = pc.coalesce(columns["listing_id"], inside, columns["uri"], numbers)
     return pa.table({**columns, **places, "listing_id": listing_id, "price": pc.cast(price, pa.float64())})
 

@@ -1,8 +1,10 @@
 """Bulk runs on a real Ray, into real stores."""
 
 import json
+import shutil
 import sqlite3
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made import photo, run, write_image_folder
@@ -16,8 +18,6 @@ TABLES = ("listings", "predictions", "tags", "decisions", "rejects")
 
 @pytest.fixture(scope="module")
 def calibrated(small_bundle, small_shards, tmp_path_factory) -> str:
-    import shutil
-
     bundle = tmp_path_factory.mktemp("calibrated") / "bundle"
     shutil.copytree(small_bundle, bundle)
     assert run("calibrate", bundle, small_shards, "--precision", "0.7", "--confidence", "0.8") == 0
@@ -37,8 +37,10 @@ def table(database, name) -> list[tuple]:
 
 
 def tag(*arguments, capsys) -> dict:
+    """What it prints for programs, which is all that goes to stdout."""
+    capsys.readouterr()
     assert run("tag", *arguments, "--json", "--workers", "1") == 0
-    return json.loads(capsys.readouterr().out.splitlines()[-1])
+    return json.loads(capsys.readouterr().out)
 
 
 def counts(summary) -> tuple[int, ...]:
@@ -56,7 +58,7 @@ def test_a_night_is_accounted_for_and_a_second_run_changes_nothing(night, calibr
     assert len(before["listings"]) == len(before["decisions"]) == night.listings
     with sqlite3.connect(database) as connection:
         assert dict(connection.execute("SELECT code, count(*) FROM rejects GROUP BY code").fetchall()) == night.codes
-        assert connection.execute("SELECT count(*) FROM review_queue").fetchone()[0] >= first["reviewed"]
+        assert connection.execute("SELECT count(*) FROM review_queue").fetchone()[0] == first["reviewed"]
     again = tag(night.manifest, "--to", f"sqlite:///{database}", "--classifier", calibrated, "--run-id", "two", capsys=capsys)
     assert counts(again) == (night.rows, 0, night.rows, 0)
     assert {name: table(database, name) for name in TABLES} == before
@@ -72,6 +74,28 @@ def test_rows_say_what_the_recognizer_says(night, calibrated, tmp_path, capsys):
     answers = Recognizer.load(classifier=calibrated).recognize([Path(uri).read_bytes() for uri, *_ in rows])
     assert [(product, sha256) for _, product, _, sha256 in rows] == [(answer.products[0].label, answer.sha256) for answer in answers]
     assert [row[2] for row in rows] == pytest.approx([answer.products[0].probability for answer in answers], abs=1e-3)
+
+
+def test_a_name_of_a_run_is_used_once_and_embedded_images_are_told_apart(calibrated, tmp_path, capsys):
+    pq.write_table(pa.table({"bytes": [b"no", b"none", photo(0, 1), None], "listing_id": ["a", "a", "a", "b"]}), tmp_path / "m.parquet")
+    to = (tmp_path / "m.parquet", "--to", f"sqlite:///{tmp_path / 'tags.db'}", "--classifier", calibrated, "--run-id", "night")
+    assert counts(tag(*to, capsys=capsys)) == (4, 1, 0, 3)
+    assert len(table(tmp_path / "tags.db", "rejects")) == 3
+    assert run("tag", *to) == 2
+    assert "there is a run night already" in capsys.readouterr().err
+
+
+def test_a_store_that_fails_on_the_way_is_one_clear_line(calibrated, tmp_path, capsys):
+    folder = write_image_folder(tmp_path / "photos", {"red": 3})
+    database = tmp_path / "tags.db"
+    assert run("tag", folder, "--to", f"sqlite:///{database}", "--classifier", calibrated, "--limit", "1") == 0
+    with sqlite3.connect(database) as connection:
+        connection.execute("DROP TABLE decisions")
+    capsys.readouterr()
+    assert run("tag", folder, "--to", f"sqlite:///{database}", "--classifier", calibrated) in (1, 2)
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("prodrec:")]
+    assert len(error) == 1
+    assert "decisions" in error[0]
 
 
 def test_changed_listings_alone_are_scored_again(calibrated, tmp_path, capsys):
@@ -110,9 +134,9 @@ def test_parquet_says_the_same_as_sql(night, calibrated, tmp_path, capsys):
     to_files = tag(night.manifest, "--to", tmp_path / "tags", "--classifier", calibrated, "--run-id", "r", "--limit", "120", capsys=capsys)
     assert counts(to_sql) == counts(to_files)
     for name in TABLES:
-        if (tmp_path / "tags" / name).exists():
-            rows = pq.read_table(tmp_path / "tags" / name, partitioning=None).to_pylist()
-            assert sorted(tuple(row.values())[:3] for row in rows) == sorted(row[:3] for row in table(tmp_path / "tags.db", name)), name
+        files = sorted((tmp_path / "tags" / name).rglob("*.parquet"))
+        rows = [tuple(row.values()) for file in files for row in pq.ParquetFile(file).read().to_pylist()]
+        assert sorted(map(repr, rows)) == sorted(map(repr, table(tmp_path / "tags.db", name))), name
     again = tag(night.manifest, "--to", tmp_path / "tags", "--classifier", calibrated, "--limit", "120", capsys=capsys)
     assert counts(again)[1:] == (0, counts(again)[0], 0)
 
@@ -147,13 +171,23 @@ def test_out_of_a_database(night, calibrated, tmp_path, capsys):
         (("{night}", "--to", "sqlite:///{tmp}/t.db", "--tagger", "{bundle}"), "kind 'classifier', expected tagger"),
         (("{tmp}/gone.csv", "--to", "sqlite:///{tmp}/t.db", "--classifier", "{bundle}"), "does not exist"),
         (("sqlite:///{tmp}/x.db", "--to", "sqlite:///{tmp}/t.db", "--classifier", "{bundle}"), "needs --query"),
-        (("sqlite:///{tmp}/x.db", "--query", "SELECT 1 AS uri FROM gone", "--to", "sqlite:///{tmp}/t.db", "--classifier", "{bundle}"), "no such table"),
+        (("sqlite:///{tmp}/x.db", "--query", "SELECT 1 AS uri FROM gone", "--to", "sqlite:///{tmp}/t.db", "--classifier", "{bundle}"), "x.db does not exist"),
         (("{night}", "--to", "sqlite:///{tmp}/t.db", "--classifier", "{bundle}", "--policy", "{tmp}/p.yaml"), "cannot read the policy"),
+        (("postgres://shop:geheim@127.0.0.1:9/x", "--to", "sqlite:///{tmp}/t.db", "--classifier", "{bundle}"), "needs --query"),
+        (("s3://KEY:geheim@no-such-bucket/x?region=nowhere&endpoint_override=127.0.0.1:9", "--to", "{tmp}/t", "--classifier", "{bundle}"), "s3://KEY:***@"),
+        (("{night}", "--to", "sqlite:///{tmp}/t.db", "--classifier", "{cut}"), "was changed or cut short"),
+        (("{night}", "--to", "sqlite:///{tmp}/t.db", "--classifier", "{bundle}", "--allow-host", "https://x.example"), "--allow-host"),
+        (("{night}", "--to", "sqlite:///{tmp}/t.db", "--classifier", "{bundle}", "--gpu"), "there is no GPU"),
     ],
 )
 def test_bad_commands_are_one_clear_line(night, calibrated, tmp_path, capsys, arguments, told):
-    names = {"night": night.manifest, "bundle": calibrated, "tmp": tmp_path}
+    cut = tmp_path / "cut"
+    shutil.copytree(calibrated, cut)
+    (cut / "model.safetensors").write_bytes((cut / "model.safetensors").read_bytes()[:-9])
+    names = {"night": night.manifest, "bundle": calibrated, "tmp": tmp_path, "cut": cut}
     assert run("tag", *(argument.format(**names) for argument in arguments)) == 2
     error = capsys.readouterr().err
-    assert told in error
-    assert error.count("\n") == 1
+    told_us = [line for line in error.splitlines() if not line.startswith("starting Ray")]
+    assert len(told_us) == 1
+    assert told in told_us[0]
+    assert "geheim" not in error

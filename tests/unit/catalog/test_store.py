@@ -156,7 +156,9 @@ def test_runs(store):
     assert store.run("run-2") == done
     failed = RUN.model_copy(update={"status": "failed"})
     store.finish(failed)
-    assert store.unfinished("listings.parquet", "bundle-1", "policy-1") == failed
+    assert store.unfinished("listings.parquet", "bundle-1", "policy-1") is None  # a later run has finished since
+    store.finish(done.model_copy(update={"status": "failed"}))
+    assert store.unfinished("listings.parquet", "bundle-1", "policy-1").run_id == "run-2"
     store.start(RUN)
     assert store.run("run-1") == RUN
 

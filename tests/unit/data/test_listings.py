@@ -45,6 +45,20 @@ def test_what_the_seller_declared_is_taken_where_it_is_said_first():
     assert (second["category"], second["price"]) == ("lamp", None)
 
 
+@pytest.mark.parametrize(("text", "price"), [("1,299.00", 1299.0), ("1e3", 1000.0), (".5", 0.5), ("7.", 7.0), ("-2", -2.0), ("1,29", None), ("3 EUR", None)])
+def test_prices_as_people_write_them(text, price):
+    [row] = gather("x", pa.table({"uri": ["1"], "price": [text]})).table.to_pylist()
+    assert row["price"] == price
+
+
+def test_inputs_are_told_apart_by_query_and_limit_without_their_secrets():
+    table = pa.table({"uri": ["1", "2"]})
+    names = {gather("postgresql://a:geheim@db/x", table, query).name for query in ("SELECT 1", "SELECT  2", "SELECT 2")}
+    assert len(names) == 2
+    assert not any("geheim" in name for name in names)
+    assert gather("x", table).limited(1).name != gather("x", table).name
+
+
 def test_folders_manifests_and_shards(tmp_path, small_shards):
     folder = write_image_folder(tmp_path / "photos", {"red": 2, "green": 1})
     found = open_listings(str(folder))

@@ -116,7 +116,27 @@ def test_without_thresholds_or_classifier():
     assert decided(shown(probability=1.0), classifier=CLASSIFIER.model_copy(update={"acceptance": never})) == ("review", ["unsure"])
 
 
+def test_what_is_not_a_number_is_never_accepted():
+    nan = float("nan")
+    assert decided(shown(probability=nan)) == ("review", ["unsure"])
+    assert decided(shown(energy=nan)) == ("review", ["unknown_product"])
+    assert decided(replace(shown(), quality=FINE._replace(sharpness=nan))) == ("review", ["blurred"])
+
+
+def test_a_limit_that_is_off_changes_no_other_rule():
+    image = replace(shown(), quality=FINE._replace(blown=0.6))
+    policy = Policy(photo={"background_not_white": {"limit": 0}})
+    assert decided(image, policy=policy) == decided(image) == ("review", ["overexposed"])
+
+
+def test_the_order_of_a_policys_lines_says_nothing():
+    one, other = Policy(categories={"a": "x", "b": "y"}), Policy(categories={"b": "y", "a": "x"})
+    assert one.policy_id == other.policy_id
+
+
 def test_the_sellers_words_for_categories():
+    assert decided(shown(), category="becher ", policy=Policy(categories={"Becher": "mug"})) == ("accept", [])
+    assert decided(shown(), category="  ") == ("accept", [])
     assert decided(shown(), category="Becher", policy=Policy(categories={"Becher": "mug"})) == ("accept", [])
 
 
@@ -140,6 +160,7 @@ def test_policies_are_read_from_yaml_and_named_by_their_content(tmp_path):
         ("photo: {blur: {limit: 1}}", "unknown key 'photo.blur'; valid here: too_small"),
         ("photo: {blurred: {limits: 1}}", "unknown key 'photo.blurred.limits'; valid here: action, limit"),
         ("unsure: maybe", "unsure"),
+        ("photo: {blurred: {limit: .nan}}", "photo.blurred.limit"),
         ("photo: {blurred: 3}", "photo.blurred"),
     ],
 )

@@ -1,5 +1,6 @@
 import io
 import json
+import resource
 import time
 
 import numpy as np
@@ -67,6 +68,42 @@ def test_an_image_that_takes_too_long_costs_itself_only(small_bundle):
     start = time.perf_counter()
     assert not recognizer.recognize([photo(3, 700)])[0].code
     assert time.perf_counter() - start < 5
+
+
+def test_a_strip_of_pixels_takes_no_memory_and_harms_no_other(small_bundle):
+    strips = []
+    for size in ((60_000, 1), (1, 60_000)):
+        out = io.BytesIO()
+        Image.new("RGB", size, (200, 40, 40)).save(out, "PNG")
+        strips.append(out.getvalue())
+    bundle = load_bundle(small_bundle)
+    crop = bundle.info.input.model_copy(update={"resize": "crop", "crop_fraction": 0.8})
+    cropping = Bundle(bundle.info.model_copy(update={"input": crop}), bundle.model)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    answers = Recognizer(cropping, None).recognize([*strips, photo(0, 900)])
+    assert [answer.code for answer in answers] == [None, None, None]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
+
+
+def test_quality_does_not_depend_on_the_bundle(small_bundle):
+    bundle = load_bundle(small_bundle)
+    data = io.BytesIO()
+    Image.open(io.BytesIO(photo(0, 1))).resize((600, 500), Image.Resampling.BICUBIC).save(data, "JPEG")
+    scores = [
+        Recognizer(Bundle(bundle.info.model_copy(update={"short_side": side}), bundle.model), None).recognize([data.getvalue()])[0].quality
+        for side in (48, 160, 320)
+    ]
+    assert scores[0] == scores[1] == scores[2]
+    assert scores[0].short_side == 500
+
+
+def test_probabilities_have_the_temperature_of_the_bundle(small_bundle):
+    bundle = load_bundle(small_bundle)
+    cold, hot = (
+        Recognizer(Bundle(bundle.info.model_copy(update={"temperature": t}), bundle.model), None).recognize([photo(0, 5)])[0].products[0].probability
+        for t in (0.5, 4.0)
+    )
+    assert cold > hot + 0.1
 
 
 class Hungry(torch.nn.Module):
