@@ -24,6 +24,8 @@ from prodrec.scoring.recognizer import Recognizer
 
 # Deaths of a process over one image after which the image is given up. Source: assumed: one may be an accident.
 MOST_DEATHS = 2
+# Of a slice, after which all of its images are given up until another night: nothing may go on for ever. Source: assumed: ten bad images.
+MOST_BATCH_DEATHS = 20
 COUNTS = ("rows_in", "rows_tagged", "rows_skipped", "rows_rejected", "listings", "accepted", "reviewed", "refused")
 # What may have been the machine's fault and not the image's: another night tries again.
 _UNSETTLED = {RejectCode.TOO_SLOW.value, RejectCode.CRASHED.value}
@@ -43,7 +45,6 @@ class ListingScorer:
         self.plan, self.ledger, self.store = plan, ledger, worker_store(plan.store_url, plan.run_id)
         # The same after a restart, and of this actor alone.
         self.me = ray.get_runtime_context().get_actor_id()
-        ray.get(ledger.started.remote(self.me))
         self.recognizer = Recognizer(classifier, tagger, device=device, threads=cpus, time_limit_s=plan.time_limit_s)
         self.decider = Decider(self.recognizer.classifier_info, self.recognizer.tagger_info, Policy.model_validate_json(plan.policy))
 
@@ -67,15 +68,20 @@ class ListingScorer:
         batch = json_sha256([[row["listing_id"], row["sha256"]] for row in listings])
         if not images:
             return []
-        killed_before = ray.get(self.ledger.begin.remote(self.me, batch)) > 0
-        answers = [self._recognize_one(data) for data in images] if killed_before else self.recognizer.recognize(images)
+        deaths = ray.get(self.ledger.begin.remote(self.me, batch))
+        if deaths > MOST_BATCH_DEATHS:
+            answers = [_crashed(deaths)] * len(images)
+        elif deaths:
+            answers = [self._recognize_one(data) for data in images]
+        else:
+            answers = self.recognizer.recognize(images)
         ray.get(self.ledger.end.remote(self.me, batch))
         return answers
 
     def _recognize_one(self, data: bytes) -> Recognition:
         key = hashlib.sha256(data).hexdigest()
         if ray.get(self.ledger.begin.remote(self.me, key)) >= MOST_DEATHS:
-            return Recognition(code=RejectCode.CRASHED.value, detail=f"processes died {MOST_DEATHS} times while it alone was decoded")
+            return _crashed(MOST_DEATHS)
         [answer] = self.recognizer.recognize([data])
         ray.get(self.ledger.end.remote(self.me, key))
         return answer
@@ -106,23 +112,24 @@ Outcome = tuple[dict[str, Any], list[Recognition], Decision]
 
 
 class Ledger:
-    """What each scoring process is at work on: what it had begun when it was started again has killed it."""
+    """What each scoring process is at work on. An actor keeps its id when its process is started again: what it had begun and
+    begins once more has killed it."""
 
     def __init__(self) -> None:
-        self.begun: dict[str, set[str]] = {}
-        self.deaths: Counter[str] = Counter()
-
-    def started(self, actor: str) -> None:
-        """An actor's process begins; what its last one left unfinished is noted as a death."""
-        self.deaths.update(self.begun.pop(actor, ()))
+        self.begun: Counter[tuple[str, str]] = Counter()
 
     def begin(self, actor: str, key: str) -> int:
-        """How many processes have died over it."""
-        self.begun.setdefault(actor, set()).add(key)
-        return self.deaths[key]
+        """How many processes of this actor have died over it."""
+        deaths = self.begun[actor, key]
+        self.begun[actor, key] += 1
+        return deaths
 
     def end(self, actor: str, key: str) -> None:
-        self.begun[actor].discard(key)
+        self.begun.pop((actor, key), None)
+
+
+def _crashed(deaths: int) -> Recognition:
+    return Recognition(code=RejectCode.CRASHED.value, detail=f"{deaths} processes died over it")
 
 
 def _images(row: dict[str, Any]) -> Iterator[tuple[bytes | None, str | None, str | None]]:

@@ -18,19 +18,15 @@ def fetched(tmp_path: Path, uris: list[str], trusted: str = "") -> list[dict]:
     return fetch_listings(plan, listings.table).to_pylist()
 
 
-def test_what_was_begun_by_a_process_that_was_started_again_has_killed_it():
+def test_what_an_actor_begins_again_without_an_end_has_killed_it():
     ledger = Ledger()
-    ledger.started("one")
-    ledger.started("two")
     assert [ledger.begin("one", "x"), ledger.begin("two", "x"), ledger.begin("two", "y")] == [0, 0, 0]  # at once is no death
-    ledger.started("one")
-    assert ledger.begin("two", "x") == ledger.begin("one", "x") == 1
-    ledger.end("one", "x")
-    ledger.started("one")
     assert ledger.begin("one", "x") == 1
-    ledger.end("two", "y")
-    ledger.started("two")
-    assert (ledger.begin("two", "y"), ledger.begin("two", "x")) == (0, 2)
+    assert ledger.begin("one", "x") == 2
+    ledger.end("two", "x")
+    assert ledger.begin("one", "x") == 3
+    ledger.end("one", "x")
+    assert ledger.begin("one", "x") == ledger.begin("two", "x") == 0
 
 
 @pytest.mark.parametrize(
