@@ -82,7 +82,7 @@ class BulkDisplay:
         self.bar.update(self.task, total=total, completed=done, facts=facts)
         if self.bar.disable and done * 20 // total > self.told:
             self.told = done * 20 // total
-            self.bar.console.print(f"tagged {done:,} of {total:,} images  {facts}")
+            self.bar.console.print(f"done: {done:,} of {total:,} images  {facts.strip()}")
 
 
 @contextmanager

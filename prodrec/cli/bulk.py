@@ -44,7 +44,7 @@ def tag(
     listings = _listings(input, query).limited(limit)
     with open_store(to) as store:
         fetch = {"hosts": tuple(allow_host or ()), "schemes": ("https", "http") if allow_http else ("https",), "allow_private": allow_private}
-        plan = plan_tags(run_id or new_run_id(), classifier, tagger, policy, store.url, fetch, gpu)
+        plan = plan_tags(run_id or new_run_id(), classifier, tagger, policy, store.url, fetch, gpu, listings.prepared)
         least, most = worker_range(workers) if workers else (None, None)
         announce_ray()
         with bulk_display() as display, interruption("interrupted; what is written stays: go on with the same command and --resume"):

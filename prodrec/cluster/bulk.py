@@ -69,6 +69,7 @@ def plan_tags(
     store_url: str,
     fetch: dict[str, Any],
     gpu: bool,
+    prepared: bool = False,
     time_limit_s: float = TIME_LIMIT_S,
 ) -> TagPlan:
     """Reads what the bundles and the policy say.
@@ -77,6 +78,7 @@ def plan_tags(
         classifier, tagger: folders of bundles; one at least.
         policy: a YAML file; None: the defaults.
         fetch: fields of `FetchLimits`.
+        prepared: the images were shrunk by `prodrec prepare`: their size says nothing of the photos'.
 
     Raises:
         BundleError, ConfigError: what is wrong with them.
@@ -88,6 +90,9 @@ def plan_tags(
     # Workers run elsewhere: a relative path would mean another place there.
     places = {kind: Folder(uri).uri if uri else None for kind, uri in (("classifier", classifier), ("tagger", tagger))}
     rules = load_policy(policy)
+    if prepared:
+        size = rules.photo.too_small.model_copy(update={"action": "off"})
+        rules = rules.model_copy(update={"photo": rules.photo.model_copy(update={"too_small": size})})
     return TagPlan(
         run_id=run_id,
         bundle_id=joined_id(ids),

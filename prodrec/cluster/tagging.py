@@ -97,7 +97,7 @@ class ListingScorer:
             bad = sum(bool(image.code) for image in images)
             counts = {"images_tagged": len(images) - bad, "images_rejected": bad}
             rows["listings"].append(said | state | counts | {name: row[name] for name in (*DECLARED, "input_sha256")})
-            rows["decisions"].append(said | state | _decided(decision))
+            rows["decisions"].append(said | state | _decided(decision, row["uri"]))
             for uri, image in zip(row["uri"], images, strict=True):
                 key = said | {"run_id": self.plan.run_id, "uri": uri or ""}
                 if image.code:
@@ -177,11 +177,13 @@ def _tag_rows(image: Recognition) -> Iterator[dict[str, Any]]:
         yield {"tag_no": number, "label": tag.label, "score": tag.score} | dict(zip(("x1", "y1", "x2", "y2"), tag.box, strict=True))
 
 
-def _decided(decision: Decision) -> dict[str, Any]:
+def _decided(decision: Decision, uris: Sequence[str]) -> dict[str, Any]:
+    """Each reason names its image by the URI: the store keeps no order of images."""
     product = decision.product
+    reasons = [asdict(reason) | {"uri": None if reason.image is None else uris[reason.image]} for reason in decision.reasons]
     return {
         "decision": decision.decision,
-        "reasons": json.dumps([asdict(reason) for reason in decision.reasons]),
+        "reasons": json.dumps(reasons),
         "product": product and product.label,
         "product_group": product and product.group,
         "probability": product and product.probability,

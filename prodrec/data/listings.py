@@ -6,7 +6,7 @@ The table of listings is held in memory (some 200 bytes an image); the images ne
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -24,6 +24,7 @@ from prodrec.errors import SourceError, shown_url
 DECLARED = ("category", "brand", "price")
 _COLUMNS = ("listing_id", *DECLARED)
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_DECIMAL_COMMA = r"^[+-]?\d+,\d{1,2}$"
 _THOUSANDS = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"
 
 
@@ -36,6 +37,7 @@ class Listings:
         name: that tells it from other inputs: the URI, and the query and limit where there are any; without secrets.
         table: a row a listing, in the order of their first images: listing_id, category, brand (text), price (float64), and of
             its images, in order, the lists uri, row_group, row (see `prodrec.data.records.LISTING_SCHEMA`).
+        prepared: whether the images are those of shards, shrunk already.
         images: number of images, and `duplicates` of rows that name an image of their listing once more.
     """
 
@@ -44,18 +46,22 @@ class Listings:
     table: pa.Table
     images: int
     duplicates: int
+    prepared: bool = False
 
     def limited(self, listings: int | None) -> "Listings":
         """The first so many listings; duplicates are not counted then."""
         if listings is None or listings >= len(self.table):
             return self
         table = self.table.slice(0, listings)
-        return Listings(self.uri, f"{self.name} (the first {listings})", table, pc.sum(pc.list_value_length(table["uri"])).as_py(), 0)
+        return replace(self._of(table), name=f"{self.name} (the first {listings})")
 
     def sampled(self, step: int) -> "Listings":
         """Every so many-th listing."""
         table = self.table.take(pa.array(np.arange(0, len(self.table), step)))
-        return Listings(self.uri, self.name, table, pc.sum(pc.list_value_length(table["uri"])).as_py(), 0)
+        return self._of(table)
+
+    def _of(self, table: pa.Table) -> "Listings":
+        return replace(self, table=table, images=pc.sum(pc.list_value_length(table["uri"])).as_py(), duplicates=0)
 
     def slices(self, images: int) -> Iterator[pa.Table]:
         """Whole listings of about so many images together."""
@@ -81,7 +87,7 @@ def open_listings(uri: str) -> Listings:
         table = _file(folder) if kind == fs.FileType.File else _folder(folder)
     except (OSError, pa.ArrowException, UnicodeError) as error:
         raise SourceError(f"cannot read {folder.uri}: {' '.join(str(error).split())}; check the path, its permissions and that the file is whole") from error
-    return gather(folder.uri, table)
+    return replace(gather(folder.uri, table), prepared=folder.is_folder() and folder.exists(MANIFEST))
 
 
 def gather(uri: str, images: pa.Table, query: str = "") -> Listings:
@@ -119,6 +125,7 @@ def _completed(images: pa.Table, where: str) -> pa.Table:
     inside = pc.binary_join_element_wise(columns["uri"], pc.cast(places["row_group"], pa.string()), pc.cast(places["row"], pa.string()), "#")
     grouped = pc.match_substring_regex(columns["price"], _THOUSANDS)
     price = pc.if_else(grouped, pc.replace_substring(columns["price"], ",", ""), columns["price"])
+    price = pc.if_else(pc.match_substring_regex(price, _DECIMAL_COMMA), pc.replace_substring(price, ",", "."), price)
     price = pc.if_else(pc.match_substring_regex(price, _NUMBER), price, None)
     listing_id = pc.coalesce(columns["listing_id"], inside, columns["uri"], numbers)
     return pa.table({**columns, **places, "listing_id": listing_id, "price": pc.cast(price, pa.float64())})

@@ -1,7 +1,7 @@
 """Accept, review or reject: a pure function of what was recognised, what the seller declared, and a policy.
 
 A listing with several images gets one decision. Its product is that of its surest usable image. It is rejected if no image can
-be used or a rule of the policy rejects it, accepted if there is no reason against it, and else a person looks.
+be used, by the image's own fault, or a rule of the policy rejects it, accepted if there is no reason against it, and else a person looks.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from prodrec.data.quality import Quality, QualityLimits
+from prodrec.errors import RejectCode
 from prodrec.models.bundle_info import Acceptance, ClassifierInfo, TaggerInfo
 from prodrec.scoring.policy import Action, PhotoRules, Policy
 from prodrec.scoring.recognition import Product, Recognition
@@ -18,6 +19,9 @@ REVIEW: Final = "review"
 REJECT: Final = "reject"
 # A photo of which so much of the rim is white is one on a white background, whatever a policy asks for.
 ON_WHITE = QualityLimits().min_white_background
+
+
+_NOT_THE_SELLERS = {code.value for code in (RejectCode.NOT_ALLOWED, RejectCode.FETCH_FAILED, RejectCode.FETCH_TIMEOUT, RejectCode.TOO_SLOW, RejectCode.CRASHED)}
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,7 @@ class Decider:
         """
         usable = [(number, image) for number, image in enumerate(images) if not image.code]
         bad = [(number, image) for number, image in enumerate(images) if image.code]
-        action: Action = self.policy.bad_image if usable else "reject"
-        reasons = [Reason(image.code or "", action, image.detail or "", "send another photo", number) for number, image in bad]
+        reasons = [self._unusable(number, image, bool(usable)) for number, image in bad]
         product = None
         if usable:
             reasons += [reason for number, image in usable for reason in self._photo_reasons(number, image)]
@@ -101,6 +104,13 @@ class Decider:
                 reasons += self._disagreements(usable, number, product)
         told = tuple(reason for reason in reasons if reason.action != "off")
         return Decision(_decision(told), product, told)
+
+    def _unusable(self, number: int, image: Recognition, beside_others: bool) -> Reason:
+        """What may be the network's or the operator's fault rejects no listing."""
+        ours = image.code in _NOT_THE_SELLERS
+        action: Action = self.policy.bad_image if beside_others else REVIEW if ours else REJECT
+        hint = "check the network, the allowed hosts and the limits, and tag it again" if ours else "send another photo"
+        return Reason(image.code or "", action, image.detail or "", hint, number)
 
     def _product_reasons(self, number: int, image: Recognition, product: Product, category: str | None) -> Iterator[Reason]:
         policy = self.policy

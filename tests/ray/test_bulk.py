@@ -1,8 +1,10 @@
 """Bulk runs on a real Ray, into real stores."""
 
+import csv
 import json
 import shutil
 import sqlite3
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -59,6 +61,9 @@ def test_a_night_is_accounted_for_and_a_second_run_changes_nothing(night, calibr
     with sqlite3.connect(database) as connection:
         assert dict(connection.execute("SELECT code, count(*) FROM rejects GROUP BY code").fetchall()) == night.codes
         assert connection.execute("SELECT count(*) FROM review_queue").fetchone()[0] == first["reviewed"]
+        decided = dict(connection.execute("SELECT decision, count(*) FROM current_decisions GROUP BY decision").fetchall())
+        assert decided == {name: first[count] for name, count in (("accept", "accepted"), ("review", "reviewed"), ("reject", "refused")) if first[count]}
+        assert connection.execute("SELECT count(*) FROM current_rejects").fetchone()[0] == rejected
     again = tag(night.manifest, "--to", f"sqlite:///{database}", "--classifier", calibrated, "--run-id", "two", capsys=capsys)
     assert counts(again) == (night.rows, 0, night.rows, 0)
     assert {name: table(database, name) for name in TABLES} == before
@@ -69,8 +74,11 @@ def test_rows_say_what_the_recognizer_says(night, calibrated, tmp_path, capsys):
     tag(night.manifest, "--to", f"sqlite:///{database}", "--classifier", calibrated, "--limit", "60", capsys=capsys)
     with sqlite3.connect(database) as connection:
         rows = connection.execute("SELECT uri, product, probability, image_sha256 FROM predictions ORDER BY listing_id, image_sha256").fetchall()
-    from pathlib import Path
-
+        reasons = [reason for (text,) in connection.execute("SELECT reasons FROM decisions") for reason in json.loads(text)]
+    assert {reason["uri"] for reason in reasons if reason["image"] is not None} <= {uri for uri, *_ in rows} | {
+        uri for _, uri, *_ in csv.reader(night.manifest.open())
+    }
+    assert any(reason["uri"] for reason in reasons)
     answers = Recognizer.load(classifier=calibrated).recognize([Path(uri).read_bytes() for uri, *_ in rows])
     assert [(product, sha256) for _, product, _, sha256 in rows] == [(answer.products[0].label, answer.sha256) for answer in answers]
     assert [row[2] for row in rows] == pytest.approx([answer.products[0].probability for answer in answers], abs=1e-3)

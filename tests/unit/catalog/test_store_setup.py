@@ -30,7 +30,7 @@ def test_the_migrated_schema_is_the_declared_one(database_url):
     with engine.connect() as connection:
         options = {"version_table": VERSION_TABLE, "compare_type": True, "compare_server_default": True}
         assert compare_metadata(MigrationContext.configure(connection, opts=options), METADATA) == []
-        assert sorted(inspect(connection).get_view_names()) == ["current_tags", "review_queue"]
+        assert sorted(inspect(connection).get_view_names()) == ["current_decisions", "current_rejects", "current_tags", "review_queue"]
         for name, table in METADATA.tables.items():
             key = inspect(connection).get_pk_constraint(name)["constrained_columns"]
             assert key == [column.name for column in table.primary_key.columns]

@@ -45,7 +45,9 @@ def test_what_the_seller_declared_is_taken_where_it_is_said_first():
     assert (second["category"], second["price"]) == ("lamp", None)
 
 
-@pytest.mark.parametrize(("text", "price"), [("1,299.00", 1299.0), ("1e3", 1000.0), (".5", 0.5), ("7.", 7.0), ("-2", -2.0), ("1,29", None), ("3 EUR", None)])
+@pytest.mark.parametrize(
+    ("text", "price"), [("1,299.00", 1299.0), ("1e3", 1000.0), (".5", 0.5), ("7.", 7.0), ("-2", -2.0), ("1,29", 1.29), ("1,2345", None), ("3 EUR", None)]
+)
 def test_prices_as_people_write_them(text, price):
     [row] = gather("x", pa.table({"uri": ["1"], "price": [text]})).table.to_pylist()
     assert row["price"] == price
@@ -64,6 +66,7 @@ def test_folders_manifests_and_shards(tmp_path, small_shards):
     found = open_listings(str(folder))
     assert [listing for listing, *_ in places(found)] == ["green/000.jpg", "red/000.jpg", "red/001.jpg"]
     assert read(found) == [photo(1, 0), photo(0, 0), photo(0, 1)]
+    assert not found.prepared
 
     (folder / "manifest.csv").write_text("uri,listing_id,category\nred/000.jpg,7,mug\ngreen/000.jpg,8,\nred/001.jpg,7,mug\n")
     found = open_listings(str(folder))
@@ -78,6 +81,7 @@ def test_folders_manifests_and_shards(tmp_path, small_shards):
     assert (good, other, missing.code) == (photo(0, 0), photo(1, 0), "missing")
 
     found = open_listings(small_shards)
+    assert found.prepared
     assert found.images == 120
     assert sorted(read(found)) == sorted(photo(label, number) for label, count in enumerate((40, 36, 24, 20)) for number in range(count))
 

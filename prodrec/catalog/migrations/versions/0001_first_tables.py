@@ -24,6 +24,24 @@ LEFT JOIN decisions d ON d.listing_id = l.listing_id AND d.bundle_id = l.bundle_
     AND d.content_sha256 = l.content_sha256 AND d.run_id = l.run_id
 """
 
+# What each listing is decided now, one row each.
+CURRENT_DECISIONS = """
+CREATE VIEW current_decisions AS
+SELECT l.listing_id, d.decision, d.product, d.product_group, d.probability, d.reasons, l.category, l.brand, l.price,
+       l.images_tagged, l.images_rejected, l.bundle_id, l.policy_id, l.run_id
+FROM listings l
+JOIN decisions d ON d.listing_id = l.listing_id AND d.bundle_id = l.bundle_id AND d.policy_id = l.policy_id
+    AND d.content_sha256 = l.content_sha256 AND d.run_id = l.run_id
+"""
+
+# Images that cannot be used as their listings are now, one row each.
+CURRENT_REJECTS = """
+CREATE VIEW current_rejects AS
+SELECT r.listing_id, r.uri, r.code, r.detail, r.bundle_id, r.run_id
+FROM listings l
+JOIN rejects r ON r.listing_id = l.listing_id AND r.bundle_id = l.bundle_id AND r.run_id = l.run_id
+"""
+
 # Listings that a person has to look at, one row each. `uris`: of all their images, rejected ones too, a JSON array.
 REVIEW_QUEUE = """
 CREATE VIEW review_queue AS
@@ -82,6 +100,8 @@ def upgrade() -> None:
     op.create_index("ix_predictions_run_id", "predictions", ["run_id"])
     op.create_index("ix_rejects_run_id", "rejects", ["run_id"])
     op.create_index("ix_decisions_decision", "decisions", ["decision", "run_id"])
+    op.execute(CURRENT_DECISIONS)
+    op.execute(CURRENT_REJECTS)
     op.execute(CURRENT_TAGS)
     op.execute(REVIEW_QUEUE.format(json_array=JSON_ARRAY.get(op.get_context().dialect.name, "JSON_ARRAYAGG")))
 
@@ -119,7 +139,7 @@ def _create_results() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP VIEW review_queue")
-    op.execute("DROP VIEW current_tags")
+    for name in ("review_queue", "current_tags", "current_rejects", "current_decisions"):
+        op.execute(f"DROP VIEW {name}")
     for name in ("rejects", "decisions", "tags", "predictions", "listings", "runs"):
         op.drop_table(name)
