@@ -12,7 +12,7 @@ from prodrec.catalog.records import RunRecord
 from prodrec.training.context import Progress as RunProgress
 
 if TYPE_CHECKING:
-    from prodrec.cluster.bulk import Estimate
+    from prodrec.cluster.estimate import Estimate
 
 console = Console(highlight=False, soft_wrap=True)
 

@@ -37,8 +37,9 @@ def tag(
 ) -> None:
     """Tag listings: fetch, check, classify, tag, decide, and write each once, however often it is begun."""
     from prodrec.catalog import open_store
-    from prodrec.cluster.bulk import Workers, estimate, new_run_id, plan_tags
+    from prodrec.cluster.bulk import Workers, new_run_id, plan_tags
     from prodrec.cluster.bulk import tag as tag_listings
+    from prodrec.cluster.estimate import estimate
     from prodrec.display import bulk_display, estimate_text, summary_text
 
     listings = _listings(input, query).limited(limit)

@@ -1,11 +1,10 @@
 """The nightly job: every listing fetched, scored, decided and written once, however often it is begun."""
 
-import math
 import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -39,8 +38,7 @@ SLICE_IMAGES = 64
 _SCORE_CPUS, _FETCH_CPUS = 0.8, 0.2
 # CPUs beside each GPU that prepare its images. Source: assumed.
 _CPUS_A_GPU = 4
-# Listings that a dry run scores. Source: assumed: a minute on a laptop.
-SAMPLE_LISTINGS = 512
+
 
 OnProgress = Callable[[int, int, float], None]
 """(images done, images in all, images/s)"""
@@ -136,7 +134,7 @@ def tag(listings: Listings, store: Store, plan: TagPlan, workers: Workers, resum
     plan = plan.model_copy(update={"run_id": run.run_id, "trusted": listings.uri})
     # Where this ends by an error or a kill, the run's row says `running`, and it can be resumed.
     with ray_session():
-        counts = _add_up(_results(listings, plan, workers), listings, on_progress)
+        counts = _add_up(results(listings, plan, workers), listings, on_progress)
     finished = run.model_copy(update={"status": "finished", "finished": now_utc(), **counts})
     store.finish(finished)
     return finished
@@ -160,52 +158,7 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """What a dry run measured on a sample, fetching included.
-
-    Attributes:
-        images, sampled: of the input, and of the sample.
-        counts: of the sample, see `tagging.COUNTS`.
-        images_per_s: of all scoring processes together, after their start.
-        workers: scoring processes, each on one `worker` (GPU or core).
-        seconds: for all images.
-    """
-
-    images: int
-    sampled: int
-    counts: dict[str, int] = field(repr=False)
-    images_per_s: float
-    workers: int
-    worker: str
-    seconds: float
-
-
-def estimate(listings: Listings, plan: TagPlan, workers: Workers) -> Estimate:
-    """Scores a sample that is spread over the input and writes nothing.
-
-    Raises:
-        ProdrecError: as `tag`.
-    """
-    sample = listings.sampled(max(1, len(listings.table) // SAMPLE_LISTINGS))
-    plan = plan.model_copy(update={"store_url": None, "trusted": listings.uri})
-    ends_s, rows = [], []
-    with ray_session():
-        _, most = workers.resolved(plan.gpu)
-        for row in _results(sample, plan, Workers(most, most)):
-            rows.append(row)
-            ends_s.append(time.perf_counter())
-    # What came before each process had delivered its first slice pays for the start.
-    warm = min(most, len(rows) - 1)
-    images, seconds = sum(row["rows_in"] for row in rows[warm:]), ends_s[-1] - ends_s[max(0, warm - 1)]
-    if warm == 0 or not seconds:
-        images, seconds = sum(row["rows_in"] for row in rows), sum(row["busy_s"] for row in rows)
-    rate = images / max(seconds, 1e-9)
-    counts = {name: sum(row[name] for row in rows) for name in COUNTS}
-    return Estimate(listings.images, sample.images, counts, rate, most, "GPU" if plan.gpu else "core", math.ceil(listings.images / rate))
-
-
-def _results(listings: Listings, plan: TagPlan, workers: Workers) -> Iterator[dict[str, Any]]:
+def results(listings: Listings, plan: TagPlan, workers: Workers) -> Iterator[dict[str, Any]]:
     """A row of counts for each slice, as they are done."""
     ledger = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Ledger).remote()
     least, most = workers.resolved(plan.gpu)
