@@ -66,7 +66,7 @@ def tagged(night: Night, url: str, bundle: Path, run_id: str = "r") -> None:
     """Runs the command and prints what it said, its last rate and the most memory that its driver took."""
     command = [sys.executable, "-m", "prodrec.cli", "tag", str(night.manifest), "--to", url, "--classifier", str(bundle), "--run-id", run_id, "--json"]
     start, most = time.perf_counter(), 0
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     driver, lines = psutil.Process(process.pid), []
     assert process.stdout is not None
     for line in process.stdout:
@@ -74,7 +74,7 @@ def tagged(night: Night, url: str, bundle: Path, run_id: str = "r") -> None:
         if driver.is_running() and driver.status() != psutil.STATUS_ZOMBIE:
             most = max(most, driver.memory_info().rss)
     assert process.wait() == 0
-    run = json.loads(lines[-1])
+    run = json.loads(next(line for line in lines if line.startswith("{")))
     rates = [float(found[1].replace(",", "")) for line in lines if (found := re.search(r"([\d,]+) images/s", line))]
     counts = {name: run[f"rows_{name}"] for name in ("in", "tagged", "skipped", "rejected")}
     exact = counts["in"] == night.rows == counts["tagged"] + counts["skipped"] + counts["rejected"]

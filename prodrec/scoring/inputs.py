@@ -14,13 +14,13 @@ import torch
 from prodrec.data.box_transforms import place
 from prodrec.data.decode import decode_rgb, prepare_image
 from prodrec.data.objects import Objects
-from prodrec.data.quality import quality
+from prodrec.data.quality import WORKING_SIDE_PX, quality
 from prodrec.data.transforms import resize
 from prodrec.errors import Reject, RejectCode
 from prodrec.models.bundle_info import BundleInfo
 from prodrec.scoring.recognition import Recognition
 
-# Side that the photo rules are measured at. Source: benchmarks/quality.py, whose limits hold there.
+# Side that the photo rules are measured at where the bundles see less. Source: benchmarks/quality.py, whose limits hold there.
 QUALITY_SIDE_PX = 256
 # How often a limit of time is looked at, seconds. Source: assumed.
 _POLL_S = 0.05
@@ -49,17 +49,18 @@ def make_inputs(data: bytes, classifier: BundleInfo | None, tagger: BundleInfo |
 
 
 def _inputs(data: bytes, classifier: BundleInfo | None, tagger: BundleInfo | None) -> Inputs:
-    # Quality is measured at one size whatever the bundles are: the limits of a policy hold for that.
-    sides = [info.short_side for info in (classifier, tagger) if info]
-    made = {side: prepare_image(data, side) for side in dict.fromkeys([QUALITY_SIDE_PX, *sides])}
-    first, pixels = made[QUALITY_SIDE_PX], {side: decode_rgb(image.jpeg) for side, image in made.items()}
+    sides = {info.short_side for info in (classifier, tagger) if info}
+    # The larger bundle's pixels tell the quality, unless they are too few: preparing an image once more doubles what it costs.
+    judged = max(sides) if max(sides) >= WORKING_SIDE_PX else QUALITY_SIDE_PX
+    made = {side: prepare_image(data, side) for side in sides | {judged}}
+    first, pixels = made[judged], {side: decode_rgb(image.jpeg) for side, image in made.items()}
     size = first.source_width, first.source_height
     to_classify = resize(pixels[classifier.short_side], classifier.input) if classifier else None
     to_tag = frame = None
     if tagger:
         shown = torch.tensor([[0.0, 0.0, made[tagger.short_side].width, made[tagger.short_side].height]])
         to_tag, frame = place(pixels[tagger.short_side], Objects.none_on(shown, torch.tensor([size]).float()), tagger.input)
-    answer = Recognition(*size, first.sha256, first.phash, quality=quality(pixels[QUALITY_SIDE_PX], size))
+    answer = Recognition(*size, first.sha256, first.phash, quality=quality(pixels[judged], size))
     return Inputs(answer, to_classify, to_tag, frame)
 
 
