@@ -1,6 +1,7 @@
 """Shared by all tests."""
 
 import os
+import shutil
 
 # Before torch is imported: its threads spin against those of the other processes of a test run.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -34,3 +35,12 @@ def small_bundle(small_shards, tmp_path_factory) -> str:
     options = [part for setting in settings for part in ("--set", setting)]
     assert run("train", small_shards, "--recipe", "custom_cnn", "--out", run_folder, "--local", *options) == 0
     return str(run_folder / "bundle")
+
+
+@pytest.fixture(scope="session")
+def calibrated_bundle(small_bundle, small_shards, tmp_path_factory) -> str:
+    """`small_bundle` with thresholds from which on its answers are accepted."""
+    bundle = tmp_path_factory.mktemp("calibrated") / "bundle"
+    shutil.copytree(small_bundle, bundle)
+    assert run("calibrate", bundle, small_shards, "--precision", "0.7", "--confidence", "0.8") == 0
+    return str(bundle)

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 import time
@@ -14,20 +13,12 @@ import psutil
 import pytest
 from bulk_cluster import MARK
 from disturbed import dump, rows_in
-from made import photo, run
+from made import photo
 from manifests import write_night
 from postgres import Postgres
 
 LISTINGS = 900
 TESTS = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module")
-def bundle(small_bundle, small_shards, tmp_path_factory) -> str:
-    bundle = tmp_path_factory.mktemp("calibrated") / "bundle"
-    shutil.copytree(small_bundle, bundle)
-    assert run("calibrate", bundle, small_shards, "--precision", "0.7", "--confidence", "0.8") == 0
-    return str(bundle)
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +46,9 @@ def summary_of(row: dict) -> dict:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(night, bundle, tmp_path_factory):
+def undisturbed(night, calibrated_bundle, tmp_path_factory):
     url = f"sqlite:///{tmp_path_factory.mktemp('undisturbed') / 'tags.db'}"
-    return finished(begun(night.manifest, url, bundle)), dump(url)
+    return finished(begun(night.manifest, url, calibrated_bundle)), dump(url)
 
 
 def until(condition, process) -> None:
@@ -78,22 +69,22 @@ def kill_with_children(process) -> None:
     psutil.wait_procs(children, timeout=60)
 
 
-def test_a_driver_killed_three_times(night, bundle, undisturbed, tmp_path):
+def test_a_driver_killed_three_times(night, calibrated_bundle, undisturbed, tmp_path):
     url, rng = f"sqlite:///{tmp_path / 'tags.db'}", random.Random(7)
     for low, high in ((1, 200), (200, 500), (500, 850)):
         # The first begins the run r, the others find it.
-        process = begun(night.manifest, url, bundle, *(["--resume"] if rows_in(url) else []))
+        process = begun(night.manifest, url, calibrated_bundle, *(["--resume"] if rows_in(url) else []))
         until(lambda point=rng.randrange(low, high): rows_in(url) >= point, process)
         kill_with_children(process)
         assert rows_in(url) < LISTINGS
     summary, tables = undisturbed
-    assert summary_of(finished(begun(night.manifest, url, bundle, "--resume"))) == summary_of(summary)
+    assert summary_of(finished(begun(night.manifest, url, calibrated_bundle, "--resume"))) == summary_of(summary)
     assert dump(url) == tables
 
 
-def test_a_scoring_process_killed(night, bundle, undisturbed, tmp_path):
+def test_a_scoring_process_killed(night, calibrated_bundle, undisturbed, tmp_path):
     url = f"sqlite:///{tmp_path / 'tags.db'}"
-    process = begun(night.manifest, url, bundle)
+    process = begun(night.manifest, url, calibrated_bundle)
     until(lambda: rows_in(url) >= 100, process)
     scorers = [child for child in psutil.Process(process.pid).children(recursive=True) if "ListingScorer" in " ".join(child.cmdline())]
     assert len(scorers) == 1
@@ -111,31 +102,31 @@ def in_a_cluster(fault, *arguments) -> dict:
     return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
 
 
-def test_a_node_lost(night, bundle, undisturbed, tmp_path):
+def test_a_node_lost(night, calibrated_bundle, undisturbed, tmp_path):
     url = f"sqlite:///{tmp_path / 'tags.db'}"
     summary, tables = undisturbed
-    assert summary_of(in_a_cluster("node", night.manifest, url, bundle)) == summary_of(summary)
+    assert summary_of(in_a_cluster("node", night.manifest, url, calibrated_bundle)) == summary_of(summary)
     assert dump(url) == tables
 
 
-def test_an_image_that_kills_the_decoder_costs_itself_only(bundle, tmp_path):
+def test_an_image_that_kills_the_decoder_costs_itself_only(calibrated_bundle, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(40):
         (folder / f"{number:02d}.jpg").write_bytes(photo(number % 4, number))
     (folder / "17.jpg").write_bytes(MARK + photo(0, 17))
     url = f"sqlite:///{tmp_path / 'tags.db'}"
-    summary = in_a_cluster("decoder", folder, url, bundle)
+    summary = in_a_cluster("decoder", folder, url, calibrated_bundle)
     assert (summary["rows_in"], summary["rows_tagged"], summary["rows_rejected"]) == (40, 39, 1)
     [reject] = dump(url)["rejects"]
     assert "17.jpg" in reject
     assert "crashed" in reject
 
 
-def test_a_database_that_is_away_for_ten_seconds(night, bundle, undisturbed):
+def test_a_database_that_is_away_for_ten_seconds(night, calibrated_bundle, undisturbed):
     with Postgres() as server:
         url = server.create_database("tags")
-        process = begun(night.manifest, url, bundle)
+        process = begun(night.manifest, url, calibrated_bundle)
         until(lambda: rows_in(url) >= 100, process)
         server.stop()
         until_s = time.monotonic() + 10
