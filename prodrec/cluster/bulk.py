@@ -18,14 +18,14 @@ from pydantic import ValidationError
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
 from prodrec.catalog import RunRecord, Store
-from prodrec.cluster.fetching import TagPlan, fetch_listings, joined_id
+from prodrec.cluster.fetching import TagPlan, fetch_listings
 from prodrec.cluster.tagging import COUNTS, Ledger, ListingScorer
 from prodrec.config import explain_validation
 from prodrec.data.files import Folder
 from prodrec.data.listings import Listings
 from prodrec.errors import ConfigError, ProdrecError
 from prodrec.models.bundle import load_bundle
-from prodrec.models.bundle_info import now_utc
+from prodrec.models.bundle_info import joined_id, now_utc
 from prodrec.scoring.fetch import FetchLimits
 from prodrec.scoring.policy import load_policy
 from prodrec.scoring.recognizer import TIME_LIMIT_S
@@ -84,7 +84,7 @@ def plan_tags(
     if not classifier and not tagger:
         raise ConfigError("there is nothing to tag with; give --classifier BUNDLE, --tagger BUNDLE or both")
     # Whole, weights too: what is wrong with them is said here in one line.
-    ids = [load_bundle(uri, "cpu", kind).info.bundle_id for uri, kind in ((classifier, "classifier"), (tagger, "tagger")) if uri]
+    infos = [load_bundle(uri, "cpu", kind).info if uri else None for uri, kind in ((classifier, "classifier"), (tagger, "tagger"))]
     # Workers run elsewhere: a relative path would mean another place there.
     places = {kind: Folder(uri).uri if uri else None for kind, uri in (("classifier", classifier), ("tagger", tagger))}
     rules = load_policy(policy)
@@ -93,7 +93,7 @@ def plan_tags(
         rules = rules.model_copy(update={"photo": rules.photo.model_copy(update={"too_small": size})})
     return TagPlan(
         run_id=run_id,
-        bundle_id=joined_id(ids),
+        bundle_id=joined_id(*infos),
         policy=rules.model_dump_json(),
         policy_id=rules.policy_id,
         store_url=store_url,

@@ -5,7 +5,7 @@ A block of Ray Data holds whole listings, a row each, so that nothing separates 
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import repeat
 from typing import Any, NamedTuple
@@ -161,11 +161,6 @@ def _access(uri: str) -> tuple[str, str]:
     head, _, query = uri.partition("?")
     netloc = head.partition("://")[2].partition("/")[0]
     return netloc.rpartition("@")[0], query
-
-
-def joined_id(bundle_ids: Iterable[str]) -> str:
-    """One id of the bundles of a run."""
-    return "+".join(bundle_ids)
 
 
 def json_sha256(value: Any) -> str:

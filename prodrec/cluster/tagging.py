@@ -13,10 +13,11 @@ import ray
 import torch
 
 from prodrec.catalog import rows_table
-from prodrec.cluster.fetching import DONE, KEPT, SKIPPED, TO_DO, TagPlan, joined_id, json_sha256, worker_store
+from prodrec.cluster.fetching import DONE, KEPT, SKIPPED, TO_DO, TagPlan, json_sha256, worker_store
 from prodrec.data.listings import DECLARED
 from prodrec.errors import BundleError, RejectCode
 from prodrec.models.bundle import load_bundle
+from prodrec.models.bundle_info import joined_id
 from prodrec.scoring.decision import Decider, Decision
 from prodrec.scoring.policy import Policy
 from prodrec.scoring.recognition import Recognition
@@ -40,7 +41,7 @@ class ListingScorer:
         device = "cuda" if plan.gpu else "cpu"
         classifier = load_bundle(plan.classifier, device, "classifier") if plan.classifier else None
         tagger = load_bundle(plan.tagger, device, "tagger") if plan.tagger else None
-        if plan.bundle_id != joined_id(bundle.info.bundle_id for bundle in (classifier, tagger) if bundle):
+        if plan.bundle_id != joined_id(*(bundle.info for bundle in (classifier, tagger) if bundle)):
             raise BundleError(f"{plan.classifier or plan.tagger} was changed while the run was going on; run it again with --resume or without")
         self.plan, self.ledger, self.store = plan, ledger, worker_store(plan.store_url, plan.run_id)
         # The same after a restart, and of this actor alone.

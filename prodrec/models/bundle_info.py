@@ -123,6 +123,11 @@ class TaggerInfo(BundleInfo):
         return self
 
 
+def joined_id(*infos: "BundleInfo | None") -> str:
+    """One id of the bundles that answer together, in the order classifier, tagger."""
+    return "+".join(info.bundle_id for info in infos if info)
+
+
 INFOS: dict[str, type[BundleInfo]] = {"classifier": ClassifierInfo, "tagger": TaggerInfo}
 
 

@@ -79,25 +79,24 @@ class HeatMap:
 
 
 def explain(
-    bundle: Bundle,
+    scorer: Scorer,
     data: bytes,
     label: str | None = None,
     method: Method = "occlusion",
     occluder: OccluderConfig = OccluderConfig(),
-    device: str = "cpu",
     on_progress: OnProgress = lambda done, total: None,
 ) -> HeatMap:
     """The heat map of one image.
 
     Args:
-        bundle: of a classifier.
+        scorer: of a classifier.
         label: that is explained; None: the likeliest.
 
     Raises:
         Reject: the image cannot be used.
         ConfigError: the bundle has no such label, an occluder larger than the input, or a network without a feature map.
     """
-    info, scorer = bundle.info, Scorer(bundle, torch.device(device))
+    info = scorer.info
     made = prepare_image(data, info.short_side)
     image_CHW = resize(decode_rgb(made.jpeg), info.input)
     names = [entry.name for entry in info.labels]
@@ -119,7 +118,7 @@ def explain_file(bundle: Bundle, image: Path, out: Path, label: str | None, meth
     """
     data = read_image_file(image)
     try:
-        heat_map = explain(bundle, data, label, method, occluder, device)
+        heat_map = explain(Scorer(bundle, torch.device(device)), data, label, method, occluder)
     except Reject as reject:
         raise SourceError(f"{image}: {reject}; give another image") from reject
     Folder(out.parent).make().write(out.name, overlay(data, heat_map))

@@ -3,6 +3,7 @@
 Images are prepared as `prodrec prepare` does and transformed as each bundle says, so that what is served is what was judged.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -84,6 +85,10 @@ class InputThreads:
         """The inputs of a batch, in order."""
         return [job.result() for job in batch]
 
+    async def prepared(self, data: bytes) -> Inputs:
+        """The inputs of one image, for a server's event loop."""
+        return await Job(self, data).outcome()
+
     def replace_threads(self) -> None:
         """Leaves a stuck thread behind: Python cannot end it."""
         self.pool.shutdown(wait=False, cancel_futures=True)
@@ -108,9 +113,26 @@ class Job:
             except CancelledError:  # another image's thread was left behind before this one had begun
                 self.future = self._submit()
             except TimeoutError:
-                if self.started is not None and time.perf_counter() - self.started > self.owner.limit_s:
-                    self.owner.replace_threads()
-                    return Inputs(_rejected(Reject(RejectCode.TOO_SLOW, f"not prepared within {self.owner.limit_s:g} s")))
+                if self._is_late():
+                    return self._given_up()
+
+    async def outcome(self) -> Inputs:
+        """As `result`; an event loop waits without a thread."""
+        while True:
+            done, _ = await asyncio.wait([asyncio.wrap_future(self.future)], timeout=self.owner.limit_s)
+            if done and not self.future.cancelled():
+                return self.future.result()
+            if done:
+                self.future = self._submit()
+            elif self._is_late():
+                return self._given_up()
+
+    def _is_late(self) -> bool:
+        return self.started is not None and time.perf_counter() - self.started > self.owner.limit_s
+
+    def _given_up(self) -> Inputs:
+        self.owner.replace_threads()
+        return Inputs(_rejected(Reject(RejectCode.TOO_SLOW, f"not prepared within {self.owner.limit_s:g} s")))
 
     def _submit(self) -> Future[Inputs]:
         return self.owner.pool.submit(self._run)

@@ -77,11 +77,12 @@ class Recognizer:
         while batch := list(islice(coming, BATCH_SIZE)):
             waiting.append(self.inputs.submit(batch))
             if len(waiting) > _AHEAD:
-                yield from self._score(self.inputs.collect(waiting.popleft()))
+                yield from self.score(self.inputs.collect(waiting.popleft()))
         while waiting:
-            yield from self._score(self.inputs.collect(waiting.popleft()))
+            yield from self.score(self.inputs.collect(waiting.popleft()))
 
-    def _score(self, batch: list[Inputs]) -> Iterator[Recognition]:
+    def score(self, batch: Sequence[Inputs]) -> Iterator[Recognition]:
+        """Answers to images that are prepared, in order: all good ones in one forward pass a bundle."""
         good = [item for item in batch if not item.answer.code]
         classified, tagged = iter(self._classify(good)), iter(self._tag(good))
         for item in batch:

@@ -88,7 +88,7 @@ def test_the_answer_on_a_disc_rests_on_the_disc(small_bundle, method):
         centre, radius = rng.uniform(48 * 0.35, 48 * 0.65, 2), 48 * rng.uniform(0.2, 0.35)
         y, x = np.mgrid[:48, :48]
         disc = Image.fromarray((x - centre[0]) ** 2 + (y - centre[1]) ** 2 < radius**2).resize((32, 32))
-        found = explain(bundle, photo(number % 4, number), method=method, occluder=OccluderConfig(size=6, stride=2))
+        found = explain(Scorer(bundle, torch.device("cpu")), photo(number % 4, number), method=method, occluder=OccluderConfig(size=6, stride=2))
         inside = np.asarray(disc)
         inside_is_hotter.append(found.heat[inside].mean() > found.heat[~inside].mean())
     assert np.mean(inside_is_hotter) >= 0.85
@@ -130,7 +130,7 @@ def test_the_overlay_is_the_upright_picture_with_heat_on_it(small_bundle):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
     picture.save(out, "JPEG", exif=exif)
-    found = explain(load_bundle(small_bundle), out.getvalue())
+    found = explain(Scorer(load_bundle(small_bundle), torch.device("cpu")), out.getvalue())
     assert found.size == (200, 300)
     drawn = Image.open(io.BytesIO(overlay(out.getvalue(), found)))
     assert (drawn.format, drawn.size, drawn.getexif().get(0x0112)) == ("PNG", (200, 300), None)
@@ -161,6 +161,6 @@ def test_the_command_writes_it_and_refuses_what_cannot_be(small_bundle, tmp_path
 def test_what_cannot_be_explained(small_bundle):
     bundle = load_bundle(small_bundle)
     with pytest.raises(Reject):
-        explain(bundle, b"no image")
+        explain(Scorer(bundle, torch.device("cpu")), b"no image")
     with pytest.raises(ConfigError, match="no feature map"):
         grad_cam(Scorer(Bundle(info(), Classifier(Corner(), nn.Identity())), torch.device("cpu"), "fp32"), lit(), 1)

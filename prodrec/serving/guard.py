@@ -1,0 +1,180 @@
+"""What stands before the application: keys, places, limits of size and time, and the headers that every answer has.
+
+A plain ASGI middleware, so that a body is counted while it streams, before anything of it is parsed or kept.
+"""
+
+import asyncio
+import hmac
+import logging
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from prodrec.serving.metrics import REQUEST_SECONDS, REQUESTS, Meter
+from prodrec.serving.problems import Problem, busy
+from prodrec.serving.settings import ServingSettings, hash_key
+
+_log = logging.getLogger("prodrec.serving")
+
+# Nothing from elsewhere, no inline scripts or styles, no framing. Source: OWASP Secure Headers Project.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+}
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class Guard:
+    """Wraps an ASGI application.
+
+    Args:
+        largest: of bodies by path, bytes; others have `settings.max_body_bytes`.
+    """
+
+    def __init__(self, app: ASGIApp, settings: ServingSettings, meter: Meter, largest: dict[str, int]) -> None:
+        self.app, self.settings, self.meter, self.largest = app, settings, meter, largest
+        self.in_flight, self.held_bytes = 0, 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        answer = _Answer(send, scope)
+        try:
+            await self._guarded(scope, receive, answer)
+        except Problem as problem:
+            await self._refuse(problem, scope, receive, answer)
+        except ClientDisconnect:
+            pass  # nobody is there to be answered
+        except Exception as error:  # never the details: they may name paths
+            _log.exception("request %s: %s", answer.request_id, type(error).__name__)
+            await self._refuse(Problem(500, "internal", f"see the server's log for request {answer.request_id}"), scope, receive, answer)
+        finally:
+            self._count(scope, answer)
+
+    async def _guarded(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        if not _is_guarded(scope["path"]):
+            await self.app(scope, receive, answer)
+            return
+        self._check_key(Headers(scope=scope))
+        if scope["path"] == "/metrics":
+            await self.app(scope, receive, answer)
+            return
+        with self._place():
+            body = _Body(self, receive, self.largest.get(scope["path"], self.settings.max_body_bytes))
+            try:
+                body.check_length(Headers(scope=scope))
+                async with asyncio.timeout(self.settings.body_timeout_s) as limit:
+                    body.limit = limit
+                    await self.app(scope, body.receive, answer)
+            except TimeoutError as error:
+                late = Problem(504, "timeout", f"not answered within {self.settings.request_timeout_s:g} s")
+                slow = Problem(408, "too_slow_body", f"the body did not come within {self.settings.body_timeout_s:g} s")
+                raise (late if body.is_whole else slow) from error
+            finally:
+                self.held_bytes -= body.size
+
+    def _check_key(self, headers: Headers) -> None:
+        if not self.settings.api_keys:
+            return
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        found = hash_key(key.strip())
+        # All are compared, in constant time: neither which key nor how much of it is right can be told by the time.
+        if scheme.lower() != "bearer" or not sum(hmac.compare_digest(found, known) for known in self.settings.api_keys):
+            raise Problem(401, "no_key", "no valid key came with the request", headers={"WWW-Authenticate": "Bearer"})
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        if self.in_flight >= self.settings.max_in_flight:
+            raise busy(self.settings.retry_after_s)
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+
+    async def _refuse(self, problem: Problem, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        if not answer.status:
+            response = problem.response()
+            # What is left of the body is not read: this connection cannot be used again.
+            if problem.status in (401, 408, 413, 503):
+                response.headers["Connection"] = "close"
+            await response(scope, receive, answer)
+
+    def _count(self, scope: Scope, answer: "_Answer") -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        self.meter.note(REQUESTS, route=route, status=str(answer.status or 499))
+        self.meter.note(REQUEST_SECONDS, time.perf_counter() - answer.begun, route=route)
+
+
+class _Body:
+    """Counts a body as it comes, and gives the answer its own time once it is whole."""
+
+    def __init__(self, guard: Guard, receive: Receive, largest: int) -> None:
+        self.guard, self._receive, self.largest = guard, receive, largest
+        self.size, self.is_whole = 0, False
+        self.limit: asyncio.Timeout | None = None
+
+    def check_length(self, headers: Headers) -> None:
+        length = headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > self.largest:
+            raise self._too_large()
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._take(len(message.get("body", b"")))
+            if not message.get("more_body") and not self.is_whole:
+                self.is_whole = True
+                if self.limit:
+                    self.limit.reschedule(asyncio.get_running_loop().time() + self.guard.settings.request_timeout_s)
+        return message
+
+    def _take(self, size: int) -> None:
+        self.size += size
+        self.guard.held_bytes += size
+        if self.size > self.largest:
+            raise self._too_large()
+        if self.guard.held_bytes > self.guard.settings.max_held_bytes:
+            raise busy(self.guard.settings.retry_after_s, "too many bytes are in work")
+
+    def _too_large(self) -> Problem:
+        return Problem(413, "too_large", f"at most {self.largest:,} bytes are read")
+
+
+class _Answer:
+    """Sends an answer with the headers that all have, and keeps its status (0: none was begun)."""
+
+    def __init__(self, send: Send, scope: Scope) -> None:
+        self._send, self.status, self.begun = send, 0, time.perf_counter()
+        theirs = Headers(scope=scope).get("x-request-id", "")
+        self.request_id = theirs if _REQUEST_ID.fullmatch(theirs) else secrets.token_hex(8)
+        self.is_api = _is_guarded(scope["path"])
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            for name, value in self._headers().items():
+                headers.setdefault(name, value)
+        await self._send(message)
+
+    def _headers(self) -> dict[str, Any]:
+        return _HEADERS | {"X-Request-ID": self.request_id} | ({"Cache-Control": "no-store"} if self.is_api else {})
+
+
+def _is_guarded(path: str) -> bool:
+    return path.startswith("/v1/") or path == "/metrics"

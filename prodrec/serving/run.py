@@ -1,0 +1,43 @@
+"""The application in this process, until it is interrupted."""
+
+import socket
+
+import uvicorn
+
+from prodrec.errors import ConfigError
+from prodrec.machine import torch_device
+from prodrec.models.bundle import load_bundle
+from prodrec.serving.app import create_app
+from prodrec.serving.local import LocalBackend
+from prodrec.serving.metrics import LocalMeter
+from prodrec.serving.settings import ServingSettings
+
+# For requests under way when the server is asked to end, seconds. Source: assumed.
+GRACE_S = 20
+
+
+def serve_here(classifier: str | None, tagger: str | None, settings: ServingSettings, host: str, port: int, gpu: bool) -> None:
+    """Raises: BundleError, ConfigError: what is wrong with bundles, settings or the port."""
+    check_port(host, port)
+    device, meter = torch_device(gpu).type, LocalMeter()
+    loaded = [load_bundle(uri, device, kind) if uri else None for uri, kind in ((classifier, "classifier"), (tagger, "tagger"))]
+    app = create_app(LocalBackend(loaded[0], loaded[1], meter, device), settings, meter)
+    print(f"listening on {page_url(host, port)} (Ctrl-C ends it)", flush=True)
+    uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False, timeout_graceful_shutdown=GRACE_S)
+
+
+def page_url(host: str, port: int) -> str:
+    """Where a person on this machine finds the page."""
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises: ConfigError: the address cannot be listened on."""
+    try:
+        [(family, kind, _, _, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise ConfigError(f"--host {host} --port {port}: {error.strerror or error}; choose another with --port") from error
