@@ -38,10 +38,12 @@ class RunRecord(Frozen):
         policy: JSON.
         rows_in, rows_tagged, rows_skipped, rows_rejected: images; None until known, like all counts.
         listings, accepted, reviewed, refused: listings.
+        status: of a run that was killed it stays `running`; all but `finished` can be gone on with.
+        detail: why it failed or was cancelled, one line.
     """
 
     run_id: str
-    status: Literal["running", "finished", "failed"] = "running"
+    status: Literal["running", "finished", "failed", "cancelled"] = "running"
     started: str
     finished: str | None = None
     run_date: str
@@ -58,6 +60,7 @@ class RunRecord(Frozen):
     accepted: int | None = None
     reviewed: int | None = None
     refused: int | None = None
+    detail: str | None = None
 
 
 class Store(Protocol):

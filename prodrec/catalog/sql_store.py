@@ -126,7 +126,9 @@ class SqlStore:
 
     def _run(self, query: Select[Any]) -> RunRecord | None:
         def work(connection: Connection) -> RunRecord | None:
-            found = connection.execute(query).mappings().first() if inspect(connection).has_table(RUNS.name) else None
+            # An older prodrec's table has fewer columns until the next `start`; where there is none, there is no run.
+            there = {column["name"] for column in inspect(connection).get_columns(RUNS.name)} if inspect(connection).has_table(RUNS.name) else set()
+            found = connection.execute(query.with_only_columns(*[column for column in RUNS.c if column.name in there])).mappings().first() if there else None
             return RunRecord(**found) if found else None
 
         # SQLite would make an empty file.

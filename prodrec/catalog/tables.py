@@ -51,6 +51,7 @@ RUNS = Table(
     *_known(Text, "finished"),
     *_given(Text, "run_date input bundle_id policy_id policy code_version"),
     *_known(Integer, "rows_in rows_tagged rows_skipped rows_rejected listings accepted reviewed refused"),
+    *_known(Text, "detail"),
 )
 LISTINGS = Table(
     "listings",

@@ -24,8 +24,8 @@ from prodrec.config import explain_validation
 from prodrec.data.files import Folder
 from prodrec.data.listings import Listings
 from prodrec.errors import ConfigError, ProdrecError
-from prodrec.models.bundle import load_bundle
-from prodrec.models.bundle_info import joined_id, now_utc
+from prodrec.models.bundle import load_bundle, load_info
+from prodrec.models.bundle_info import BundleInfo, joined_id, now_utc
 from prodrec.scoring.fetch import FetchLimits
 from prodrec.scoring.policy import load_policy
 from prodrec.scoring.recognizer import TIME_LIMIT_S
@@ -69,6 +69,7 @@ def plan_tags(
     gpu: bool,
     prepared: bool = False,
     time_limit_s: float = TIME_LIMIT_S,
+    whole: bool = True,
 ) -> TagPlan:
     """Reads what the bundles and the policy say.
 
@@ -77,14 +78,14 @@ def plan_tags(
         policy: a YAML file; None: the defaults.
         fetch: fields of `FetchLimits`.
         prepared: the images were shrunk by `prodrec prepare`: their size says nothing of the photos'.
+        whole: read the weights too, so that what is wrong with them is said here in one line.
 
     Raises:
         BundleError, ConfigError: what is wrong with them.
     """
     if not classifier and not tagger:
         raise ConfigError("there is nothing to tag with; give --classifier BUNDLE, --tagger BUNDLE or both")
-    # Whole, weights too: what is wrong with them is said here in one line.
-    infos = [load_bundle(uri, "cpu", kind).info if uri else None for uri, kind in ((classifier, "classifier"), (tagger, "tagger"))]
+    infos = [_info(uri, kind, whole) if uri else None for uri, kind in ((classifier, "classifier"), (tagger, "tagger"))]
     # Workers run elsewhere: a relative path would mean another place there.
     places = {kind: Folder(uri).uri if uri else None for kind, uri in (("classifier", classifier), ("tagger", tagger))}
     rules = load_policy(policy)
@@ -103,6 +104,11 @@ def plan_tags(
         classifier=places["classifier"],
         tagger=places["tagger"],
     )
+
+
+def _info(uri: str, kind: str, whole: bool) -> BundleInfo:
+    info: BundleInfo = load_bundle(uri, "cpu", kind).info if whole else load_info(uri, kind)
+    return info
 
 
 def _limits(fetch: dict[str, Any]) -> FetchLimits:
@@ -127,7 +133,7 @@ def tag(listings: Listings, store: Store, plan: TagPlan, workers: Workers, resum
         ProdrecError: a bundle cannot be loaded, the store is away for too long, the cluster fails.
     """
     before = store.unfinished(listings.name, plan.bundle_id, plan.policy_id) if resume else None
-    run = before or _new_run(listings, plan)
+    run = before.model_copy(update={"status": "running", "finished": None, "detail": None}) if before else new_run(listings.name, plan)
     if before is None and store.run(run.run_id):
         raise ConfigError(f"there is a run {run.run_id} already; choose another --run-id, or leave it out")
     store.start(run)
@@ -140,12 +146,17 @@ def tag(listings: Listings, store: Store, plan: TagPlan, workers: Workers, resum
     return finished
 
 
-def _new_run(listings: Listings, plan: TagPlan) -> RunRecord:
+def new_run(name: str, plan: TagPlan) -> RunRecord:
+    """The row of a run that begins now.
+
+    Args:
+        name: of its input, see `Listings.name`.
+    """
     return RunRecord(
         run_id=plan.run_id,
         started=now_utc(),
         run_date=datetime.now(UTC).date().isoformat(),
-        input=listings.name,
+        input=name,
         bundle_id=plan.bundle_id,
         policy_id=plan.policy_id,
         policy=plan.policy,

@@ -15,7 +15,7 @@ import pyarrow as pa
 from prodrec.catalog import Known, Store, open_store
 from prodrec.config import Frozen
 from prodrec.data.formats import ImageLimits
-from prodrec.data.image_bytes import read_images
+from prodrec.data.image_bytes import lies_below, read_images
 from prodrec.data.listings import DECLARED
 from prodrec.errors import Reject, RejectCode, shown_url
 from prodrec.scoring.fetch import Fetcher, FetchLimits
@@ -25,6 +25,7 @@ SKIPPED, DONE, TO_DO, KEPT = "skipped", "done", "to_do", "kept"
 # What may be otherwise tomorrow.
 _PASSING = {RejectCode.FETCH_FAILED.value, RejectCode.FETCH_TIMEOUT.value}
 _REFUSED = Reject(RejectCode.NOT_ALLOWED, "credentials or settings of an object store in the URI of an image")
+_OUTSIDE = Reject(RejectCode.NOT_ALLOWED, "neither on the web nor in a folder that images may be read from")
 
 _FETCHED = pa.schema(
     [
@@ -50,6 +51,7 @@ class TagPlan(Frozen):
     Attributes:
         policy: JSON.
         trusted: the input's URI, whose credentials its images may be read with.
+        within: folders that images may be read from, beside the web and the input itself; None: from anywhere.
         store_url: None: nothing is looked up or written (a dry run).
         time_limit_s: of preparing one image.
     """
@@ -62,6 +64,7 @@ class TagPlan(Frozen):
     policy_id: str
     store_url: str | None
     trusted: str = ""
+    within: tuple[str, ...] | None = None
     fetch: FetchLimits = FetchLimits()
     gpu: bool = False
     time_limit_s: float
@@ -134,13 +137,13 @@ def _to_do(plan: TagPlan, known: Known | None, row: dict[str, Any], input_sha256
 def _read(listings: Sequence[dict[str, Any]], plan: TagPlan) -> Iterator[_Image]:
     """All images of listings, in order: those of the web side by side, the others as they stand."""
     places = [place for listing in listings for place in zip(listing["uri"], listing["row_group"], listing["row"], strict=True)]
-    kinds = [_kind(uri or "", plan.trusted) for uri, _, _ in places]
+    kinds = [_kind(uri or "", group is not None, plan) for uri, group, _ in places]
     web = _fetcher(plan.fetch.model_dump_json()).fetch_all([uri for (uri, _, _), kind in zip(places, kinds, strict=True) if kind == "web"])
     others = [place for place, kind in zip(places, kinds, strict=True) if kind == "other"]
     columns = zip(*others, strict=True) if others else ((), (), ())
     types = (pa.string(), pa.int32(), pa.int32())
     table = pa.table([pa.array(values, kind) for values, kind in zip(columns, types, strict=True)], ["uri", "row_group", "row"])
-    found = {"web": web, "other": read_images(table, ImageLimits().max_bytes), "refused": repeat(_REFUSED)}
+    found = {"web": web, "other": read_images(table, ImageLimits().max_bytes), "refused": repeat(_REFUSED), "outside": repeat(_OUTSIDE)}
     for kind in kinds:
         image = next(found[kind])
         if isinstance(image, Reject):
@@ -149,11 +152,14 @@ def _read(listings: Sequence[dict[str, Any]], plan: TagPlan) -> Iterator[_Image]
             yield _Image(image, hashlib.sha256(image).hexdigest(), None, None)
 
 
-def _kind(uri: str, trusted: str) -> str:
-    """A URI with credentials or settings of an object store would have us ask any server: only the input itself may have them."""
+def _kind(uri: str, embedded: bool, plan: TagPlan) -> str:
+    """A URI with credentials or settings of an object store would have us ask any server: only the input itself, and the folders
+    that the plan names, may have them."""
     if uri.lower().startswith(("http://", "https://")):
         return "web"
-    return "refused" if "://" in uri and _access(uri) not in (("", ""), _access(trusted)) else "other"
+    if plan.within is not None:
+        return "other" if not uri or (embedded and uri == plan.trusted) or lies_below(uri, plan.within) else "outside"
+    return "refused" if "://" in uri and _access(uri) not in (("", ""), _access(plan.trusted)) else "other"
 
 
 def _access(uri: str) -> tuple[str, str]:

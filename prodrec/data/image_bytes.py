@@ -64,6 +64,31 @@ def read_images(listing: pa.Table, max_bytes: int) -> Iterator[bytes | Reject]:
             yield from (_attempt(_read_local, place.uri or "", max_bytes) for place in run)
 
 
+def lies_below(uri: str, folders: Iterable[str]) -> bool:
+    """Whether a place is one of the folders or lies below one.
+
+    Args:
+        uri, folders: absolute paths, whose links are followed, or URIs, which must have the same scheme, user, host and query, letter
+            by letter. What could be read in two ways (`..`, `//`, a relative path) lies nowhere.
+    """
+    place = _names(uri)
+    return place is not None and any(place[: len(names)] == names for names in map(_names, folders) if names)
+
+
+def _names(uri: str) -> tuple[str, ...] | None:
+    """Where a place is on its filesystem, from the outermost name to its own; None: it could be read in two ways."""
+    if uri.startswith("/") and "://" not in uri:
+        try:
+            return Path(uri).resolve().parts
+        except (OSError, ValueError, RuntimeError):  # links in a circle, or a NUL
+            return None
+    match = _REMOTE.fullmatch(uri)
+    names = match["key"].removeprefix("/").removesuffix("/").split("/") if match else [".."]
+    if match is None or (names != [""] and {"", ".", ".."} & set(names)):
+        return None
+    return f"{match['root']}{match['query'] or ''}", *filter(None, names)
+
+
 def _attempt(read: Callable[[str, int], bytes], uri: str, max_bytes: int) -> bytes | Reject:
     """A Reject as a value; whatever else goes wrong while reading makes the image `missing`."""
     try:

@@ -113,6 +113,19 @@ class Recognizer:
         return _timed("tag", start, answers)
 
 
+def joined(classified: Recognition, tagged: Recognition, judged: Recognition) -> Recognition:
+    """One answer of a classifier's and a tagger's that were asked apart, equal to that of a recognizer with both.
+
+    Args:
+        judged: the one of them whose bundle sees more pixels: quality and hashes are taken from there.
+    """
+    if bad := next((answer for answer in (classified, tagged) if answer.code), None):
+        return bad
+    both = (classified.timings_ms, tagged.timings_ms)
+    timings_ms = {stage: max(timings.get(stage, 0.0) for timings in both) for stage in both[0] | both[1]}  # they worked side by side
+    return replace(judged, products=classified.products, energy=classified.energy, tags=tagged.tags, timings_ms=timings_ms)
+
+
 def _product(info: Any, label_id: int, probability: float) -> Product:
     label = info.labels[label_id]
     return Product(label.name, label.group, probability)

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
-from prodrec.errors import ConfigError
 from prodrec.models.bundle_info import ClassifierInfo, TaggerInfo, joined_id
-from prodrec.scoring.explain import HeatMap, Method, OccluderConfig, explain, overlay
+from prodrec.scoring.explain import HeatMap, Method, OccluderConfig
 from prodrec.scoring.recognition import Recognition
-from prodrec.scoring.recognizer import Recognizer
 from prodrec.serving.bulk import BulkState
 
 # Candidates that a backend finds; a request may ask for fewer. Source: assumed.
@@ -66,14 +64,6 @@ class Explained(NamedTuple):
     heat_map: HeatMap
     overlay_png: bytes
     bundle_id: str
-
-
-def explain_with(recognizer: Recognizer, data: bytes, ask: Ask) -> Explained:
-    """Raises: Reject, ConfigError: as `Backend.explain`."""
-    if recognizer.classifier is None:
-        raise ConfigError("no classifier is served: there is no product to explain")
-    heat_map = explain(recognizer.classifier, data, ask.label, ask.method, ask.occluder)
-    return Explained(heat_map, overlay(data, heat_map), recognizer.classifier.info.bundle_id)
 
 
 class BulkRuns(Protocol):

@@ -1,45 +1,25 @@
-"""A backend within this process: one thread scores, as requests come. For a laptop and for tests; it has no bulk runs."""
+"""A backend within this process, without Ray: for a laptop and for tests. It has no bulk runs."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Sequence
 
-from prodrec.models.bundle import Bundle
-from prodrec.scoring.recognizer import Recognizer
-from prodrec.serving.backend import MOST_CANDIDATES, Ask, BulkRuns, Explained, Scored, Served, explain_with
-from prodrec.serving.metrics import BATCH_SIZE, Meter
-
-T = TypeVar("T")
+from prodrec.serving.backend import Ask, BulkRuns, Explained, Scored, Served
+from prodrec.serving.engine import Engine
 
 
 class LocalBackend:
-    """Scores with bundles that this process holds.
-
-    Args:
-        classifier, tagger: one at least.
-
-    Raises:
-        ConfigError: neither is given.
-    """
+    """Scores with bundles that this process holds."""
 
     bulk: BulkRuns | None = None
 
-    def __init__(self, classifier: Bundle | None, tagger: Bundle | None, meter: Meter, device: str = "cpu") -> None:
-        self._recognizer = Recognizer(classifier, tagger, device=device, top_k=MOST_CANDIDATES)
-        self._served = Served(self._recognizer.classifier_info, self._recognizer.tagger_info)
-        self._meter, self._thread = meter, ThreadPoolExecutor(1, "score")
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
 
     async def recognize(self, images: Sequence[bytes]) -> list[Scored]:
-        found = await self._run(lambda: self._recognizer.recognize(images))
-        self._meter.note(BATCH_SIZE, len(images), kind="recognizer")
-        return [Scored(recognition, self._served) for recognition in found]
+        return await asyncio.gather(*(self._engine.recognize(data) for data in images))
 
     async def explain(self, data: bytes, ask: Ask) -> Explained:
-        return await self._run(lambda: explain_with(self._recognizer, data, ask))
+        return await self._engine.explain(data, ask)
 
     async def served(self) -> Served:
-        return self._served
-
-    async def _run(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        return self._engine.served

@@ -1,6 +1,8 @@
 """The application in this process, until it is interrupted."""
 
+import signal
 import socket
+import threading
 
 import uvicorn
 
@@ -8,6 +10,7 @@ from prodrec.errors import ConfigError
 from prodrec.machine import torch_device
 from prodrec.models.bundle import load_bundle
 from prodrec.serving.app import create_app
+from prodrec.serving.engine import Engine
 from prodrec.serving.local import LocalBackend
 from prodrec.serving.metrics import LocalMeter
 from prodrec.serving.settings import ServingSettings
@@ -21,7 +24,7 @@ def serve_here(classifier: str | None, tagger: str | None, settings: ServingSett
     check_port(host, port)
     device, meter = torch_device(gpu).type, LocalMeter()
     loaded = [load_bundle(uri, device, kind) if uri else None for uri, kind in ((classifier, "classifier"), (tagger, "tagger"))]
-    app = create_app(LocalBackend(loaded[0], loaded[1], meter, device), settings, meter)
+    app = create_app(LocalBackend(Engine(loaded[0], loaded[1], meter, device)), settings, meter)
     print(f"listening on {page_url(host, port)} (Ctrl-C ends it)", flush=True)
     uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False, timeout_graceful_shutdown=GRACE_S)
 
@@ -41,3 +44,16 @@ def check_port(host: str, port: int) -> None:
             probe.bind(address)
     except OSError as error:
         raise ConfigError(f"--host {host} --port {port}: {error.strerror or error}; choose another with --port") from error
+
+
+def until_interrupted() -> None:
+    """Waits for Ctrl-C or SIGTERM."""
+    ended = threading.Event()
+    before = {number: signal.signal(number, lambda *_: ended.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        # With a limit: Python handles signals between waits, and not within one on every platform.
+        while not ended.wait(1.0):
+            pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

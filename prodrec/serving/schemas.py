@@ -3,6 +3,7 @@
 import base64
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, Field
 
 from prodrec.models.bundle_info import BundleInfo, ClassifierInfo
@@ -170,7 +171,7 @@ def heat_of(explained: Explained, method: str) -> HeatOut:
         label=heat_map.label,
         probability=heat_map.probability,
         method=method,
-        heat=heat_map.heat.round(4).tolist(),
+        heat=heat_map.heat.astype(np.float64).round(4).tolist(),
         frame=heat_map.frame,
         width=heat_map.size[0],
         height=heat_map.size[1],

@@ -24,5 +24,5 @@ export function announce(text) {
 /** A share as a percentage; what is not quite all is never shown as all. */
 export function percent(share) {
   if (share < 1 && share >= 0.9995) return ">99.9%";
-  return `${(share * 100).toFixed(share < 0.0995 || share >= 0.9 ? 1 : 0)}%`;
+  return `${(share * 100).toFixed(1)}%`;
 }

@@ -7,6 +7,7 @@ import { problemWords } from "./words.js";
 
 export class HeatPanel {
   #item = null;
+  #answer = null;
   #aborter = new AbortController();
   #maps = new Map();
 
@@ -23,8 +24,9 @@ export class HeatPanel {
 
   /** Offers the heat map of a photo; null, or a photo without a product or a file, offers none. */
   show(item) {
-    if (item !== null && item === this.#item) return;
+    if (item?.answer && item.answer === this.#answer) return;
     this.#item = item;
+    this.#answer = item?.answer;
     this.#maps.clear();
     const products = item?.file ? (item.answer?.products ?? []) : [];
     byId("heat-panel").hidden = products.length === 0;
@@ -68,7 +70,7 @@ function present(map) {
   paint(byId("heat"), map);
   byId("heat").hidden = false;
   const meaning = map.method === "occlusion" ? "hiding the hot places makes it less probable" : "the hot places speak for it";
-  byId("heat-words").textContent = `${map.label} with ${percent(map.probability)}: ${meaning}.`;
+  byId("heat-words").textContent = `${map.label} with ${percent(map.probability)}: ${meaning}. The network sees what is in the dashed frame.`;
 }
 
 function fade() {

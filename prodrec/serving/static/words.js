@@ -68,7 +68,7 @@ export function reasonTitle(code) {
 export function problemWords(problem) {
   const [title, hint] = PROBLEMS[problem.code] ?? [plain(problem.code), ""];
   const trace = problem.code === "internal" && problem.requestId ? `Request ${problem.requestId}` : "";
-  return { title, detail: problem.detail || trace, hint: problem.hint || hint, retry: PASSING.has(problem.code) };
+  return { title, detail: problem.detail || trace, hint: hint || problem.hint, retry: PASSING.has(problem.code) };
 }
 
 /** What an answer shows, in a few words. */

@@ -56,7 +56,7 @@ def test_a_store_of_a_newer_prodrec_is_left_alone(database_url):
     with open_store(database_url) as store:
         store.start(RUN)
         execute(store.url, f"UPDATE {VERSION_TABLE} SET version_num = '0099'")
-        with pytest.raises(StoreSetupError, match=r"newer prodrec \(schema 0099; this one knows up to 0001\)"):
+        with pytest.raises(StoreSetupError, match=r"newer prodrec \(schema 0099; this one knows up to 0002\)"):
             store.start(RUN.model_copy(update={"run_id": "run-2"}))
         assert store.run("run-2") is None
 

@@ -1,0 +1,242 @@
+"""The HTTP application on Ray Serve: an ingress that checks and joins, and a deployment for each bundle that scales by itself.
+
+`build` is what serve_config.yaml names. The bundle of a deployment is its `user_config`: changed by `serve deploy`, it is loaded
+beside the old one, which answers until then, so no request is lost.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from prodrec.cluster.session import ray_session
+
+# isort: split
+import ray
+import torch
+from ray import serve
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from prodrec.cluster.serve_metrics import RayMeter
+from prodrec.config import Frozen
+from prodrec.errors import ConfigError, ProdrecError, Reject
+from prodrec.machine import usable_cores
+from prodrec.models.bundle import load_bundle
+from prodrec.models.bundle_info import BundleInfo, ClassifierInfo, TaggerInfo
+from prodrec.scoring.recognition import Recognition
+from prodrec.scoring.recognizer import joined
+from prodrec.serving.app import create_app
+from prodrec.serving.backend import Ask, BulkRuns, Busy, Explained, NotReady, Scored, Served
+from prodrec.serving.engine import Engine, EngineOptions
+from prodrec.serving.run import check_port, page_url, until_interrupted
+from prodrec.serving.settings import ServingSettings
+
+APP = "prodrec"
+KINDS = ("classifier", "tagger")
+# Tries to find a replica that knows the bundle of an answer, while a new one is being rolled out. Source: assumed.
+_TRIES = 20
+# Requests that Serve passes on at once to an ingress or a bundle; the ingress' own limit (`ServingSettings.max_in_flight`) is
+# lower and answers with a problem. Source: assumed.
+_ONGOING = 1024
+
+
+class ModelSettings(Frozen):
+    """`user_config` of the deployments Classifier and Tagger.
+
+    Attributes:
+        bundle: folder or URI.
+        device: `cpu` or `cuda`.
+        engine: see `EngineOptions`; `threads` are by default the CPUs that the deployment reserves.
+    """
+
+    bundle: str
+    device: str = "cpu"
+    engine: EngineOptions = EngineOptions()
+
+
+class Model:
+    """One bundle behind a handle."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind, self.meter = kind, RayMeter()
+        self.engine: Engine | None = None
+        self.known: dict[str, BundleInfo] = {}
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Loads another bundle; requests go on with the one before until it is there."""
+        settings = ModelSettings.model_validate(user_config)
+        self.engine = await asyncio.to_thread(self._load, settings)
+        info = self._info(self.engine)
+        self.known[info.bundle_id] = info
+
+    async def recognize(self, data: bytes) -> tuple[Recognition, str]:
+        """The answer and the id of the bundle that gave it."""
+        engine = self._engine()
+        found = await engine.recognize(data)
+        return found.recognition, found.served.bundle_id
+
+    async def explain(self, data: bytes, ask: Ask) -> Explained | Exception:
+        """An error that is the caller's comes as a value: Ray would log and wrap it."""
+        try:
+            return await self._engine().explain(data, ask)
+        except (Reject, ConfigError, Busy) as error:
+            return error
+
+    async def info(self, bundle_id: str | None = None) -> BundleInfo | None:
+        """Of the bundle as it is now, or of one that has been served by this process."""
+        return self._info(self._engine()) if bundle_id is None else self.known.get(bundle_id)
+
+    def _load(self, settings: ModelSettings) -> Engine:
+        threads = settings.engine.threads or max(1, round(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
+        torch.set_num_threads(threads)
+        bundle = load_bundle(settings.bundle, settings.device, self.kind)
+        pair = (bundle, None) if self.kind == "classifier" else (None, bundle)
+        return Engine(*pair, self.meter, settings.device, settings.engine.model_copy(update={"threads": threads}))
+
+    def _engine(self) -> Engine:
+        if self.engine is None:
+            raise ProdrecError(f"the deployment of the {self.kind} has no user_config; give it one with the key bundle")
+        return self.engine
+
+    def _info(self, engine: Engine) -> BundleInfo:
+        info = engine.served.classifier or engine.served.tagger
+        assert info is not None
+        return info
+
+
+class RayBackend:
+    """Asks the deployments and joins their answers."""
+
+    def __init__(self, classifier: DeploymentHandle | None, tagger: DeploymentHandle | None, bulk: BulkRuns | None) -> None:
+        self._handles = {kind: handle for kind, handle in zip(KINDS, (classifier, tagger), strict=True) if handle}
+        self._infos: dict[str, BundleInfo] = {}
+        self._pairs: dict[tuple[str | None, str | None], Served] = {}
+        self.bulk = bulk
+
+    async def recognize(self, images: Sequence[bytes]) -> list[Scored]:
+        return await asyncio.gather(*(self._recognize_one(data) for data in images))
+
+    async def explain(self, data: bytes, ask: Ask) -> Explained:
+        if "classifier" not in self._handles:
+            raise ConfigError("no classifier is served: there is no product to explain")
+        found = await _asked(self._handles["classifier"].explain.remote(data, ask))
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def served(self) -> Served:
+        infos = await asyncio.gather(*(_asked(handle.info.remote()) for handle in self._handles.values()))
+        self._infos.update({info.bundle_id: info for info in infos})
+        return await self._pair(dict(zip(self._handles, (info.bundle_id for info in infos), strict=True)))
+
+    async def _recognize_one(self, data: bytes) -> Scored:
+        answers = await asyncio.gather(*(_asked(handle.recognize.remote(data)) for handle in self._handles.values()))
+        found = dict(zip(self._handles, answers, strict=True))
+        served = await self._pair({kind: bundle_id for kind, (_, bundle_id) in found.items()})
+        if served.classifier and served.tagger:
+            classified, tagged = found["classifier"][0], found["tagger"][0]
+            judged = tagged if served.tagger.short_side > served.classifier.short_side else classified
+            return Scored(joined(classified, tagged, judged), served)
+        [(recognition, _)] = answers
+        return Scored(recognition, served)
+
+    async def _pair(self, ids: dict[str, str]) -> Served:
+        key = (ids.get("classifier"), ids.get("tagger"))
+        if key not in self._pairs:
+            infos = {kind: await self._info(kind, bundle_id) for kind, bundle_id in ids.items()}
+            classifier, tagger = infos.get("classifier"), infos.get("tagger")
+            assert isinstance(classifier, ClassifierInfo | None) and isinstance(tagger, TaggerInfo | None)
+            self._pairs[key] = Served(classifier, tagger)
+        return self._pairs[key]
+
+    async def _info(self, kind: str, bundle_id: str) -> BundleInfo:
+        """Replicas are asked by chance, and not all have the new bundle while it is rolled out."""
+        for _ in range(_TRIES):
+            if bundle_id in self._infos:
+                break
+            if info := await _asked(self._handles[kind].info.remote(bundle_id)):
+                self._infos[bundle_id] = info
+        else:
+            raise Busy
+        return self._infos[bundle_id]
+
+
+async def _asked(response: Any) -> Any:
+    """What a deployment answers; what it cannot do now is Busy or NotReady."""
+    try:
+        return await response
+    except (BackPressureError, RayActorError) as error:
+        raise Busy from error
+    except DeploymentUnavailableError as error:
+        raise NotReady from error
+    except RayServeException as error:
+        raise Busy from error
+
+
+@serve.deployment(name="Ingress", max_ongoing_requests=_ONGOING, ray_actor_options={"num_cpus": 0})
+@serve.ingress()
+class Ingress:
+    """Checks, routes, joins and decides; holds no bundle."""
+
+    def __init__(self, settings: dict[str, Any], classifier: DeploymentHandle | None, tagger: DeploymentHandle | None) -> None:
+        self.settings = ServingSettings.model_validate(settings)
+        self.backend = RayBackend(classifier, tagger, None)
+
+    def __serve_build_asgi_app__(self) -> Any:
+        return create_app(self.backend, self.settings, RayMeter())
+
+
+class ServeArgs(Frozen):
+    """`args` of the application in serve_config.yaml.
+
+    Attributes:
+        models: `classifier`, `tagger` or both; each needs a deployment `Classifier` or `Tagger` with a `user_config`.
+        settings: limits, keys and switches of the ingress.
+    """
+
+    models: tuple[str, ...] = KINDS
+    settings: ServingSettings = ServingSettings()
+
+
+def build(args: dict[str, Any]) -> serve.Application:
+    """The application; `args` as `ServeArgs`."""
+    told = ServeArgs.model_validate(args)
+    models = {kind: _deployment(kind).bind(kind) for kind in told.models}
+    return Ingress.bind(told.settings.model_dump(mode="json"), models.get("classifier"), models.get("tagger"))
+
+
+def _deployment(kind: str, **options: Any) -> Any:
+    return serve.deployment(Model, name=kind.capitalize(), max_ongoing_requests=_ONGOING, health_check_period_s=5, **options)
+
+
+def serve_on_ray(classifier: str | None, tagger: str | None, settings: ServingSettings, host: str, port: int, gpu: bool) -> None:
+    """Serves on this machine's own Ray until it is interrupted.
+
+    Raises: BundleError, ConfigError: what is wrong with bundles, settings or the port.
+    """
+    check_port(host, port)
+    uris = {kind: uri for kind, uri in zip(KINDS, (classifier, tagger), strict=True) if uri}
+    for kind, uri in uris.items():  # whole, weights too: what is wrong is said here in one line
+        load_bundle(uri, "cpu", kind)
+    with ray_session():
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port}, logging_config={"enable_access_log": False})
+        try:
+            serve.run(_here(uris, settings, gpu), name=APP)
+            print(f"listening on {page_url(host, port)} (Ctrl-C ends it)", flush=True)
+            until_interrupted()
+        finally:
+            serve.delete(APP)  # which waits for the requests under way
+
+
+def _here(uris: dict[str, str], settings: ServingSettings, gpu: bool) -> serve.Application:
+    """The application for one machine: its bundles share the cores, and leave some for a bulk run."""
+    shares = {"num_gpus": 1 / len(uris), "num_cpus": 0.4} if gpu else {"num_cpus": 0.4}
+    device, engine = "cuda" if gpu else "cpu", {"threads": usable_cores()}
+    models = {
+        kind: _deployment(kind, ray_actor_options=shares, user_config={"bundle": uri, "device": device, "engine": engine}).bind(kind)
+        for kind, uri in uris.items()
+    }
+    return Ingress.bind(settings.model_dump(mode="json"), models.get("classifier"), models.get("tagger"))

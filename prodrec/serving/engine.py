@@ -1,0 +1,92 @@
+"""Bundles at work online: each image is prepared when it comes, and scored with those that have gathered meanwhile."""
+
+import asyncio
+import io
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from PIL import Image
+
+from prodrec.config import Frozen, PositiveInt
+from prodrec.errors import ConfigError, ProdrecError
+from prodrec.models.bundle import Bundle
+from prodrec.scoring.explain import explain, overlay
+from prodrec.scoring.inputs import Inputs
+from prodrec.scoring.recognition import Recognition
+from prodrec.scoring.recognizer import BATCH_SIZE, Recognizer
+from prodrec.serving.backend import MOST_CANDIDATES, Ask, Busy, Explained, Scored, Served
+from prodrec.serving.batcher import Batcher
+from prodrec.serving.metrics import BATCH_SIZE as BATCH_SIZE_METRIC
+from prodrec.serving.metrics import Meter
+
+
+class EngineOptions(Frozen):
+    """How bundles are put to work.
+
+    Attributes:
+        max_batch_size: images of a forward pass.
+        threads: that prepare images; None: the cores that this process may use.
+        max_explaining: heat maps that are made or wait for it at once; they are made one by one. Source: assumed; a few seconds.
+    """
+
+    max_batch_size: PositiveInt = BATCH_SIZE
+    threads: PositiveInt | None = None
+    max_explaining: PositiveInt = 4
+
+
+class Engine:
+    """The online side of a `Recognizer`; used by one event loop.
+
+    Raises:
+        ConfigError: neither a classifier nor a tagger is given.
+    """
+
+    def __init__(self, classifier: Bundle | None, tagger: Bundle | None, meter: Meter, device: str = "cpu", options: EngineOptions = EngineOptions()) -> None:
+        self._recognizer = Recognizer(classifier, tagger, device=device, top_k=MOST_CANDIDATES, threads=options.threads)
+        self.served = Served(self._recognizer.classifier_info, self._recognizer.tagger_info)
+        self._kind = "classifier" if tagger is None else "tagger" if classifier is None else "both"
+        self._meter, self._options = meter, options
+        self._batcher: Batcher[Inputs, Recognition] = Batcher(self._score, options.max_batch_size)
+        self._explainer, self._explaining = ThreadPoolExecutor(1, "explain"), 0
+        # The first forward pass costs several: no request should pay for it, and what cannot score must not say that it is ready.
+        if code := self._recognizer.recognize([_grey_picture()])[0].code:
+            raise ProdrecError(f"a grey picture cannot be scored: {code}")
+
+    async def recognize(self, data: bytes) -> Scored:
+        """A bad image is an answer with a reason code."""
+        inputs = await self._recognizer.inputs.prepared(data)
+        if inputs.answer.code:
+            return Scored(inputs.answer, self.served)
+        start = time.perf_counter()
+        found = await self._batcher(inputs)
+        stages = sum(ms for stage, ms in found.timings_ms.items() if stage != "prepare")
+        waited_ms = max(0.0, 1e3 * (time.perf_counter() - start) - stages)
+        return Scored(replace(found, timings_ms=found.timings_ms | {"wait": waited_ms}), self.served)
+
+    async def explain(self, data: bytes, ask: Ask) -> Explained:
+        """Raises: Reject, ConfigError: as `Backend.explain`; Busy: too many heat maps are asked for."""
+        if self._explaining >= self._options.max_explaining:
+            raise Busy
+        self._explaining += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._explainer, self._explain, data, ask)
+        finally:
+            self._explaining -= 1
+
+    def _score(self, batch: Sequence[Inputs]) -> list[Recognition]:
+        self._meter.note(BATCH_SIZE_METRIC, len(batch), kind=self._kind)
+        return list(self._recognizer.score(batch))
+
+    def _explain(self, data: bytes, ask: Ask) -> Explained:
+        if self._recognizer.classifier is None:
+            raise ConfigError("no classifier is served: there is no product to explain")
+        heat_map = explain(self._recognizer.classifier, data, ask.label, ask.method, ask.occluder)
+        return Explained(heat_map, overlay(data, heat_map), self._recognizer.classifier.info.bundle_id)
+
+
+def _grey_picture() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (320, 320), (128, 128, 128)).save(out, "JPEG")
+    return out.getvalue()
