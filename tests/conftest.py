@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 # Before torch is imported: its threads spin against those of the other processes of a test run.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -44,3 +45,18 @@ def calibrated_bundle(small_bundle, small_shards, tmp_path_factory) -> str:
     shutil.copytree(small_bundle, bundle)
     assert run("calibrate", bundle, small_shards, "--precision", "0.7", "--confidence", "0.8") == 0
     return str(bundle)
+
+
+# Few proposals: most of the time goes into them.
+_TAGGER_ARGS = "{min_anchor: 10, rpn_post_nms_top_n_train: 50, rpn_post_nms_top_n_test: 40, box_batch_size_per_image: 48, rpn_batch_size_per_image: 64}"
+_TAGGER_SETTINGS = ["train.epochs=30", "input.size=96", "train.batch_size=4", "data.threads=1", f"model.args={_TAGGER_ARGS}", "train.ema_decay=0.9"]
+_TAGGER_SETTINGS += ["augment.min_crop_area=1", "augment.mix=0", "optim.lr=0.003", "optim.warmup_epochs=1", "tags.target_precision=0.8"]
+
+
+@pytest.fixture(scope="session")
+def tagger_run(box_shards, tmp_path_factory) -> Path:
+    """The run of a tagger of `box_shards`; its bundle finds most of the boxes."""
+    folder = tmp_path_factory.mktemp("tagger") / "run"
+    options = [part for setting in _TAGGER_SETTINGS for part in ("--set", setting)]
+    assert run("train", box_shards, "--recipe", "fasterrcnn_tiny", "--out", folder, "--local", *options) == 0
+    return folder

@@ -61,18 +61,19 @@ def wait_bulk(run_id: str, timeout_s: float, on_progress: Callable[[BulkRun], ob
         TimedOut: it still runs, and goes on.
         ClientError: see `prodrec.client`.
     """
-    looks, latest, pause_s = Looks(timeout_s), "nothing seen", 0.0
+    looks, pause_s = Looks(timeout_s), 0.0
     while True:
         try:
             reply = yield looks.next(_bulk_path(run_id), pause_s)
+        except (Unreachable, TimedOut, Busy, GatewayFault) as error:
+            latest = str(error)
+        else:
             run = reply.parsed(BulkRun)
             latest = f"{run.images_done} of {run.images} images"
             if on_progress:
                 on_progress(run)
             if run.status != "running":
                 return run
-        except (Unreachable, TimedOut, Busy, GatewayFault) as error:
-            latest = str(error)
         pause_s = poll_s
         looks.check(f"bulk run {run_id} is not done after {timeout_s:g} s and goes on: {latest}")
 

@@ -14,6 +14,7 @@ H = TypeVar("H", httpx.Client, httpx.AsyncClient)
 
 # An idle connection is kept this long. Source: uvicorn hangs up after 5 s.
 KEEP_ALIVE_S = 4.0
+_MAX_PORT = 65_535
 
 
 class Connection(Generic[H]):
@@ -57,6 +58,8 @@ class Connection(Generic[H]):
         verify: bool = True,
         proxy: str | None = None,
     ) -> None:
+        if min(connect_timeout_s, read_timeout_s, write_timeout_s, pool_timeout_s) <= 0 or min(retries, backoff_s, longest_wait_s) < 0:
+            raise ValueError("timeouts are above 0 seconds; retries, backoff_s and longest_wait_s are not below 0")
         self.base_url = _checked_url(base_url)
         self._closed = threading.Event()
         self._retries = Retries(retries, backoff_s, longest_wait_s)
@@ -65,7 +68,8 @@ class Connection(Generic[H]):
             base_url=self.base_url,
             headers={"User-Agent": _user_agent()} | _authorization(api_key),
             limits=httpx.Limits(max_connections=100, keepalive_expiry=KEEP_ALIVE_S),
-            verify=_trust(ca_file) if ca_file else verify,
+            # Reading certifi's authorities takes 0.1 s, on a busy machine 1 s: not for plain http, which no redirect leads out of.
+            verify=_trust(ca_file) if ca_file else verify and (proxy is not None or self.base_url.startswith("https:")),
             proxy=_checked_proxy(proxy),
             trust_env=False,
             follow_redirects=False,
@@ -79,9 +83,10 @@ def _checked_url(base_url: str) -> str:
     try:
         url = httpx.URL(base_url)
         url.host.encode("idna")
-    except (httpx.InvalidURL, UnicodeError) as error:
-        raise ValueError(f"base_url is no address: {error}; give one such as http://127.0.0.1:8000") from error
-    if url.scheme not in ("http", "https") or not url.host:
+    except (httpx.InvalidURL, UnicodeError):
+        # Not the address itself, nor the cause: it may hold a password.
+        raise ValueError("base_url is no address of a server; give one such as http://127.0.0.1:8000") from None
+    if url.scheme not in ("http", "https") or not url.host or (url.port or 0) > _MAX_PORT:
         raise ValueError("base_url is no address of a server; give one such as http://127.0.0.1:8000")
     if url.userinfo or url.query or url.fragment:
         raise ValueError("base_url has a user, a query or a fragment; leave them out, and give a key as api_key")

@@ -136,7 +136,10 @@ def as_client_error(error: Exception, url: str) -> ClientError:
             return Unreachable(f"{url}: no connection: {reason}", may_have_arrived=False)
         case httpx.TimeoutException():
             return TimedOut(f"{url}: {type(error).__name__} after its limit passed; see the timeouts of the client")
-        case httpx.NetworkError() | httpx.RemoteProtocolError():
+        case httpx.NetworkError():
+            # An AsyncClient does not get to see what a server answered that stopped reading the body (anyio pauses reading meanwhile).
+            return Unreachable(f"{url}: the connection broke: {reason}; a server that refuses a large body unread hangs up like this too")
+        case httpx.RemoteProtocolError():
             return Unreachable(f"{url}: the connection broke: {reason}")
         case httpx.DecodingError() | httpx.TooManyRedirects() | httpx.HTTPStatusError():
             return BadAnswer(f"{url}: {reason}")

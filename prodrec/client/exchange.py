@@ -2,13 +2,12 @@
 
 import io
 import json
-import os
 import re
 import time
 import uuid
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import mktime_tz, parsedate_tz
 from http.client import responses
 from pathlib import Path
@@ -154,7 +153,7 @@ def query(**values: str | int | None) -> dict[str, str]:
 def _refused(reply: Reply) -> Refused:
     request_id, retry_after_s = reply.headers.get("X-Request-ID"), _retry_after_s(reply.headers.get("Retry-After", ""))
     try:
-        problem = reply.parsed(Problem)
+        problem = replace(reply.parsed(Problem), status=reply.status)
     except BadAnswer:
         detail = f"{reply.url}: {responses.get(reply.status, 'unknown status')}"
         problem = Problem(reply.status, f"http_{reply.status}", detail, "this answer is not of prodrec but of what is in between")
@@ -174,4 +173,4 @@ def _retry_after_s(value: str) -> float | None:
 
 
 def _opened(data: bytes | Path, stack: ExitStack) -> bytes | BinaryIO:
-    return stack.enter_context(open(os.fspath(data), "rb")) if isinstance(data, Path) else data
+    return stack.enter_context(data.open("rb")) if isinstance(data, Path) else data

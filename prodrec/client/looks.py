@@ -16,10 +16,12 @@ class Looks:
         self._end = time.monotonic() + timeout_s
 
     def next(self, path: str, pause_s: float) -> Request:
+        """The next look, after a pause, both within the limit."""
         left_s = max(0.0, self._end - time.monotonic())
         pause_s = min(pause_s, left_s)
         return Request("GET", path, repeat="never", after_s=pause_s, at_most_s=max(LAST_LOOK_S, left_s - pause_s))
 
     def check(self, message: str) -> None:
+        """Raises: TimedOut: the limit has passed."""
         if time.monotonic() >= self._end:
             raise TimedOut(message)

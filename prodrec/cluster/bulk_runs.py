@@ -5,35 +5,30 @@ of the service has an input that ends in MARK: runs of `prodrec tag` into the sa
 """
 
 import asyncio
-import hashlib
 import logging
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from prodrec.cluster.session import ray_session
+from prodrec.cluster.bulk import Workers, new_run, new_run_id, plan_tags, tag  # first: sets what ray reads on import
 
 # isort: split
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 from ray.util import list_named_actors
 
 from prodrec.catalog import RunRecord, Store, open_store, shown_url
-from prodrec.cluster.bulk import Workers, new_run, new_run_id, plan_tags, tag
 from prodrec.cluster.fetching import TagPlan
 from prodrec.config import Frozen
 from prodrec.data.files import Folder
-from prodrec.data.image_bytes import lies_below
 from prodrec.data.listings import Listings, open_listings
-from prodrec.data.manifests import MANIFEST_SUFFIXES
 from prodrec.data.shards import MANIFEST
-from prodrec.errors import ProdrecError, Reject, RejectCode, SourceError, UserError
+from prodrec.errors import ProdrecError, SourceError, UserError
 from prodrec.models.bundle_info import now_utc
 from prodrec.serving.backend import Busy
-from prodrec.serving.bulk import BulkSettings, BulkState, Progress, decisions_csv, in_a_thread, state_of
+from prodrec.serving.bulk import SENT, BulkSettings, BulkState, Progress, decisions_csv, in_a_thread, state_of
 
 log = logging.getLogger(__name__)
 
@@ -43,25 +38,18 @@ MARK = " (POST /v1/bulk)"
 _LOOK_TIMEOUT_S = 5.0
 # A caller waits: a database that is away is told of at once. Source: assumed; a lock of SQLite's is over by then.
 _PATIENCE_S = 5.0
-_PARQUET_MAGIC = b"PAR1"
 # Between two looks at a process that is being killed, seconds. Source: assumed.
 _POLL_S = 0.02
 
 
 class Order(Frozen):
-    """What a run's process is told.
-
-    Attributes:
-        place: where the manifest lies; shown: its name for the caller; name: of the input in the store.
-        upload: whether it was sent, and goes with the run.
-    """
+    """What a run's process is told. `place`: where the manifest lies; `shown`: its name for the caller."""
 
     run: RunRecord
     plan: TagPlan
     settings: BulkSettings
     place: str
     shown: str
-    upload: bool
 
 
 class BulkRuns:
@@ -75,10 +63,10 @@ class BulkRuns:
 
     def __init__(self, settings: BulkSettings, classifier: str | None, tagger: str | None, policy: str | None = None) -> None:
         self._settings, self._bundles = settings, (classifier, tagger, policy)
-        self._one_at_a_time = threading.Lock()
+        self._starting = asyncio.Lock()
 
     async def start(self, manifest: bytes | None, name: str, input_uri: str | None) -> BulkState:
-        """Begins a run, or goes on with the one of the same input that did not finish; one that goes on is left to.
+        """Begins a run, or goes on with the one of the same input that did not finish; one that is going on is left to it.
 
         Args:
             manifest: CSV, TSV or Parquet; `name` of the file tells which. None: it lies at `input_uri`.
@@ -89,7 +77,12 @@ class BulkRuns:
             Busy: as many runs as are allowed are going on.
             ProdrecError: what is wrong with the server's own files or its store; not for the caller.
         """
-        return await asyncio.to_thread(self._start, manifest, name, input_uri)
+        if manifest is not None:
+            kept, shown = self._settings.check_manifest(manifest, name), name or "the file"
+        else:
+            kept, shown = self._settings.check_input(input_uri or ""), "the input"
+        async with self._starting:
+            return await asyncio.to_thread(self._start, kept, shown, manifest)
 
     async def state(self, run_id: str) -> BulkState | None:
         """How far it is, and what came of it; None: the service began no such run."""
@@ -102,41 +95,37 @@ class BulkRuns:
     async def results(self, run_id: str) -> AsyncIterator[bytes] | None:
         """Its decisions so far, as CSV."""
         run = await asyncio.to_thread(self._row, run_id)
-        if run is None:
-            return None
-        return in_a_thread(decisions_csv(self._settings.store, run, Folder(self._settings.uploads).uri))
+        return in_a_thread(decisions_csv(self._settings.store, run, self._settings.uploads)) if run else None
 
-    def _start(self, manifest: bytes | None, name: str, input_uri: str | None) -> BulkState:
-        settings = self._settings
-        kept = _checked_upload(manifest, name, settings.max_manifest_bytes) if manifest is not None else _checked_input(input_uri or "", settings)
-        with self._one_at_a_time, open_store(settings.store, _PATIENCE_S) as store:
+    def _start(self, kept: str, shown: str, manifest: bytes | None) -> BulkState:
+        with open_store(self._settings.store, _PATIENCE_S) as store:
             with _of_ours():
-                place = Folder(settings.uploads).make() / kept if manifest is not None else kept
-                order = self._order(store, kept, place, name if manifest is not None else "the input", manifest is not None)
+                order = self._order(store, kept, shown, manifest is not None)
             if (progress := _look(order.run.run_id)) is not None:
                 return state_of(order.run, progress)
-            actor = _take_place(order.run.run_id, store, settings.most_runs)
+            actor = _take_place(order.run.run_id, store, self._settings.most_runs)
             try:
                 if manifest is not None:
                     with _of_ours():
-                        Folder(settings.uploads).write(kept, manifest)
+                        Folder(self._settings.uploads).write(kept, manifest)
                 images = _begun(actor, order)
             except BaseException:
                 _end(order.run.run_id)
-                _forget(order)
+                _forget(order.run, self._settings)
                 raise
             actor.work.remote()
         return state_of(order.run, Progress(images=images))
 
-    def _order(self, store: Store, kept: str, place: str, shown: str, upload: bool) -> Order:
+    def _order(self, store: Store, kept: str, shown: str, sent: bool) -> Order:
         classifier, tagger, policy = self._bundles
-        prepared = not upload and Folder(place).exists(MANIFEST)
+        place = Folder(self._settings.uploads).make() / kept if sent else kept
+        prepared = not sent and Folder(place).exists(MANIFEST)
         fetch = self._settings.fetch.model_dump()
         plan = plan_tags(new_run_id(), classifier, tagger, policy, store.url, fetch, self._settings.gpu, prepared, whole=False)
         before = store.unfinished(kept + MARK, plan.bundle_id, plan.policy_id)
         run = before.model_copy(update={"status": "running", "finished": None, "detail": None}) if before else new_run(kept + MARK, plan)
         plan = plan.model_copy(update={"run_id": run.run_id, "within": self._settings.inputs})
-        return Order(run=run, plan=plan, settings=self._settings, place=place, shown=shown, upload=upload)
+        return Order(run=run, plan=plan, settings=self._settings, place=place, shown=shown)
 
     def _row(self, run_id: str) -> RunRecord | None:
         with open_store(self._settings.store, _PATIENCE_S) as store:
@@ -144,13 +133,10 @@ class BulkRuns:
 
     def _state(self, run_id: str) -> BulkState | None:
         run = self._row(run_id)
-        if run is None or run.status != "running":
-            return run and state_of(run, None)
-        if (progress := _look(run_id)) is not None:
-            return state_of(run, progress)
-        # It may have finished since it was asked for.
-        run = self._row(run_id)
-        return run and state_of(run, None)
+        progress = _look(run_id) if run and run.status == "running" else None
+        if run and run.status == "running" and progress is None:  # it may have finished since its row was read
+            run = self._row(run_id)
+        return state_of(run, progress) if run else None
 
     def _cancel(self, run_id: str) -> BulkState | None:
         with open_store(self._settings.store, _PATIENCE_S) as store:
@@ -161,7 +147,8 @@ class BulkRuns:
                 if run.status == "running":
                     run = run.model_copy(update={"status": "cancelled", "finished": now_utc(), "detail": _cancelled(progress)})
                     store.finish(run)
-        return run and state_of(run, None)
+                    _forget(run, self._settings)
+        return state_of(run, None) if run else None
 
 
 class Run:
@@ -177,6 +164,7 @@ class Run:
 
         Raises:
             SourceError: the manifest cannot be read.
+            ProdrecError: the store cannot be used.
         """
         try:
             listings = open_listings(order.place)
@@ -184,7 +172,7 @@ class Run:
             raise SourceError(_told(error, order)) from None
         self.order, self.listings = order, replace(listings, name=order.run.input)
         self.progress = Progress(listings.duplicates, listings.images + listings.duplicates)
-        with open_store(order.plan.store_url or "", _PATIENCE_S) as store:
+        with _of_ours(), open_store(order.settings.store, _PATIENCE_S) as store:
             store.start(order.run)
         return listings.images + listings.duplicates
 
@@ -192,11 +180,18 @@ class Run:
         return self.progress
 
     def work(self) -> None:
-        """Tags all, writes what came of it, and ends the process."""
-        order, listings = self.order, self.listings
-        assert order and listings
+        """Tags all, writes what came of it, and ends the process, come what may: a process that stays would mean that it goes on."""
+        assert self.order and self.listings
+        try:
+            self._work(self.order, self.listings)
+        except Exception:  # the store is away: who asks finds no process, and says that the run was lost
+            log.exception("bulk run %s was lost", self.order.run.run_id)
+        finally:
+            ray.actor.exit_actor()
+
+    def _work(self, order: Order, listings: Listings) -> None:
         least, most = order.settings.workers or (None, None)
-        with ray_session(), open_store(order.settings.store) as store:
+        with open_store(order.settings.store) as store:
             try:
                 tag(listings, store, order.plan, Workers(least, most), True, self._note)
             except Exception as error:  # whatever it was, the row must say that it is over
@@ -204,30 +199,11 @@ class Run:
                 failed = {"status": "failed", "finished": now_utc(), "detail": _told(error, order)}
                 store.finish(order.run.model_copy(update=failed))
             finally:
-                _forget(order)
-        ray.actor.exit_actor()
+                _forget(order.run, order.settings)
 
     def _note(self, done: int, total: int, rate: float) -> None:
         assert self.listings
         self.progress = Progress(done + self.listings.duplicates, total + self.listings.duplicates, rate)
-
-
-def _checked_upload(manifest: bytes, name: str, max_bytes: int) -> str:
-    """The name that a manifest is kept by: by its content, so that the same one sent again goes on with its run."""
-    if len(manifest) > max_bytes:
-        raise Reject(RejectCode.TOO_LARGE, f"a manifest of {len(manifest):,} bytes; at most {max_bytes:,} are read")
-    suffixes = [suffix for suffix in MANIFEST_SUFFIXES if name.lower().endswith(suffix)] or [".parquet"] * manifest.startswith(_PARQUET_MAGIC)
-    if not suffixes:
-        raise SourceError(f"{name or 'the file'} is no manifest: its name must end in {', '.join(MANIFEST_SUFFIXES)}")
-    return hashlib.sha256(manifest).hexdigest() + suffixes[0]
-
-
-def _checked_input(uri: str, settings: BulkSettings) -> str:
-    if not settings.inputs:
-        raise Reject(RejectCode.NOT_ALLOWED, "manifests are not read from places here; send the manifest itself")
-    if not lies_below(uri, settings.inputs):
-        raise Reject(RejectCode.NOT_ALLOWED, "this place is not on the list of places that manifests are read from")
-    return uri
 
 
 @contextmanager
@@ -240,17 +216,17 @@ def _of_ours() -> Iterator[None]:
 
 
 def _take_place(run_id: str, store: Store, most: int) -> Any:
-    """The actor of a new run, made before it is known whether there is a place: of two that are made at once, none or one stays.
+    """The actor of a new run. It is counted after it is made: of two that are made at once for one place, none or one stays.
 
     Raises:
-        Busy: there is none.
+        Busy: there is no place.
     """
     if len(_going_on(store)) >= most:
         raise Busy
     options = {"name": f"bulk-{run_id}", "namespace": NAMESPACE, "lifetime": "detached"}
     try:
         actor = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=2)(Run).options(**options).remote()
-    except ValueError as error:  # another process has just begun it
+    except ValueError as error:  # another process has just begun this very run
         raise Busy from error
     if len(_going_on(store) | {run_id}) > most:
         _end(run_id)
@@ -258,10 +234,14 @@ def _take_place(run_id: str, store: Store, most: int) -> Any:
     return actor
 
 
+def _alive() -> set[str]:
+    """Runs that have a process."""
+    return {actor["name"].removeprefix("bulk-") for actor in list_named_actors(all_namespaces=True) if actor["namespace"] == NAMESPACE}
+
+
 def _going_on(store: Store) -> set[str]:
-    """Runs that have a process, without those whose process is just ending."""
-    alive = {actor["name"].removeprefix("bulk-") for actor in list_named_actors(all_namespaces=True) if actor["namespace"] == NAMESPACE}
-    rows = {run_id: store.run(run_id) for run_id in alive}
+    """Of them, those whose process is not just ending."""
+    rows = {run_id: store.run(run_id) for run_id in _alive()}
     return {run_id for run_id, row in rows.items() if row is None or row.status != "finished"}
 
 
@@ -280,11 +260,10 @@ def _begun(actor: Any, order: Order) -> int:
 def _look(run_id: str) -> Progress | None:
     """How far a run is; None: it has no process."""
     try:
-        actor = ray.get_actor(f"bulk-{run_id}", NAMESPACE)
-        progress: Progress = actor.look.remote().future().result(_LOOK_TIMEOUT_S)
+        progress: Progress = ray.get_actor(f"bulk-{run_id}", NAMESPACE).look.remote().future().result(_LOOK_TIMEOUT_S)
     except (ValueError, RayActorError):
         return None
-    except (TimeoutError, GetTimeoutError):
+    except TimeoutError:
         return Progress()
     return progress
 
@@ -299,12 +278,11 @@ def _end(run_id: str) -> Progress | None:
     return progress
 
 
-def _forget(order: Order) -> None:
-    """Removes what was sent; another run may have been begun with the same, so the last one removes it."""
-    others = [actor for actor in list_named_actors(all_namespaces=True) if actor["namespace"] == NAMESPACE and actor["name"] != f"bulk-{order.run.run_id}"]
-    if order.upload and not others:
-        folder, _, name = order.place.rpartition("/")
-        Folder(folder).delete(name)
+def _forget(run: RunRecord, settings: BulkSettings) -> None:
+    """Removes the manifest that was sent; not while another run goes on, which may be of the same one."""
+    kept = run.input.removesuffix(MARK)
+    if SENT.fullmatch(kept) and not _alive() - {run.run_id}:
+        Folder(settings.uploads).delete(kept)
 
 
 def _ours(run: RunRecord | None) -> RunRecord | None:

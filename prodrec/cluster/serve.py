@@ -77,6 +77,11 @@ class Model:
         found = await engine.recognize(data)
         return found.recognition, found.served.bundle_id
 
+    def check_health(self) -> None:
+        """Asked by Serve, which starts the process again where this raises."""
+        if self.engine:
+            self.engine.check()
+
     async def explain(self, data: bytes, ask: Ask) -> Explained | Exception:
         """An error that is the caller's comes as a value: Ray would log and wrap it."""
         try:
@@ -92,8 +97,8 @@ class Model:
         threads = settings.engine.threads or max(1, round(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
         torch.set_num_threads(threads)
         bundle = load_bundle(settings.bundle, settings.device, self.kind)
-        pair = (bundle, None) if self.kind == "classifier" else (None, bundle)
-        return Engine(*pair, self.meter, settings.device, settings.engine.model_copy(update={"threads": threads}))
+        classifier, tagger = (bundle if self.kind == kind else None for kind in KINDS)
+        return Engine(classifier, tagger, self.meter, settings.device, settings.engine.model_copy(update={"threads": threads}))
 
     def _engine(self) -> Engine:
         if self.engine is None:
@@ -175,7 +180,6 @@ async def _asked(response: Any) -> Any:
         raise Busy from error
 
 
-@serve.deployment(name="Ingress", max_ongoing_requests=_ONGOING, ray_actor_options={"num_cpus": 0})
 @serve.ingress()
 class Ingress:
     """Checks, routes, joins and decides; holds no bundle."""
@@ -186,6 +190,9 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> Any:
         return create_app(self.backend, self.settings, RayMeter())
+
+
+_ingress = serve.deployment(Ingress, name="Ingress", max_ongoing_requests=_ONGOING, ray_actor_options={"num_cpus": 0})
 
 
 class ServeArgs(Frozen):
@@ -204,7 +211,7 @@ def build(args: dict[str, Any]) -> serve.Application:
     """The application; `args` as `ServeArgs`."""
     told = ServeArgs.model_validate(args)
     models = {kind: _deployment(kind).bind(kind) for kind in told.models}
-    return Ingress.bind(told.settings.model_dump(mode="json"), models.get("classifier"), models.get("tagger"))
+    return _ingress.bind(told.settings.model_dump(mode="json"), models.get("classifier"), models.get("tagger"))
 
 
 def _deployment(kind: str, **options: Any) -> Any:
@@ -224,19 +231,19 @@ def serve_on_ray(classifier: str | None, tagger: str | None, settings: ServingSe
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port}, logging_config={"enable_access_log": False})
         try:
-            serve.run(_here(uris, settings, gpu), name=APP)
+            serve.run(application(uris, settings, gpu), name=APP)
             print(f"listening on {page_url(host, port)} (Ctrl-C ends it)", flush=True)
             until_interrupted()
         finally:
             serve.delete(APP)  # which waits for the requests under way
 
 
-def _here(uris: dict[str, str], settings: ServingSettings, gpu: bool) -> serve.Application:
-    """The application for one machine: its bundles share the cores, and leave some for a bulk run."""
+def application(uris: dict[str, str], settings: ServingSettings, gpu: bool = False, replicas: int = 1) -> serve.Application:
+    """The application on one machine: its bundles share the cores, and leave some for a bulk run."""
     shares = {"num_gpus": 1 / len(uris), "num_cpus": 0.4} if gpu else {"num_cpus": 0.4}
     device, engine = "cuda" if gpu else "cpu", {"threads": usable_cores()}
     models = {
-        kind: _deployment(kind, ray_actor_options=shares, user_config={"bundle": uri, "device": device, "engine": engine}).bind(kind)
+        kind: _deployment(kind, num_replicas=replicas, ray_actor_options=shares, user_config={"bundle": uri, "device": device, "engine": engine}).bind(kind)
         for kind, uri in uris.items()
     }
-    return Ingress.bind(settings.model_dump(mode="json"), models.get("classifier"), models.get("tagger"))
+    return _ingress.bind(settings.model_dump(mode="json"), models.get("classifier"), models.get("tagger"))

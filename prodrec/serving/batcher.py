@@ -5,6 +5,7 @@ Nothing waits for company, so a lone request costs no more than it must, and bat
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ class Batcher(Generic[Item, Result]):
         self._thread = ThreadPoolExecutor(1, "score")
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._runner: asyncio.Task[None] | None = None
+        self._begun: float | None = None
 
     async def __call__(self, item: Item) -> Result:
         """The item's result. Raises: whatever the function raised for its batch."""
@@ -37,10 +39,15 @@ class Batcher(Generic[Item, Result]):
             self._runner = loop.create_task(self._run(loop))
         return await place[1]
 
+    def busy_s(self) -> float:
+        """How long the batch that is scored now has taken, seconds; 0 where there is none."""
+        return time.monotonic() - self._begun if self._begun is not None else 0.0
+
     async def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         """Until nothing waits."""
         try:
             while batch := self._next():
+                self._begun = time.monotonic()
                 try:
                     results = await loop.run_in_executor(self._thread, self._function, [item for item, _ in batch])
                     for (_, future), result in zip(batch, results, strict=True):
@@ -51,11 +58,11 @@ class Batcher(Generic[Item, Result]):
                         if not future.done():
                             future.set_exception(error)
         finally:
-            self._runner = None
+            self._runner = self._begun = None
 
     def _next(self) -> list[tuple[Item, asyncio.Future[Result]]]:
         """Those that nobody waits for any more are left out."""
-        batch = []
+        batch: list[tuple[Item, asyncio.Future[Result]]] = []
         while self._waiting and len(batch) < self._most:
             place = self._waiting.popleft()
             if not place[1].done():

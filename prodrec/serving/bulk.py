@@ -5,13 +5,13 @@ Not covered: starting, watching and ending them, which is Ray's (prodrec.cluster
 
 import asyncio
 import csv
+import hashlib
 import io
 import json
 import re
 from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -22,13 +22,18 @@ from prodrec.catalog import RunRecord, shown_url
 from prodrec.catalog.tables import DECISIONS, PREDICTIONS, REJECTS
 from prodrec.catalog.urls import FOLDER_SCHEMES, database_url, is_folder
 from prodrec.config import Frozen, PositiveInt
+from prodrec.data.files import Folder
 from prodrec.data.image_bytes import lies_below
-from prodrec.errors import StoreError
+from prodrec.data.manifests import MANIFEST_SUFFIXES
+from prodrec.errors import Reject, RejectCode, SourceError, StoreError
 from prodrec.scoring.fetch import FetchLimits
 
 CSV_COLUMNS = ("listing_id", "decision", "product", "product_group", "probability", "reasons", "uris")
 # Of a run that is called running, and is not: its process, its machine or the cluster was lost.
 LOST = "it ended without a word; send the same manifest again: what is written stays"
+# What `check_manifest` gives.
+SENT = re.compile(r"[0-9a-f]{64}\.(csv|tsv|parquet)")
+_PARQUET_MAGIC = b"PAR1"
 # Decisions read at once. Source: assumed; some 500 KB of CSV.
 _ROWS = 1_000
 # What a spreadsheet takes for a formula. Source: OWASP, "CSV Injection"; the wide signs are those of East Asian keyboards.
@@ -65,24 +70,57 @@ class BulkSettings(Frozen):
             raise ValueError("bulk runs over HTTP need a database: sqlite:///FILE or postgresql://user@host/database")
         return store
 
+    @field_validator("uploads")
+    @classmethod
+    def _check_uploads(cls, uploads: str) -> str:
+        if "?" in uploads:
+            raise ValueError("uploads is a folder, or a URI without a query; give credentials by the environment")
+        # Runs' processes have other working directories.
+        return uploads if "://" in uploads else Folder(uploads).uri
+
     @field_validator("inputs")
     @classmethod
     def _check_inputs(cls, inputs: tuple[str, ...]) -> tuple[str, ...]:
         for folder in inputs:
             scheme, mark, _ = folder.partition("://")
             known = scheme in FOLDER_SCHEMES and scheme != "file" if mark else folder.startswith("/") and folder.strip("/")
-            if not known or not lies_below(folder, [folder]):
+            if not known or ".." in folder.split("/") or not lies_below(folder, [folder]):
                 raise ValueError(f"{shown_url(folder)} is no folder to read from; write /an/absolute/path or a URI such as s3://bucket/manifests/, without ..")
         return inputs
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        uploads = self.uploads if "://" in self.uploads else str(Path(self.uploads).absolute())
-        if any(lies_below(uploads, [folder]) or lies_below(folder, [uploads]) for folder in self.inputs):
+        if any(lies_below(self.uploads, [folder]) or lies_below(folder, [self.uploads]) for folder in self.inputs):
             raise ValueError("uploads and inputs overlap: what one caller sends, the others could read; give uploads a folder of its own")
         if self.workers and self.workers[0] > self.workers[1]:
             raise ValueError("workers: the first number is the least, the second the most")
         return self
+
+    def check_manifest(self, manifest: bytes, name: str) -> str:
+        """The name that a sent manifest is kept by: of its content, so that the same one sent again goes on with its run.
+
+        Raises:
+            Reject: `too_large`.
+            SourceError: `name` tells no format, nor do its bytes.
+        """
+        if len(manifest) > self.max_manifest_bytes:
+            raise Reject(RejectCode.TOO_LARGE, f"a manifest of {len(manifest):,} bytes; at most {self.max_manifest_bytes:,} are read")
+        suffixes = [suffix for suffix in MANIFEST_SUFFIXES if name.lower().endswith(suffix)] or [".parquet"] * manifest.startswith(_PARQUET_MAGIC)
+        if not suffixes:
+            raise SourceError(f"{name or 'the file'} is no manifest: its name must end in {', '.join(MANIFEST_SUFFIXES)}")
+        return hashlib.sha256(manifest).hexdigest() + suffixes[0]
+
+    def check_input(self, uri: str) -> str:
+        """The place, if manifests may be read from there.
+
+        Raises:
+            Reject: `not_allowed`.
+        """
+        if not self.inputs:
+            raise Reject(RejectCode.NOT_ALLOWED, "manifests are not read from places here; send the manifest itself")
+        if not lies_below(uri, self.inputs):
+            raise Reject(RejectCode.NOT_ALLOWED, "this place is not on the list of places that manifests are read from")
+        return uri
 
 
 class Progress(NamedTuple):
@@ -186,7 +224,7 @@ def _uris(connection: Connection, run: RunRecord, listing_ids: Sequence[str]) ->
         )
 
     found: dict[str, list[str]] = {}
-    for listing_id, uri in sorted(connection.execute(union_all(of(PREDICTIONS), of(REJECTS))).tuples()):
+    for listing_id, uri in sorted(connection.execute(union_all(of(PREDICTIONS), of(REJECTS)))):
         found.setdefault(listing_id, []).append(uri)
     return found
 

@@ -21,6 +21,9 @@ from prodrec.serving.batcher import Batcher
 from prodrec.serving.metrics import BATCH_SIZE as BATCH_SIZE_METRIC
 from prodrec.serving.metrics import Meter
 
+# A batch that is scored for longer will not end. Source: assumed; a hundred times a large model's on a CPU.
+STUCK_S = 120.0
+
 
 class EngineOptions(Frozen):
     """How bundles are put to work.
@@ -74,6 +77,11 @@ class Engine:
             return await asyncio.get_running_loop().run_in_executor(self._explainer, self._explain, data, ask)
         finally:
             self._explaining -= 1
+
+    def check(self) -> None:
+        """Raises: ProdrecError: a batch does not come to an end."""
+        if (took_s := self._batcher.busy_s()) > STUCK_S:
+            raise ProdrecError(f"a batch has been scored for {took_s:.0f} s")
 
     def _score(self, batch: Sequence[Inputs]) -> list[Recognition]:
         self._meter.note(BATCH_SIZE_METRIC, len(batch), kind=self._kind)

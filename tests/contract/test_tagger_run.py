@@ -10,18 +10,10 @@ from torchvision.ops import box_iou
 
 from prodrec.models.bundle import load_bundle
 
-# Few proposals: most of the time goes into them.
-ARGS = "{min_anchor: 10, rpn_post_nms_top_n_train: 50, rpn_post_nms_top_n_test: 40, box_batch_size_per_image: 48, rpn_batch_size_per_image: 64}"
-SETTINGS = ["train.epochs=30", "input.size=96", "train.batch_size=4", "data.threads=1", f"model.args={ARGS}", "train.ema_decay=0.9"]
-SETTINGS += ["augment.min_crop_area=1", "augment.mix=0", "optim.lr=0.003", "optim.warmup_epochs=1", "tags.target_precision=0.8"]
-
 
 @pytest.fixture(scope="module")
-def finished(box_shards, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    options = [part for setting in SETTINGS for part in ("--set", setting)]
-    assert run("train", box_shards, "--recipe", "fasterrcnn_tiny", "--out", folder, "--local", *options) == 0
-    return folder
+def finished(tagger_run):
+    return tagger_run
 
 
 def test_it_learns_and_leaves_losses_part_by_part(finished):

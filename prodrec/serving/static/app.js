@@ -11,23 +11,29 @@ import { listen, thumbnails } from "./photos.js";
 import { DECISIONS, headline, problemWords } from "./words.js";
 
 // Requests at once; the server joins them to a batch. Source: assumed.
-const LANES = 3;
+const LANES = 4;
 // Of a file's name, characters. Source: assumed.
 const NAME_CHARS = 200;
 
 const patience = new Patience();
 const heat = new HeatPanel(patience);
-const detail = new Detail((item) => recognizeAll([item]));
-const grid = new Grid((item) => go(item));
+const detail = new Detail((item) => {
+  recognizeAll([item]);
+  byId("product").focus();
+});
+const grid = new Grid(open);
 let items = [];
 let shown = null;
 let aborter = new AbortController();
 
 /** A new set of photos takes the place of the last; what is still on its way is given up. */
 function take(files) {
-  if (!files.length) return announce("No file in it. Folders are not read: open the folder and drop its photos.");
+  if (!files.length) return announce((byId("intake-words").textContent = "Folders are not read: open the folder, and drop its photos."));
   start(files.map((file) => ({ name: file.name.slice(0, NAME_CHARS), file, thumbnail: null, small: null, answer: null, problem: null })));
-  go(items.length === 1 ? items[0] : null, location.pathname);
+  // The step back leads to what was before the first photos, not to photos that are gone.
+  const step = history.state ? "replaceState" : "pushState";
+  history[step]({ at: items.length === 1 ? 0 : -1 }, "", location.pathname);
+  show(items.length === 1 ? items[0] : null);
   announce(items.length === 1 ? "Looking at the photo" : `Looking at ${items.length} photos`);
   recognizeAll(items);
 }
@@ -83,11 +89,11 @@ function refresh(item) {
   heat.show(item);
 }
 
-/** Shows an item, or all (null), and leaves a step to go back to. */
-function go(item, address = undefined) {
-  history.pushState({ at: items.indexOf(item) }, "", address);
+/** Opens one of several, and leaves a step to go back to. */
+function open(item) {
+  history.pushState({ at: items.indexOf(item) }, "");
   show(item);
-  if (item && items.length > 1) byId("product").focus();
+  byId("product").focus();
 }
 
 function show(item) {

@@ -57,7 +57,7 @@ export class Boxes {
     input.checked = !this.#hidden.has(label);
     apply(input.checked);
     const events = { mouseenter: light(true), mouseleave: light(false), focusin: light(true), focusout: light(false) };
-    return make("label", { class: "switch", ...events }, input, swatch, make("span", {}, label), make("span", { class: "small" }, `(${boxes.length})`));
+    return make("label", { class: "switch", ...events }, input, swatch, make("span", {}, label), " ", make("span", { class: "small" }, `(${boxes.length})`));
   }
 }
 

@@ -68,7 +68,7 @@ export class Detail {
     this.boxes.show(answer.tags, answer.width, answer.height);
     byId("quality").replaceChildren(...qualityParts(answer));
     byId("link-field").hidden = true;
-    byId("link").hidden = !file;
+    Object.assign(byId("link"), { hidden: !file, textContent: "Copy link to this result" });
     byId("link").nextElementSibling.textContent = file
       ? "The link holds the answer and a thumbnail, not the photo."
       : "Opened from a link, which holds the answer and a thumbnail. The photo itself was never stored.";

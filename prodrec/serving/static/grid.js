@@ -20,6 +20,7 @@ export class Grid {
     this.#filter = "all";
     this.#cards = new Map(items.map((item) => [item, this.#card(item)]));
     byId("cards").replaceChildren(...this.#cards.values());
+    byId("filters").replaceChildren(...Object.keys(FILTERS).map((filter) => this.#filterButton(filter)));
     for (const item of items) this.update(item);
   }
 
@@ -45,20 +46,24 @@ export class Grid {
     const done = items.filter((item) => stateOf(item) !== "waiting").length;
     byId("grid-title").textContent = done === items.length ? `${items.length} photos` : `${done} of ${items.length} photos`;
     Object.assign(byId("grid-progress"), { max: items.length, value: done, hidden: done === items.length });
-    byId("filters").replaceChildren(...Object.keys(FILTERS).map((filter) => this.#filterButton(filter, items)).filter(Boolean));
+    for (const button of byId("filters").children) this.#relabel(button, items);
     for (const [item, card] of this.#cards) card.hidden = !fits(item, this.#filter);
   }
 
-  #filterButton(filter, items) {
-    const count = items.filter((item) => fits(item, filter)).length;
-    if (count === 0) return null;
+  #filterButton(filter) {
     const choose = () => {
       this.#filter = filter;
       this.#count();
-      byId("filters").querySelector("[aria-pressed=true]")?.focus();
     };
-    const pressed = String(filter === this.#filter);
-    return make("button", { type: "button", class: "chip", "aria-pressed": pressed, "data-filter": filter, click: choose }, `${FILTERS[filter]} ${count}`);
+    return make("button", { type: "button", class: "chip", "data-filter": filter, click: choose });
+  }
+
+  #relabel(button, items) {
+    const { filter } = button.dataset;
+    const count = items.filter((item) => fits(item, filter)).length;
+    button.textContent = `${FILTERS[filter]} ${count}`;
+    button.hidden = count === 0;
+    button.setAttribute("aria-pressed", String(filter === this.#filter));
   }
 }
 

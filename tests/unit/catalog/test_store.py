@@ -157,8 +157,10 @@ def test_runs(store):
     failed = RUN.model_copy(update={"status": "failed"})
     store.finish(failed)
     assert store.unfinished("listings.parquet", "bundle-1", "policy-1") is None  # a later run has finished since
-    store.finish(done.model_copy(update={"status": "failed"}))
-    assert store.unfinished("listings.parquet", "bundle-1", "policy-1").run_id == "run-2"
+    for status in ("failed", "cancelled"):
+        store.finish(done.model_copy(update={"status": status, "detail": "a reason"}))
+        held = store.unfinished("listings.parquet", "bundle-1", "policy-1")
+        assert (held.run_id, held.status, held.detail) == ("run-2", status, "a reason")
     store.start(RUN)
     assert store.run("run-1") == RUN
 

@@ -61,6 +61,20 @@ def test_a_store_of_a_newer_prodrec_is_left_alone(database_url):
         assert store.run("run-2") is None
 
 
+def test_a_store_of_an_older_prodrec_is_read_as_it_is_and_migrated_by_the_next_run(database_url):
+    with open_store(database_url) as store:
+        store.start(RUN)
+        execute(store.url, "ALTER TABLE runs DROP COLUMN detail")
+        execute(store.url, f"UPDATE {VERSION_TABLE} SET version_num = '0001'")
+    with open_store(database_url) as store:
+        assert store.run("run-1") == RUN
+        assert store.unfinished(RUN.input, RUN.bundle_id, RUN.policy_id) == RUN
+        failed = RUN.model_copy(update={"status": "failed", "detail": "a reason"})
+        store.start(RUN)
+        store.finish(failed)
+        assert store.run("run-1") == failed
+
+
 def test_another_programs_tables_and_migrations_stay(database_url, tmp_path):
     (tmp_path / "made").mkdir(exist_ok=True)
     execute(database_url, "CREATE TABLE alembic_version (version_num VARCHAR(32))")

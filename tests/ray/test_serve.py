@@ -1,0 +1,190 @@
+"""The application on a real Ray Serve: equal answers on every path, bundles changed and processes killed under load."""
+
+import asyncio
+import json
+import shutil
+import socket
+import sqlite3
+import threading
+import time
+from contextlib import contextmanager
+
+import httpx
+import psutil
+import pytest
+import yaml
+from load import load, quantile_s
+from made import photo, run, scene
+from ray import serve
+
+from prodrec.cluster.serve import APP, application
+from prodrec.models.bundle import load_bundle
+from prodrec.scoring.policy import PhotoRules
+from prodrec.serving.settings import ServingSettings, hash_key
+
+KEY = "a key of more than 22 characters"
+
+
+@pytest.fixture(scope="module")
+def url(cluster):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port}, logging_config={"enable_access_log": False})
+    yield f"http://127.0.0.1:{port}"
+    serve.shutdown()
+
+
+@contextmanager
+def served(url, uris, replicas=1, **settings):
+    serve.run(application({kind: str(uri) for kind, uri in uris.items()}, ServingSettings(**settings), replicas=replicas), name=APP)
+    try:
+        yield httpx.Client(base_url=url, timeout=60, trust_env=False)
+    finally:
+        serve.delete(APP)
+
+
+@contextmanager
+def under_load(url, clients=4):
+    """Yields what has been asked so far; it grows in another thread."""
+    ended, asked = threading.Event(), []
+    thread = threading.Thread(target=lambda: asked.extend(asyncio.run(load(url, photo(1, 5), clients, ended.is_set))))
+    thread.start()
+    try:
+        yield asked
+    finally:
+        ended.set()
+        thread.join()
+
+
+def replicas_of(name: str) -> list[psutil.Process]:
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if child.is_running() and any(name in part for part in child.cmdline()[:1])]
+
+
+def until(condition, limit_s=60):
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < limit_s, "it did not come about"
+        time.sleep(0.05)
+
+
+def test_command_line_bulk_and_http_give_equal_answers(url, calibrated_bundle, tagger_run, tmp_path, capsys):
+    folder, tagger = tmp_path / "photos", tagger_run / "bundle"
+    folder.mkdir()
+    pictures = [photo(number % 4, number) for number in range(8)] + [scene(number)[0] for number in range(200, 212)]
+    paths = [folder / f"{number:02}.jpg" for number in range(len(pictures))]
+    for path, data in zip(paths, pictures, strict=True):
+        path.write_bytes(data)
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(yaml.safe_dump({"several_products": "reject", "photo": {rule: {"action": "off"} for rule in PhotoRules.model_fields}}))
+    bundles = ("--classifier", calibrated_bundle, "--tagger", tagger, "--policy", policy)
+    capsys.readouterr()
+    assert run("recognize", *paths, *bundles, "--json") == 0
+    by_hand = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    database = tmp_path / "tags.db"
+    assert run("tag", folder, "--to", f"sqlite:///{database}", *bundles, "--workers", "1") == 0
+    with served(url, {"classifier": calibrated_bundle, "tagger": tagger}, policy=str(policy)) as client:
+        answers = [client.post("/v1/recognize", content=data).raise_for_status().json() for data in pictures]
+        several = client.post("/v1/recognize/batch", files=[("files", (path.name, path.read_bytes())) for path in paths]).raise_for_status().json()
+    assert sum(bool(answer["tags"]) for answer in answers) > 5 and len({answer["decision"] for answer in answers}) > 1
+    with sqlite3.connect(database) as connection:
+        predictions = {row[0]: row[1:] for row in connection.execute("SELECT image_sha256, product, probability, bundle_id, quality FROM predictions")}
+        decisions = dict(connection.execute("SELECT p.image_sha256, d.decision FROM decisions d JOIN predictions p USING (listing_id, bundle_id)"))
+        tags = connection.execute("SELECT image_sha256, label, score, x1, y1, x2, y2 FROM tags ORDER BY image_sha256, tag_no").fetchall()
+    for answer, told, beside in zip(answers, by_hand, several["results"], strict=True):
+        product, probability, bundle_id, quality = predictions[answer["sha256"]]
+        assert [p["label"] for p in answer["products"]] == [p["label"] for p in told["products"]]
+        assert (answer["products"][0]["label"], answer["bundle_id"]) == (product, bundle_id)
+        assert [p["probability"] for p in answer["products"]] == pytest.approx([p["probability"] for p in told["products"]], abs=1e-3)
+        assert probability == pytest.approx(answer["products"][0]["probability"], abs=1e-3)
+        assert answer["quality"] == pytest.approx(told["quality"]) == pytest.approx(json.loads(quality))
+        assert answer["decision"] == told["decision"] == decisions[answer["sha256"]] == beside["answer"]["decision"]
+        mine = [(tag["label"], tag["score"], *tag["box"]) for tag in answer["tags"]]
+        theirs = [(tag["label"], tag["score"], *tag["box"]) for tag in told["tags"]]
+        stored = [tuple(row[1:]) for row in tags if row[0] == answer["sha256"]]
+        for others in (theirs, stored):
+            assert [tag[0] for tag in mine] == [tag[0] for tag in others]
+            assert [tag[1:] for tag in mine] == [pytest.approx(tag[1:], abs=1e-2) for tag in others]
+
+
+def test_keys_metrics_heat_maps_and_health(url, calibrated_bundle):
+    with served(url, {"classifier": calibrated_bundle}, api_keys=(hash_key(KEY),)) as client:
+        assert client.post("/v1/recognize", content=photo(0, 1)).status_code == 401
+        client.headers["Authorization"] = f"Bearer {KEY}"
+        assert {client.post("/v1/recognize", content=photo(0, number)).status_code for number in range(5)} == {200}
+        assert client.post("/v1/recognize", content=b"none").status_code == 422
+        heat = client.post("/v1/explain", content=photo(0, 1), headers={"Accept": "application/json"}).json()
+        assert len(heat["heat"]) == 32 and heat["bundle_id"] == load_bundle(calibrated_bundle).info.bundle_id
+        assert client.post("/v1/explain?label=none", content=photo(0, 1)).json()["code"] == "no_such_label"
+        assert client.get("/readyz").status_code == client.get("/healthz").status_code == 200
+        assert client.get("/").headers["content-type"].startswith("text/html")
+        wanted = ("prodrec_requests_total{", 'route="/v1/recognize",status="200"} 5.0', "prodrec_rejects_total{", 'code="not_an_image"')
+
+        def counted() -> bool:
+            text = client.get("/metrics").raise_for_status().text
+            return all(any(part in line.replace(" ", "") or part in line for line in text.splitlines()) for part in wanted)
+
+        until(counted, 30)  # processes report every few seconds
+
+
+def test_a_bundle_is_changed_under_load_and_no_request_is_lost(url, calibrated_bundle, small_bundle):
+    ids = [load_bundle(str(bundle)).info.bundle_id for bundle in (calibrated_bundle, small_bundle)]
+    assert ids[0] != ids[1]
+    with served(url, {"classifier": calibrated_bundle}, 2) as client, under_load(url) as asked:
+        until(lambda: client.get("/readyz").json()["bundle_id"] == ids[0])
+        serve.run(application({"classifier": str(small_bundle)}, ServingSettings(), replicas=2), name=APP)
+        until(lambda: {client.get("/readyz").json().get("bundle_id") for _ in range(10)} == {ids[1]})
+    assert {one.status for one in asked} == {200}
+    told = [one.answer["bundle_id"] for one in asked]
+    assert set(told) == set(ids) and told[0] == ids[0] and told[-1] == ids[1]
+
+
+def test_a_killed_process_costs_only_what_it_held(url, calibrated_bundle):
+    clients = 4
+    with served(url, {"classifier": calibrated_bundle}, 2) as client:
+        before = replicas_of("ServeReplica:prodrec:Classifier")
+        assert len(before) == 2
+        with under_load(url, clients) as asked:
+            victim = before[0]
+            until(lambda: client.get("/readyz").status_code == 200)
+            killed = time.perf_counter()
+            victim.kill()
+            until(lambda: len(replicas_of("ServeReplica:prodrec:Classifier")) == 2)
+            until(lambda: client.get("/readyz").status_code == 200)
+            back = time.perf_counter()
+            until(lambda: time.perf_counter() > back + 2)
+    failed = [one for one in asked if one.status != 200]
+    assert len(failed) <= clients, [one.status for one in failed]
+    assert {one.status for one in failed} <= {503}
+    assert all(abs(one.begun - killed) < 5 for one in failed)
+    assert any(one.begun > back for one in asked)
+
+
+def test_overload_is_refused_and_does_no_harm(url, calibrated_bundle):
+    places, clients = 8, 80
+    with served(url, {"classifier": calibrated_bundle}, max_in_flight=places) as client:
+        ended = threading.Event()
+        threading.Timer(10, ended.set).start()
+        before = memory_bytes()
+        asked = asyncio.run(load(url, photo(1, 5), clients, ended.is_set))
+        assert memory_bytes() - before < 300_000_000
+        assert client.post("/v1/recognize", content=photo(1, 5), timeout=5).status_code == 200, "it recovers within 5 s"
+    assert {one.status for one in asked} == {200, 503}
+    good = [one for one in asked if one.status == 200]
+    assert len(good) > 100 and quantile_s(good, 0.99) < 5.0
+    refused = next(one for one in asked if one.status == 503)
+    assert refused.answer["code"] == "busy"
+
+
+def memory_bytes() -> int:
+    return sum(process.memory_info().rss for process in replicas_of("ServeReplica:prodrec"))
+
+
+def test_a_bundle_that_is_none_leaves_the_old_one_at_work(url, calibrated_bundle, tmp_path):
+    with served(url, {"classifier": calibrated_bundle}) as client:
+        shutil.copytree(calibrated_bundle, tmp_path / "bad")
+        (tmp_path / "bad" / "model.safetensors").write_bytes(b"cut")
+        with pytest.raises(RuntimeError):
+            serve.run(application({"classifier": str(tmp_path / "bad")}, ServingSettings()), name=APP)
+        assert client.post("/v1/recognize", content=photo(1, 5)).status_code == 200
