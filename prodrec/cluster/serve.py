@@ -14,6 +14,7 @@ from prodrec.cluster.session import ray_session
 # isort: split
 import ray
 import torch
+from pydantic import ValidationError
 from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
@@ -32,6 +33,8 @@ from prodrec.serving.backend import Ask, BulkRuns, Busy, Explained, NotReady, Sc
 from prodrec.serving.engine import Engine, EngineOptions
 from prodrec.serving.run import check_port, page_url, until_interrupted
 from prodrec.serving.settings import ServingSettings
+
+_log = logging.getLogger("ray.serve")
 
 APP = "prodrec"
 KINDS = ("classifier", "tagger")
@@ -65,9 +68,16 @@ class Model:
         self.known: dict[str, BundleInfo] = {}
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Loads another bundle; requests go on with the one before until it is there."""
-        settings = ModelSettings.model_validate(user_config)
-        self.engine = await asyncio.to_thread(self._load, settings)
+        """Loads another bundle; requests go on with the one before until it is there, and if it cannot be loaded.
+
+        Were that an error, Serve would end the process, and one wrong path all of them.
+        """
+        try:
+            self.engine = await asyncio.to_thread(self._load, ModelSettings.model_validate(user_config))
+        except (ProdrecError, ValidationError) as error:
+            if self.engine is None:
+                raise
+            _log.error("the %s stays as it is: %s", self.kind, error)
         info = self._info(self.engine)
         self.known[info.bundle_id] = info
 
@@ -215,7 +225,9 @@ def build(args: dict[str, Any]) -> serve.Application:
 
 
 def _deployment(kind: str, **options: Any) -> Any:
-    return serve.deployment(Model, name=kind.capitalize(), max_ongoing_requests=_ONGOING, health_check_period_s=5, **options)
+    """New processes stand beside the old ones before those are ended: with the default of Serve a single one would leave a gap."""
+    kept = {"max_ongoing_requests": _ONGOING, "health_check_period_s": 5, "max_surge_percent": 100}
+    return serve.deployment(Model, name=kind.capitalize(), **kept, **options)
 
 
 def serve_on_ray(classifier: str | None, tagger: str | None, settings: ServingSettings, host: str, port: int, gpu: bool) -> None:
