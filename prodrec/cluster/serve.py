@@ -30,9 +30,9 @@ from prodrec.scoring.recognition import Recognition
 from prodrec.scoring.recognizer import joined
 from prodrec.serving.app import create_app
 from prodrec.serving.backend import Ask, BulkRuns, Busy, Explained, NotReady, Scored, Served
-from prodrec.serving.engine import Engine, EngineOptions
+from prodrec.serving.engine import Engine
 from prodrec.serving.run import check_port, page_url, until_interrupted
-from prodrec.serving.settings import ServingSettings
+from prodrec.serving.settings import EngineOptions, ServingSettings
 
 _log = logging.getLogger("ray.serve")
 
@@ -253,7 +253,8 @@ def serve_on_ray(classifier: str | None, tagger: str | None, settings: ServingSe
 def application(uris: dict[str, str], settings: ServingSettings, gpu: bool = False, replicas: int = 1) -> serve.Application:
     """The application on one machine: its bundles share the cores, and leave some for a bulk run."""
     shares = {"num_gpus": 1 / len(uris), "num_cpus": 0.4} if gpu else {"num_cpus": 0.4}
-    device, engine = "cuda" if gpu else "cpu", {"threads": usable_cores()}
+    device = "cuda" if gpu else "cpu"
+    engine = settings.engine.model_copy(update={"threads": settings.engine.threads or usable_cores()}).model_dump()
     models = {
         kind: _deployment(kind, num_replicas=replicas, ray_actor_options=shares, user_config={"bundle": uri, "device": device, "engine": engine}).bind(kind)
         for kind, uri in uris.items()

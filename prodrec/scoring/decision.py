@@ -119,7 +119,8 @@ class Decider:
             return
         # Written so that what is not a number is never accepted.
         if image.energy is None or not image.energy <= self.acceptance.energy_limit:
-            detail = f"energy {image.energy}, known products have at most {self.acceptance.energy_limit:.2f}"
+            energy = "unknown" if image.energy is None else f"{image.energy:.3f}"
+            detail = f"energy {energy}, known products have at most {self.acceptance.energy_limit:.3f}"
             yield Reason("unknown_product", policy.unknown_product, detail, "is it a product that the classifier was not trained on?", number)
         least = self.acceptance.threshold_of(product.label)
         if least is None or not product.probability >= least:

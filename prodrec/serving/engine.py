@@ -9,34 +9,19 @@ from dataclasses import replace
 
 from PIL import Image
 
-from prodrec.config import Frozen, PositiveInt
 from prodrec.errors import ConfigError, ProdrecError
 from prodrec.models.bundle import Bundle
 from prodrec.scoring.explain import explain, overlay
 from prodrec.scoring.inputs import Inputs
 from prodrec.scoring.recognition import Recognition
-from prodrec.scoring.recognizer import BATCH_SIZE, Recognizer
+from prodrec.scoring.recognizer import Recognizer
 from prodrec.serving.backend import MOST_CANDIDATES, Ask, Busy, Explained, Scored, Served
 from prodrec.serving.batcher import Batcher
-from prodrec.serving.metrics import BATCH_SIZE as BATCH_SIZE_METRIC
-from prodrec.serving.metrics import Meter
+from prodrec.serving.metrics import BATCH_SIZE, Meter
+from prodrec.serving.settings import EngineOptions
 
 # A batch that is scored for longer will not end. Source: assumed; a hundred times a large model's on a CPU.
 STUCK_S = 120.0
-
-
-class EngineOptions(Frozen):
-    """How bundles are put to work.
-
-    Attributes:
-        max_batch_size: images of a forward pass.
-        threads: that prepare images; None: the cores that this process may use.
-        max_explaining: heat maps that are made or wait for it at once; they are made one by one. Source: assumed; a few seconds.
-    """
-
-    max_batch_size: PositiveInt = BATCH_SIZE
-    threads: PositiveInt | None = None
-    max_explaining: PositiveInt = 4
 
 
 class Engine:
@@ -84,7 +69,7 @@ class Engine:
             raise ProdrecError(f"a batch has been scored for {took_s:.0f} s")
 
     def _score(self, batch: Sequence[Inputs]) -> list[Recognition]:
-        self._meter.note(BATCH_SIZE_METRIC, len(batch), kind=self._kind)
+        self._meter.note(BATCH_SIZE, len(batch), kind=self._kind)
         return list(self._recognizer.score(batch))
 
     def _explain(self, data: bytes, ask: Ask) -> Explained:

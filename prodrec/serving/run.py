@@ -24,7 +24,7 @@ def serve_here(classifier: str | None, tagger: str | None, settings: ServingSett
     check_port(host, port)
     device, meter = torch_device(gpu).type, LocalMeter()
     loaded = [load_bundle(uri, device, kind) if uri else None for uri, kind in ((classifier, "classifier"), (tagger, "tagger"))]
-    app = create_app(LocalBackend(Engine(loaded[0], loaded[1], meter, device)), settings, meter)
+    app = create_app(LocalBackend(Engine(loaded[0], loaded[1], meter, device, settings.engine)), settings, meter)
     print(f"listening on {page_url(host, port)} (Ctrl-C ends it)", flush=True)
     uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False, timeout_graceful_shutdown=GRACE_S)
 

@@ -1,9 +1,12 @@
 """A browser and a real server for tests of the page."""
 
+import base64
 import json
 import os
 import socket
 import threading
+import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,7 +54,7 @@ class Server:
         while not self._server.started:
             self._thread.join(0.02)
             assert self._thread.is_alive(), "the server did not start"
-        assert httpx.get(f"{self.url}/readyz").status_code == 200
+        assert self._status("/readyz") == 200
 
     def stop(self) -> None:
         self._server.should_exit = True
@@ -59,7 +62,7 @@ class Server:
 
     def answer(self, data: bytes) -> dict:
         """What the API says of an image."""
-        return httpx.post(f"{self.url}/v1/recognize?top_k=5", content=data, timeout=ANSWER_S).raise_for_status().json()
+        return httpx.post(f"{self.url}/v1/recognize?top_k=5", content=data, timeout=ANSWER_S, trust_env=False).raise_for_status().json()
 
     @contextmanager
     def without_places(self) -> Iterator[None]:
@@ -68,11 +71,17 @@ class Server:
         connection = socket.create_connection(("127.0.0.1", self.port))
         with connection:
             connection.sendall(head)
-            while httpx.get(f"{self.url}/v1/bundle").status_code != 503:
-                pass
+            self._wait_until(full=True)
             yield
-        while httpx.get(f"{self.url}/v1/bundle").status_code == 503:
-            pass
+        self._wait_until(full=False)
+
+    def _wait_until(self, full: bool) -> None:
+        end = time.monotonic() + ANSWER_S
+        while (self._status("/v1/bundle") == 503) != full:
+            assert time.monotonic() < end, "the places are not taken, or not given back"
+
+    def _status(self, path: str) -> int:
+        return httpx.get(self.url + path, trust_env=False).status_code
 
 
 def launch(playwright: Playwright) -> Browser:
@@ -124,3 +133,16 @@ def picture(page: Page, name: str, tmp_path: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=folder / f"page-{name}.png", full_page=True)
     assert (folder / f"page-{name}.png").stat().st_size > 2000
+
+
+def packed(tree) -> str:
+    """What follows `#r=` in the address of a result."""
+    packer = zlib.compressobj(9, wbits=-15)
+    return base64.urlsafe_b64encode(packer.compress(json.dumps(tree).encode()) + packer.flush()).decode().rstrip("=")
+
+
+def result(**changes) -> dict:
+    """A result as a link holds it."""
+    answer = {"width": 80, "height": 64, "products": [{"label": "red", "group": None, "probability": 0.9}], "tags": None, "quality": None}
+    answer |= {"decision": "review", "reasons": [], "bundle_id": "1f0c"}
+    return {"v": 1, "name": "x.jpg", "answer": answer | changes, "thumbnail": None}

@@ -134,18 +134,16 @@ function step(by) {
 }
 
 async function openAddress() {
-  if (!isLink(location.hash)) return show(items.length === 1 ? items[0] : (items[history.state?.at] ?? null));
-  try {
-    const { name, answer, thumbnail } = await fromLink(location.hash);
-    start([{ name, answer, thumbnail, small: thumbnail, file: null, problem: null }]);
-    show(items[0]);
-    announce(`A result from a link: ${spoken(items[0])}`);
-  } catch {
-    start([]);
-    show(null);
-    byId("intake-title").textContent = "This link holds no result";
-    byId("intake-words").textContent = "It may have been cut short. Ask for it again, or choose a photo.";
-  }
+  const { hash } = location;
+  if (!isLink(hash)) return show(items.length === 1 ? items[0] : (items[history.state?.at] ?? null));
+  const found = await fromLink(hash).catch(() => null);
+  // Meanwhile a photo may have come.
+  if (location.hash !== hash) return;
+  start(found ? [{ ...found, small: found.thumbnail, file: null, problem: null }] : []);
+  show(items[0] ?? null);
+  if (found) return announce(`A result from a link: ${spoken(items[0])}`);
+  byId("intake-title").textContent = "This link holds no result";
+  byId("intake-words").textContent = "It may have been cut short. Ask for it again, or choose a photo.";
 }
 
 async function copyLink() {
