@@ -207,6 +207,12 @@ def test_an_image_goes_as_the_raw_body_and_comes_back_as_values(call, monkeypatc
     assert (answer.quality["short_side"], answer.tagger_id, answer.explanation.overlay_png) == (480, None, b"\x89PNG")
 
 
+def test_a_proxy_is_asked_where_it_is_named(call):
+    with running(Server(send(200, ANSWER))) as proxy:
+        call("http://prodrec.test", "recognize", b"x", on={"proxy": proxy.url})
+    assert proxy.asked[0].path == "http://prodrec.test/v1/recognize"
+
+
 def test_nothing_is_asked_for_that_the_caller_did_not_choose(call):
     with running(Server(send(200, ANSWER))) as server:
         call(server.url, "recognize", bytearray(b"x"))
@@ -270,6 +276,7 @@ def test_answers_for_other_images_are_not_taken(call):
     other = {"results": [{"name": name, "status": 200, "answer": ANSWER, "problem": None} for name in ("1", "0")]}
     with running(Server(send(200, other))) as server:
         refused(call, server.url, "recognize_batch", [b"a", b"b"], kind=api.BadAnswer)
+    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize("fault", [drop, problem(503, "busy", Retry_After=0), send(502, b"<html>"), send(504), send(429), send(200, b"{", length=99)])
@@ -328,7 +335,9 @@ def test_the_status_is_what_http_says(call):
         assert refused(call, server.url, "recognize", b"x", kind=api.BadImage).status == 413
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b"null", b"[]", {}, ANSWER | {"width": "640"}, ANSWER | {"products": None}, b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[" * 100_000, b"null", b"[]", {}, ANSWER | {"width": "640"}, ANSWER | {"width": True}, ANSWER | {"products": None}, b"\xff\xfe"]
+)
 def test_another_document_is_a_bad_answer(call, body):
     with running(Server(send(200, body))) as server:
         refused(call, server.url, "recognize", b"x", kind=api.BadAnswer)
@@ -338,6 +347,7 @@ def test_another_document_is_a_bad_answer(call, body):
 def test_a_body_that_cannot_be_inflated_is_a_bad_answer(call):
     with running(Server(send(200, b"no gzip", Content_Encoding="gzip"))) as server:
         refused(call, server.url, "recognize", b"x", kind=api.BadAnswer)
+    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -350,8 +360,9 @@ def test_redirects_are_not_followed(call, status):
 
 def test_an_answer_that_does_not_come_is_not_asked_for_twice(call):
     with running(Server(hang)) as server:
-        refused(call, server.url, "recognize", b"x", kind=api.TimedOut, on={"read_timeout_s": 0.1})
-    assert len(server.asked) == 1
+        refused(call, server.url, "recognize", b"x", kind=api.TimedOut, on={"read_timeout_s": 0.5})
+    # Not even once where this machine is so busy that the server has not seen it by then.
+    assert len(server.asked) <= 1
 
 
 def test_nobody_there_is_unreachable_and_nothing_arrived(call):
@@ -402,8 +413,9 @@ def test_waiting_for_a_run_outlasts_a_server_that_is_away(call):
     with running(Server(send(200, RUN), drop, problem(503, "busy"), send(502), hang, send(200, DONE))) as server:
         run = call(server.url, "wait_bulk", "r-1", PATIENCE_S, seen.append, poll_s=0.001, on={"read_timeout_s": 0.1})
     assert (run.status, run.results) == ("finished", "/v1/bulk/r-1/results")
-    assert [run.status for run in seen] == ["running", "finished"]
-    assert len(server.asked) == 6
+    assert seen[-1] == run
+    # More where this machine is so busy that an answer takes longer than the time limit.
+    assert len(server.asked) >= 6
 
 
 def test_what_the_caller_raises_ends_the_wait(call):
@@ -420,19 +432,22 @@ def test_waiting_ends_in_time_and_with_what_waiting_does_not_mend(call):
         start = time.monotonic()
         assert "3 of 9" in str(refused(call, server.url, "wait_bulk", "r-1", 0.2, poll_s=60, kind=api.TimedOut))
         assert 0.2 <= time.monotonic() - start < PATIENCE_S
-    assert len(server.asked) == 2
+    assert len(server.asked) <= 2
     with running(Server(problem(404, "not_found"))) as server:
         refused(call, server.url, "wait_bulk", "r-1", PATIENCE_S, kind=api.NotFound)
     with running(Server(hang)) as server:
+        start = time.monotonic()
         refused(call, server.url, "wait_ready", 0.1, kind=api.TimedOut)
+        assert time.monotonic() - start < PATIENCE_S / 2
     with running(Server(send(302, Location="/login"))) as server:
         refused(call, server.url, "wait_ready", PATIENCE_S, kind=api.BadAnswer)
 
 
 def test_a_server_that_starts_is_waited_for(call):
-    with running(Server(drop, send(404), problem(503, "not_ready"), send(200, {"status": "ready"}))) as server:
-        assert call(server.url, "wait_ready", PATIENCE_S, poll_s=0.001) is None
+    with running(Server(drop, send(404), problem(503, "not_ready", Retry_After=PATIENCE_S), send(200, {"status": "ready"}))) as server:
+        assert call(server.url, "wait_ready", PATIENCE_S, poll_s=0.001, on={"longest_wait_s": PATIENCE_S}) is None
     assert len(server.asked) == 4
+    assert server.asked[3].at_s - server.asked[0].at_s < PATIENCE_S / 2
 
 
 def test_ready_looks_once(call):
@@ -445,8 +460,11 @@ def test_ready_looks_once(call):
 def test_results_are_there_whole_or_not_at_all(call, tmp_path):
     path, rows = tmp_path / "decisions.csv", b"listing_id,decision\n" * 50_000
     cut = send(200, rows, length=len(rows) + 1)
+    path.write_bytes(b"of yesterday")
     with running(Server(cut, send(200, rows), cut, cut, problem(404, "not_found"))) as server:
-        assert call(server.url, "bulk_results", "r-1", path) == path
+        with path.open("rb") as reader:
+            assert call(server.url, "bulk_results", "r-1", path) == path
+            assert reader.read() == b"of yesterday"
         assert path.read_bytes() == rows
         refused(call, server.url, "bulk_results", "r-1", path, kind=api.Unreachable, on={"retries": 1})
         refused(call, server.url, "bulk_results", "r-1", str(path), kind=api.NotFound)
@@ -580,6 +598,7 @@ def test_the_key_is_neither_shown_nor_logged(call, caplog, capfd):
         ("http://server", {"api_key": "s3crét"}),
         ("http://server", {"ca_file": "/no/such/file"}),
         ("http://server", {"proxy": "gopher://me:s3cret@proxy"}),
+        ("http://server", {"proxy": "http://me:s3cret"}),
         ("http://server", {"retries": -1}),
         ("http://server", {"read_timeout_s": 0}),
     ],
@@ -615,6 +634,11 @@ def test_the_client_needs_nothing_else_of_prodrec():
     code = "import sys, prodrec.client; print(*(n for n in sys.modules if n.startswith(('prodrec', 'torch', 'ray', 'pydantic', 'numpy'))))"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert [name for name in loaded if name != "prodrec" and not name.startswith("prodrec.client")] == []
+
+
+def test_what_does_not_fit_is_told_with_its_place():
+    with pytest.raises(ValueError, match=r"^\.tags\[0\]\.box: expected 4 items, found 3$"):
+        parse(answers.Answer, ANSWER | {"tags": [{"label": "mug", "score": 1, "box": [1, 2, 3]}]})
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
