@@ -6,7 +6,6 @@ beside the old one, which answers until then, so no request is lost.
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 from prodrec.cluster.session import ray_session
@@ -16,20 +15,18 @@ import ray
 import torch
 from pydantic import ValidationError
 from ray import serve
-from ray.exceptions import RayActorError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from prodrec.cluster.serve_backend import KINDS, RayBackend
 from prodrec.cluster.serve_metrics import RayMeter
 from prodrec.config import Frozen
 from prodrec.errors import ConfigError, ProdrecError, Reject
 from prodrec.machine import usable_cores
 from prodrec.models.bundle import load_bundle
-from prodrec.models.bundle_info import BundleInfo, ClassifierInfo, TaggerInfo
+from prodrec.models.bundle_info import BundleInfo
 from prodrec.scoring.recognition import Recognition
-from prodrec.scoring.recognizer import joined
 from prodrec.serving.app import create_app
-from prodrec.serving.backend import Ask, BulkRuns, Busy, Explained, NotReady, Scored, Served
+from prodrec.serving.backend import Ask, Busy, Explained
 from prodrec.serving.engine import Engine
 from prodrec.serving.run import check_port, page_url, until_interrupted
 from prodrec.serving.settings import EngineOptions, ServingSettings
@@ -37,9 +34,6 @@ from prodrec.serving.settings import EngineOptions, ServingSettings
 _log = logging.getLogger("ray.serve")
 
 APP = "prodrec"
-KINDS = ("classifier", "tagger")
-# Tries to find a replica that knows the bundle of an answer, while a new one is being rolled out. Source: assumed.
-_TRIES = 20
 # Requests that Serve passes on at once to an ingress or a bundle; the ingress' own limit (`ServingSettings.max_in_flight`) is
 # lower and answers with a problem. Source: assumed.
 _ONGOING = 1024
@@ -65,6 +59,7 @@ class Model:
     def __init__(self, kind: str) -> None:
         self.kind, self.meter = kind, RayMeter()
         self.engine: Engine | None = None
+        self.place: str | None = None
         self.known: dict[str, BundleInfo] = {}
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -73,7 +68,8 @@ class Model:
         Were that an error, Serve would end the process, and one wrong path all of them.
         """
         try:
-            self.engine = await asyncio.to_thread(self._load, ModelSettings.model_validate(user_config))
+            settings = ModelSettings.model_validate(user_config)
+            self.engine, self.place = await asyncio.to_thread(self._load, settings), settings.bundle
         except (ProdrecError, ValidationError) as error:
             if self.engine is None:
                 raise
@@ -99,6 +95,10 @@ class Model:
         except (Reject, ConfigError, Busy) as error:
             return error
 
+    async def bundle(self) -> str | None:
+        """Where the bundle lies that is served now."""
+        return self.place
+
     async def info(self, bundle_id: str | None = None) -> BundleInfo | None:
         """Of the bundle as it is now, or of one that has been served by this process."""
         return self._info(self._engine()) if bundle_id is None else self.known.get(bundle_id)
@@ -121,82 +121,13 @@ class Model:
         return info
 
 
-class RayBackend:
-    """Asks the deployments and joins their answers."""
-
-    def __init__(self, classifier: DeploymentHandle | None, tagger: DeploymentHandle | None, bulk: BulkRuns | None) -> None:
-        self._handles = {kind: handle for kind, handle in zip(KINDS, (classifier, tagger), strict=True) if handle}
-        self._infos: dict[str, BundleInfo] = {}
-        self._pairs: dict[tuple[str | None, str | None], Served] = {}
-        self.bulk = bulk
-
-    async def recognize(self, images: Sequence[bytes]) -> list[Scored]:
-        return await asyncio.gather(*(self._recognize_one(data) for data in images))
-
-    async def explain(self, data: bytes, ask: Ask) -> Explained:
-        if "classifier" not in self._handles:
-            raise ConfigError("no classifier is served: there is no product to explain")
-        found = await _asked(self._handles["classifier"].explain.remote(data, ask))
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    async def served(self) -> Served:
-        infos = await asyncio.gather(*(_asked(handle.info.remote()) for handle in self._handles.values()))
-        self._infos.update({info.bundle_id: info for info in infos})
-        return await self._pair(dict(zip(self._handles, (info.bundle_id for info in infos), strict=True)))
-
-    async def _recognize_one(self, data: bytes) -> Scored:
-        answers = await asyncio.gather(*(_asked(handle.recognize.remote(data)) for handle in self._handles.values()))
-        found = dict(zip(self._handles, answers, strict=True))
-        served = await self._pair({kind: bundle_id for kind, (_, bundle_id) in found.items()})
-        if served.classifier and served.tagger:
-            classified, tagged = found["classifier"][0], found["tagger"][0]
-            judged = tagged if served.tagger.short_side > served.classifier.short_side else classified
-            return Scored(joined(classified, tagged, judged), served)
-        [(recognition, _)] = answers
-        return Scored(recognition, served)
-
-    async def _pair(self, ids: dict[str, str]) -> Served:
-        key = (ids.get("classifier"), ids.get("tagger"))
-        if key not in self._pairs:
-            infos = {kind: await self._info(kind, bundle_id) for kind, bundle_id in ids.items()}
-            classifier, tagger = infos.get("classifier"), infos.get("tagger")
-            assert isinstance(classifier, ClassifierInfo | None) and isinstance(tagger, TaggerInfo | None)
-            self._pairs[key] = Served(classifier, tagger)
-        return self._pairs[key]
-
-    async def _info(self, kind: str, bundle_id: str) -> BundleInfo:
-        """Replicas are asked by chance, and not all have the new bundle while it is rolled out."""
-        for _ in range(_TRIES):
-            if bundle_id in self._infos:
-                break
-            if info := await _asked(self._handles[kind].info.remote(bundle_id)):
-                self._infos[bundle_id] = info
-        else:
-            raise Busy
-        return self._infos[bundle_id]
-
-
-async def _asked(response: Any) -> Any:
-    """What a deployment answers; what it cannot do now is Busy or NotReady."""
-    try:
-        return await response
-    except (BackPressureError, RayActorError) as error:
-        raise Busy from error
-    except DeploymentUnavailableError as error:
-        raise NotReady from error
-    except RayServeException as error:
-        raise Busy from error
-
-
 @serve.ingress()
 class Ingress:
     """Checks, routes, joins and decides; holds no bundle."""
 
     def __init__(self, settings: dict[str, Any], classifier: DeploymentHandle | None, tagger: DeploymentHandle | None) -> None:
         self.settings = ServingSettings.model_validate(settings)
-        self.backend = RayBackend(classifier, tagger, None)
+        self.backend = RayBackend(classifier, tagger, self.settings)
 
     def __serve_build_asgi_app__(self) -> Any:
         return create_app(self.backend, self.settings, RayMeter())

@@ -1,10 +1,11 @@
 """From a backend's values to answers: decisions, counts, problems."""
 
+import logging
 import time
 from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
-from prodrec.errors import ConfigError, Reject
+from prodrec.errors import ConfigError, Reject, StoreError
 from prodrec.scoring.decision import Decider
 from prodrec.scoring.policy import load_policy
 from prodrec.serving.backend import Ask, Backend, Busy, Explained, NotReady, Scored, Served
@@ -15,6 +16,7 @@ from prodrec.serving.schemas import Answer, BatchAnswer, BatchResult, HeatOut, P
 from prodrec.serving.settings import ServingSettings
 
 T = TypeVar("T")
+_log = logging.getLogger("prodrec.serving")
 
 
 class Answering:
@@ -80,6 +82,9 @@ class Answering:
             return await awaited
         except Busy as error:
             raise busy(self._settings.retry_after_s) from error
+        except StoreError as error:
+            _log.error("%s", error)
+            raise Problem(503, "busy", "the database is away", headers={"Retry-After": str(self._settings.retry_after_s)}) from error
         except NotReady as error:
             raise Problem(503, "not_ready", "no bundle is loaded yet", headers={"Retry-After": str(self._settings.retry_after_s)}) from error
 

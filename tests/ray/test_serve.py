@@ -17,6 +17,7 @@ from load import load, quantile_s
 from made import photo, run, scene
 from ray import serve
 
+from prodrec.client import Client
 from prodrec.cluster.serve import APP, application
 from prodrec.models.bundle import load_bundle
 from prodrec.scoring.policy import PhotoRules
@@ -195,3 +196,20 @@ def test_a_bundle_that_is_none_leaves_the_old_one_at_work(url, calibrated_bundle
             serve.run(application({"classifier": str(tmp_path / "bad")}, ServingSettings()), name=APP)
         answer = client.post("/v1/recognize", content=photo(1, 5)).raise_for_status().json()
         assert answer["bundle_id"] == load_bundle(calibrated_bundle).info.bundle_id
+
+
+def test_bulk_runs_begin_over_http_with_what_is_served(url, calibrated_bundle, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(12):
+        (photos / f"{number}.jpg").write_bytes(photo(number % 4, number))
+    lines = ["listing_id,uri", *(f"l{number},{photos}/{number}.jpg" for number in range(12)), "bad,/etc/passwd"]
+    bulk = {"store": f"sqlite:///{tmp_path}/tags.db", "uploads": str(tmp_path / "uploads"), "inputs": [str(photos)], "workers": (1, 1)}
+    with served(url, {"classifier": calibrated_bundle}, bulk=bulk), Client(url) as client:
+        begun = client.start_bulk("\n".join(lines).encode())
+        run = client.wait_bulk(begun.id, 120, poll_s=0.2)
+        assert (run.status, run.rows_in, run.rows_tagged, run.rows_rejected) == ("finished", 13, 12, 1)
+        rows = client.bulk_results(run.id, tmp_path / "out.csv").read_text().splitlines()
+        answer = client.recognize(photos / "3.jpg")
+    assert len(rows) == 14 and next(row for row in rows if row.startswith("l3,")).split(",")[1:3] == [answer.decision, answer.products[0].label]
+    assert "not_allowed" in next(row for row in rows if row.startswith("bad,"))

@@ -10,8 +10,9 @@ from made_listings import RUN, batch
 from pydantic import ValidationError
 
 from prodrec.catalog import open_store
+from prodrec.catalog.export import CSV_COLUMNS, decisions_csv
 from prodrec.errors import Reject, RejectCode, SourceError
-from prodrec.serving.bulk import CSV_COLUMNS, LOST, SENT, BulkSettings, Progress, decisions_csv, in_a_thread, state_of
+from prodrec.serving.bulk import LOST, SENT, BulkSettings, Progress, in_a_thread, state_of
 
 
 def settings(**more) -> BulkSettings:
