@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from prodrec.errors import Reject
@@ -17,6 +20,13 @@ from prodrec.serving.settings import ServingSettings
 _NAME_CHARS = 200
 # Of a JSON body. Source: assumed; a URL and what is around it.
 _JSON_BYTES = 16_384
+# Of the time for an answer: so much to wait for a turn to fetch, and as much to fetch. So a dead host is told as such, and its
+# threads are free again when the caller is gone. Source: assumed; the rest is for scoring.
+_FETCH_SHARE = 0.4
+# Of a form beside its files; they are passed over. Source: assumed; what a shop's page may send along.
+_FIELDS = 32
+# Of a form's names and fields. No other that Python knows: of punycode, a megabyte takes it minutes.
+_CHARSETS = {b"utf-8", b"utf8", b"us-ascii", b"iso-8859-1", b"windows-1252"}
 
 
 class Upload(NamedTuple):
@@ -24,6 +34,12 @@ class Upload(NamedTuple):
 
     name: str
     data: bytes
+
+
+class _FormParser(MultiPartParser):
+    """Keeps files in memory, where their bytes are counted: nothing of an image comes to a disk, and none needs to be writable."""
+
+    spool_max_size = sys.maxsize
 
 
 class Bodies:
@@ -35,7 +51,12 @@ class Bodies:
 
     def __init__(self, settings: ServingSettings) -> None:
         self._settings = settings
-        self._fetcher = Fetcher(settings.image_url) if settings.image_url else None
+        self._fetcher: Fetcher | None = None
+        if limits := settings.image_url:
+            most_s = _FETCH_SHARE * settings.request_timeout_s
+            times = {name: min(getattr(limits, name), most_s) for name in ("pool_timeout_s", "total_timeout_s")}
+            self._fetcher = Fetcher(limits.model_copy(update=times))
+            self._threads = ThreadPoolExecutor(limits.concurrency, "fetch")
 
     async def image(self, request: Request) -> bytes:
         """The bytes of the one image of a request.
@@ -84,18 +105,19 @@ class Bodies:
         for _, part in form.multi_items():
             if isinstance(part, UploadFile):
                 found.append(Upload(_shown(part.filename or ""), await part.read()))
-        await form.close()
+                await part.close()
         return found
 
     async def _form(self, request: Request, most: int) -> FormData:
+        _, options = parse_options_header(request.headers["content-type"])
+        if options.get(b"charset", b"utf-8").lower() not in _CHARSETS:
+            raise Problem(400, "bad_request", "the form's charset is not read; send it as UTF-8")
         try:
-            return await request.form(max_files=most, max_fields=most)
-        except HTTPException as error:  # Starlette's word for a form that cannot be read
-            if "Too many files" in str(error.detail):
+            return await _FormParser(request.headers, request.stream(), max_files=most, max_fields=_FIELDS).parse()
+        except MultiPartException as error:
+            if "Too many files" in error.message:
                 raise Problem(413, "too_many_files", f"at most {most} files are read") from error
-            raise Problem(400, "bad_request", f"the form cannot be read: {error.detail}") from error
-        except (ValueError, KeyError, LookupError) as error:  # of the parser: a charset that is none, names that are no text
-            raise Problem(400, "bad_request", "the form cannot be read") from error
+            raise Problem(400, "bad_request", f"the form cannot be read: {error.message}") from error
 
     async def _fetched(self, tree: dict[str, object]) -> bytes:
         if not isinstance(url := tree.get("image_url"), str):
@@ -103,7 +125,7 @@ class Bodies:
         if self._fetcher is None:
             raise Problem(403, "not_allowed", "images by URL are switched off here", "send the image itself")
         try:
-            return await asyncio.to_thread(self._fetcher.fetch, url)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._fetcher.fetch, url)
         except Reject as reject:
             raise reject_problem(reject.code.value, reject.detail) from reject
 

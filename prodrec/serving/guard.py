@@ -9,7 +9,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -66,21 +66,25 @@ class Guard:
             self._count(scope, answer)
 
     async def _guarded(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
-        if not _is_guarded(scope["path"]):
+        path, headers = _path(scope), Headers(scope=scope)
+        if not _is_guarded(path):
             await self.app(scope, receive, answer)
             return
-        self._check_key(Headers(scope=scope))
-        if scope["path"] == "/metrics":
+        self._check_key(headers)
+        if path == "/metrics":
             await self.app(scope, receive, answer)
             return
         with self._place():
-            body = _Body(self, receive, self.largest.get(scope["path"], self.settings.max_body_bytes))
+            body, limit = _Body(self, receive, self.largest.get(path, self.settings.max_body_bytes), headers), asyncio.timeout(None)
             try:
-                body.check_length(Headers(scope=scope))
-                async with asyncio.timeout(self.settings.body_timeout_s) as limit:
-                    body.limit = limit
+                body.check_length(headers)
+                async with limit:
+                    body.watch(limit)
+                    answer.on_piece = body.allow_answer
                     await self.app(scope, body.receive, answer)
             except TimeoutError as error:
+                if not limit.expired():  # one of the application's own
+                    raise
                 late = Problem(504, "timeout", f"not answered within {self.settings.request_timeout_s:g} s")
                 slow = Problem(408, "too_slow_body", f"the body did not come within {self.settings.body_timeout_s:g} s")
                 raise (late if body.is_whole else slow) from error
@@ -123,9 +127,10 @@ class Guard:
 class _Body:
     """Counts a body as it comes, and gives the answer its own time once it is whole."""
 
-    def __init__(self, guard: Guard, receive: Receive, largest: int) -> None:
+    def __init__(self, guard: Guard, receive: Receive, largest: int, headers: Headers) -> None:
         self.guard, self._receive, self.largest = guard, receive, largest
-        self.size, self.is_whole = 0, False
+        # A request without a body: the application may never ask for it.
+        self.size, self.is_whole = 0, headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
         self.limit: asyncio.Timeout | None = None
 
     def check_length(self, headers: Headers) -> None:
@@ -133,15 +138,30 @@ class _Body:
         if length.isdecimal() and int(length) > self.largest:
             raise self._too_large()
 
+    def watch(self, limit: asyncio.Timeout) -> None:
+        """Begins the time for the body, or for the answer where there is none."""
+        self.limit = limit
+        if self.is_whole:
+            self.allow_answer()
+        else:
+            self._allow(self.guard.settings.body_timeout_s)
+
+    def allow_answer(self) -> None:
+        """Begins the time for the answer, or for its next piece."""
+        self._allow(self.guard.settings.request_timeout_s)
+
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
             self._take(len(message.get("body", b"")))
             if not message.get("more_body") and not self.is_whole:
                 self.is_whole = True
-                if self.limit:
-                    self.limit.reschedule(asyncio.get_running_loop().time() + self.guard.settings.request_timeout_s)
+                self.allow_answer()
         return message
+
+    def _allow(self, seconds: float) -> None:
+        if self.limit:
+            self.limit.reschedule(asyncio.get_running_loop().time() + seconds)
 
     def _take(self, size: int) -> None:
         self.size += size
@@ -162,7 +182,8 @@ class _Answer:
         self._send, self.status, self.begun = send, 0, time.perf_counter()
         theirs = Headers(scope=scope).get("x-request-id", "")
         self.request_id = theirs if _REQUEST_ID.fullmatch(theirs) else secrets.token_hex(8)
-        self.is_api = _is_guarded(scope["path"])
+        self.is_api = _is_guarded(_path(scope))
+        self.on_piece: Callable[[], None] = lambda: None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -171,9 +192,17 @@ class _Answer:
             for name, value in self._headers().items():
                 headers.setdefault(name, value)
         await self._send(message)
+        if message.get("more_body"):  # a long answer may take its time as long as it goes on
+            self.on_piece()
 
     def _headers(self) -> dict[str, Any]:
         return _HEADERS | {"X-Request-ID": self.request_id} | ({"Cache-Control": "no-store"} if self.is_api else {})
+
+
+def _path(scope: Scope) -> str:
+    """As routes see it: a server may have put the application below a path of its own."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 def _is_guarded(path: str) -> bool:

@@ -1,6 +1,7 @@
 """What a server of prodrec is told: limits, keys, and which of its doors are open. All doors are shut by default."""
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,20 @@ Origin = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s*]+$")]
 LEAST_KEY_CHARS = 22
 
 
+class EngineOptions(Frozen):
+    """How bundles are put to work.
+
+    Attributes:
+        max_batch_size: images of a forward pass. Source: assumed; benchmarks/serve.py.
+        threads: that prepare images; None: the cores that this process may use.
+        max_explaining: heat maps that are made or wait for it at once; they are made one by one. Source: assumed; a few seconds.
+    """
+
+    max_batch_size: PositiveInt = 16
+    threads: PositiveInt | None = None
+    max_explaining: PositiveInt = 4
+
+
 class ServingSettings(Frozen):
     """One server's limits.
 
@@ -32,6 +47,7 @@ class ServingSettings(Frozen):
         retry_after_s: that a busy server asks for. Source: assumed; a few batches.
         api_keys: SHA-256 of each key, hex; (): no key is asked for.
         allow_origins: pages of other sites that may call this server (CORS), such as https://shop.example.
+        engine: of `prodrec serve`; on a cluster each deployment has its own in `user_config`.
         image_url: what may be fetched where a request names an image by its URL; None: nothing.
         bulk: where bulk runs write and what they may read; None: switched off.
     """
@@ -47,6 +63,7 @@ class ServingSettings(Frozen):
     retry_after_s: Annotated[int, Field(ge=1)] = 1
     api_keys: tuple[KeyHash, ...] = ()
     allow_origins: tuple[Origin, ...] = ()
+    engine: EngineOptions = EngineOptions()
     image_url: FetchLimits | None = None
     bulk: BulkSettings | None = None
 
@@ -60,15 +77,17 @@ def read_keys(path: str) -> tuple[str, ...]:
     """Hashes of the keys in a file, one a line; empty lines and those that begin with # are passed over.
 
     Raises:
-        ConfigError: it cannot be read, holds no key, or one that could be guessed.
+        ConfigError: it cannot be read, holds no key, one that could be guessed, or one that no header can carry.
     """
     try:
         lines = [line.strip() for line in Path(path).read_text().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the keys of {path}: {error}; give a text file with a key a line") from error
     keys = [line for line in lines if line and not line.startswith("#")]
-    if not keys or any(len(key) < LEAST_KEY_CHARS for key in keys):
-        raise ConfigError(f"{path}: expected keys of {LEAST_KEY_CHARS} characters or more, one a line; make one by: openssl rand -base64 24")
+    # A header carries no other characters in a way that all clients agree on.
+    if not keys or not all(re.fullmatch(rf"[!-~]{{{LEAST_KEY_CHARS},}}", key) for key in keys):
+        expected = f"keys of {LEAST_KEY_CHARS} letters, digits and signs or more, without spaces, one a line"
+        raise ConfigError(f"{path}: expected {expected}; make one by: openssl rand -base64 24")
     return tuple(hash_key(key) for key in keys)
 
 
