@@ -133,10 +133,8 @@ def main() -> None:
                 if options.only and not any(part in server for part in options.only):
                     continue
                 for count, seen in _measured(command, settings, folder, options.bundle.resolve(), clients, options.seconds):
-                    print(
-                        f"{server:45} {count:3} clients: {seen.rate:6.1f} requests/s, p50 {seen.p50_ms:6.1f} ms, p99 {seen.p99_ms:6.1f} ms, {seen.bad} not 200",
-                        flush=True,
-                    )
+                    times = f"p50 {seen.p50_ms:6.1f} ms, p99 {seen.p99_ms:6.1f} ms"
+                    print(f"{server:45} {count:3} clients: {seen.rate:6.1f} requests/s, {times}, {seen.bad} not 200", flush=True)
                     best[server, count] = max(best.get((server, count), seen), seen)
     for count in clients:
         others = [seen for (server, asked), seen in best.items() if asked == count and not server.startswith("prodrec")]

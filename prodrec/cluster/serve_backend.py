@@ -89,6 +89,9 @@ async def _asked(response: Any) -> Any:
     """What a deployment answers; what it cannot do now is Busy or NotReady."""
     try:
         return await response
+    except asyncio.CancelledError:
+        response.cancel()  # the caller waits no longer: nor should a process work for it
+        raise
     except (BackPressureError, RayActorError) as error:
         raise Busy from error
     except DeploymentUnavailableError as error:

@@ -117,15 +117,19 @@ class Job:
                     return self._given_up()
 
     async def outcome(self) -> Inputs:
-        """As `result`; an event loop waits without a thread."""
-        while True:
-            done, _ = await asyncio.wait([asyncio.wrap_future(self.future)], timeout=self.owner.limit_s)
-            if done and not self.future.cancelled():
-                return self.future.result()
-            if done:
-                self.future = self._submit()
-            elif self._is_late():
-                return self._given_up()
+        """As `result`; an event loop waits without a thread. Where nobody waits any more, what has not begun never will."""
+        try:
+            while True:
+                done, _ = await asyncio.wait([asyncio.wrap_future(self.future)], timeout=self.owner.limit_s)
+                if done and not self.future.cancelled():
+                    return self.future.result()
+                if done:
+                    self.future = self._submit()
+                elif self._is_late():
+                    return self._given_up()
+        except asyncio.CancelledError:
+            self.future.cancel()
+            raise
 
     def _is_late(self) -> bool:
         return self.started is not None and time.perf_counter() - self.started > self.owner.limit_s

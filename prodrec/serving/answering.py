@@ -62,7 +62,7 @@ class Answering:
             raise reject_problem(reject.code.value, reject.detail) from reject
         except ConfigError as error:
             code = "no_such_label" if ask.label is not None and "no label" in str(error) else "cannot_explain"
-            raise Problem(422, code, str(error)) from error
+            raise Problem(422, code, str(error).replace("--", "")) from error  # the command line's options have the same names
 
     def heat(self, explained: Explained, method: str) -> HeatOut:
         return heat_of(explained, method)

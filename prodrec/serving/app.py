@@ -37,12 +37,18 @@ def create_app(backend: Backend, settings: ServingSettings = ServingSettings(), 
     Raises:
         ConfigError: the policy or a certificate of `settings` cannot be read.
     """
-    app = FastAPI(title="prodrec", version=code_version().partition("+")[0], docs_url=None, redoc_url=None)
+    app = FastAPI(title="prodrec", version=code_version().partition("+")[0], docs_url=None, redoc_url=None, redirect_slashes=False)
     kept = meter or LocalMeter()
     bodies, answering = Bodies(settings), Answering(backend, settings, kept)
     app.add_middleware(Guard, settings=settings, meter=kept, largest={"/v1/recognize/batch": settings.max_batch_bytes})
     if settings.allow_origins:
-        app.add_middleware(CORSMiddleware, allow_origins=settings.allow_origins, allow_methods=["GET", "POST", "DELETE"], allow_headers=["authorization"])
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allow_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["authorization", "content-type", "x-request-id"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(RequestValidationError, _invalid_problem)
     _add_recognize(app, bodies, answering)
@@ -103,6 +109,10 @@ def _add_state(app: FastAPI, answering: Answering, meter: Meter) -> None:
     async def readyz() -> dict[str, str]:
         """Bundles are loaded, and a photo can be scored."""
         return {"status": "ready", "bundle_id": await answering.ready()}
+
+    # Some load balancers ask without wanting an answer.
+    app.add_api_route("/healthz", healthz, methods=["HEAD"], include_in_schema=False)
+    app.add_api_route("/readyz", readyz, methods=["HEAD"], include_in_schema=False)
 
     @app.get("/metrics", responses={200: {"content": {"text/plain": {}}}, 401: ERRORS[401]}, response_class=Response)
     async def metrics() -> Response:

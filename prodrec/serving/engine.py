@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -58,9 +59,11 @@ class Engine:
         if self._explaining >= self._options.max_explaining:
             raise Busy
         self._explaining += 1
+        gone = threading.Event()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._explainer, self._explain, data, ask)
+            return await asyncio.get_running_loop().run_in_executor(self._explainer, self._explain, data, ask, gone)
         finally:
+            gone.set()
             self._explaining -= 1
 
     def check(self) -> None:
@@ -72,10 +75,14 @@ class Engine:
         self._meter.note(BATCH_SIZE, len(batch), kind=self._kind)
         return list(self._recognizer.score(batch))
 
-    def _explain(self, data: bytes, ask: Ask) -> Explained:
+    def _explain(self, data: bytes, ask: Ask, gone: threading.Event) -> Explained:
+        def look(_done: int, _total: int) -> None:
+            if gone.is_set():
+                raise ProdrecError("nobody waits for this heat map any more")
+
         if self._recognizer.classifier is None:
             raise ConfigError("no classifier is served: there is no product to explain")
-        heat_map = explain(self._recognizer.classifier, data, ask.label, ask.method, ask.occluder)
+        heat_map = explain(self._recognizer.classifier, data, ask.label, ask.method, ask.occluder, look)
         return Explained(heat_map, overlay(data, heat_map), self._recognizer.classifier.info.bundle_id)
 
 

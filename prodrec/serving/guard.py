@@ -10,7 +10,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -34,6 +34,8 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
+# What is read of a body that is refused. Source: assumed; a photo of a phone over a slow line.
+_DRAIN_BYTES, _DRAIN_S = 64_000_000, 2.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -52,30 +54,29 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        answer = _Answer(send, scope)
+        path, headers = _path(scope), Headers(scope=scope)
+        answer, body = _Answer(send, scope), _Body(self, receive, self.largest.get(path, self.settings.max_body_bytes), headers)
         try:
-            await self._guarded(scope, receive, answer)
+            await self._guarded(path, headers, scope, body, answer)
         except Problem as problem:
-            await self._refuse(problem, scope, receive, answer)
+            await self._refuse(problem, scope, body, answer)
         except ClientDisconnect:
             pass  # nobody is there to be answered
         except Exception as error:  # never the details: they may name paths
             _log.exception("request %s: %s", answer.request_id, type(error).__name__)
-            await self._refuse(Problem(500, "internal", f"see the server's log for request {answer.request_id}"), scope, receive, answer)
+            await self._refuse(Problem(500, "internal", f"see the server's log for request {answer.request_id}"), scope, body, answer)
         finally:
+            self.held_bytes -= body.size
             self._count(scope, answer)
 
-    async def _guarded(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
-        path, headers = _path(scope), Headers(scope=scope)
-        if not _is_guarded(path):
-            await self.app(scope, receive, answer)
-            return
-        self._check_key(headers)
-        if path == "/metrics":
-            await self.app(scope, receive, answer)
+    async def _guarded(self, path: str, headers: Headers, scope: Scope, body: "_Body", answer: "_Answer") -> None:
+        if _is_guarded(path):
+            self._check_key(headers)
+        if not _is_guarded(path) or path == "/metrics":
+            await self.app(scope, body.receive, answer)
             return
         with self._place():
-            body, limit = _Body(self, receive, self.largest.get(path, self.settings.max_body_bytes), headers), asyncio.timeout(None)
+            limit = asyncio.timeout(None)
             try:
                 body.check_length(headers)
                 async with limit:
@@ -88,8 +89,6 @@ class Guard:
                 late = Problem(504, "timeout", f"not answered within {self.settings.request_timeout_s:g} s")
                 slow = Problem(408, "too_slow_body", f"the body did not come within {self.settings.body_timeout_s:g} s")
                 raise (late if body.is_whole else slow) from error
-            finally:
-                self.held_bytes -= body.size
 
     def _check_key(self, headers: Headers) -> None:
         if not self.settings.api_keys:
@@ -110,16 +109,18 @@ class Guard:
         finally:
             self.in_flight -= 1
 
-    async def _refuse(self, problem: Problem, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+    async def _refuse(self, problem: Problem, scope: Scope, body: "_Body", answer: "_Answer") -> None:
         if not answer.status:
             response = problem.response()
-            # What is left of the body is not read: this connection cannot be used again.
-            if problem.status in (401, 408, 413, 503):
+            if not body.is_whole and not await body.drained():
                 response.headers["Connection"] = "close"
-            await response(scope, receive, answer)
+            await response(scope, body.receive, answer)
 
     def _count(self, scope: Scope, answer: "_Answer") -> None:
-        route = getattr(scope.get("route"), "path", "other")
+        route = getattr(scope.get("route"), "path", None)
+        if route is None:  # refused before it was looked for
+            known = {getattr(route, "path", "") for route in scope["app"].routes} if "app" in scope else set()
+            route = _path(scope) if _path(scope) in known else "other"
         self.meter.note(REQUESTS, route=route, status=str(answer.status or 499))
         self.meter.note(REQUEST_SECONDS, time.perf_counter() - answer.begun, route=route)
 
@@ -131,6 +132,8 @@ class _Body:
         self.guard, self._receive, self.largest = guard, receive, largest
         # A request without a body: the application may never ask for it.
         self.size, self.is_whole = 0, headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+        # Who asks before sending is told before anything is sent.
+        self.is_asked_for = headers.get("expect", "").lower() != "100-continue"
         self.limit: asyncio.Timeout | None = None
 
     def check_length(self, headers: Headers) -> None:
@@ -151,6 +154,7 @@ class _Body:
         self._allow(self.guard.settings.request_timeout_s)
 
     async def receive(self) -> Message:
+        self.is_asked_for = True
         message = await self._receive()
         if message["type"] == "http.request":
             self._take(len(message.get("body", b"")))
@@ -158,6 +162,22 @@ class _Body:
                 self.is_whole = True
                 self.allow_answer()
         return message
+
+    async def drained(self) -> bool:
+        """Reads on to the end of what is refused, and keeps nothing of it; False: not within the limits.
+
+        Many clients look for an answer only once they have sent all; a connection that is closed before is all that they see.
+        """
+        size = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                while self.is_asked_for and size < _DRAIN_BYTES:
+                    message = await self._receive()
+                    size += len(message.get("body", b""))
+                    if not message.get("more_body"):
+                        self.is_whole = True
+                        return message["type"] == "http.request"
+        return False
 
     def _allow(self, seconds: float) -> None:
         if self.limit:

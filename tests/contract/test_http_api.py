@@ -9,6 +9,7 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 from made import photo
 from PIL import ExifTags, Image
@@ -474,3 +475,17 @@ def test_one_more_than_there_are_places(held):
             connection.close()
         server.wait_idle()
         assert client.post("/v1/recognize", content=PHOTO).status_code == 200
+
+
+def test_a_body_that_is_refused_half_way_is_answered_even_to_those_who_send_all_first(server):
+    async def ask() -> int:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            return (await client.post(f"{server.url}/v1/recognize", content=b"x" * 60_000_000, timeout=30)).status_code
+
+    assert asyncio.run(ask()) == 413
+
+
+def test_slashes_at_the_end_lead_nowhere_and_load_balancers_may_ask_by_head(client):
+    answer = client.post("/v1/recognize/", content=b"x", headers={"Host": "evil.example"})
+    assert (answer.status_code, answer.json()["code"], "location" in answer.headers) == (404, "not_found", False)
+    assert [client.head(f"/{path}").status_code for path in ("healthz", "readyz")] == [200, 200]

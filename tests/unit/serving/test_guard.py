@@ -100,9 +100,17 @@ def test_a_body_is_counted_as_it_comes(pieces, largest, held):
         assert found.body["code"] in ({"too_large"} if size > largest else set()) | ({"busy"} if size > held else set())
 
 
-def test_no_more_is_read_than_allowed():
+@pytest.mark.parametrize(("drained", "left", "connection"), [(1_000, 0, None), (60, 1, "close")])
+def test_what_is_too_large_is_read_to_its_end_within_limits_and_not_kept(drained, left, connection, monkeypatch):
+    """A client that sends all before it looks would else see a broken connection, and no answer."""
+    monkeypatch.setattr("prodrec.serving.guard._DRAIN_BYTES", drained)
     found = refused(413, "too_large", exchanged(echo, b"x" * 60, b"x" * 60, b"x" * 60, b"x" * 60, max_body_bytes=100))
-    assert len(found.pieces) == 2
+    assert (len(found.pieces), found.headers.get("connection")) == (left, connection)
+
+
+def test_what_is_refused_and_does_not_come_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr("prodrec.serving.guard._DRAIN_S", 0.01)
+    found = refused(413, "too_large", exchanged(echo, b"x" * 101, FOREVER, max_body_bytes=100))
     assert found.headers["connection"] == "close"
 
 
@@ -113,7 +121,8 @@ def test_a_length_that_lies_is_not_believed(told, status):
 
 
 def test_a_length_too_large_is_refused_unread():
-    found = refused(413, "too_large", exchanged(echo, FOREVER, headers=[(b"content-length", b"101")], max_body_bytes=100))
+    headers = [(b"content-length", b"101"), (b"expect", b"100-continue")]
+    found = refused(413, "too_large", exchanged(echo, FOREVER, headers=headers, max_body_bytes=100))
     assert found.pieces == [FOREVER]
 
 
@@ -288,7 +297,7 @@ def test_nothing_else_does(value):
 
 
 def test_a_key_is_asked_for_before_anything_is_read():
-    found = refused(401, "no_key", exchanged(echo, FOREVER, api_keys=(hash_key(KEY),)))
+    found = refused(401, "no_key", exchanged(echo, FOREVER, headers=[*CHUNKED, (b"expect", b"100-continue")], api_keys=(hash_key(KEY),)))
     assert (found.headers["www-authenticate"], found.headers["connection"], found.pieces) == ("Bearer", "close", [FOREVER])
 
 
