@@ -6,6 +6,7 @@ beside the old one, which answers until then, so no request is lost.
 
 import asyncio
 import logging
+import os
 from typing import Any
 
 from prodrec.cluster.session import ray_session
@@ -18,7 +19,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from prodrec.cluster.serve_backend import KINDS, RayBackend
-from prodrec.cluster.serve_metrics import RayMeter
+from prodrec.cluster.serve_metrics import ClusterMeter, process_name
 from prodrec.config import Frozen
 from prodrec.errors import ConfigError, ProdrecError, Reject
 from prodrec.machine import usable_cores
@@ -28,6 +29,7 @@ from prodrec.scoring.recognition import Recognition
 from prodrec.serving.app import create_app
 from prodrec.serving.backend import Ask, Busy, Explained
 from prodrec.serving.engine import Engine
+from prodrec.serving.metrics import LocalMeter
 from prodrec.serving.run import check_port, page_url, until_interrupted
 from prodrec.serving.settings import EngineOptions, ServingSettings
 
@@ -57,7 +59,7 @@ class Model:
     """One bundle behind a handle."""
 
     def __init__(self, kind: str) -> None:
-        self.kind, self.meter = kind, RayMeter()
+        self.kind, self.meter = kind, LocalMeter()
         self.engine: Engine | None = None
         self.place: str | None = None
         self.known: dict[str, BundleInfo] = {}
@@ -95,6 +97,10 @@ class Model:
         except (Reject, ConfigError, Busy) as error:
             return error
 
+    async def metrics(self) -> tuple[str, str]:
+        """The name of this process, and what it counted."""
+        return process_name(), await self.meter.text()
+
     async def bundle(self) -> str | None:
         """Where the bundle lies that is served now."""
         return self.place
@@ -128,9 +134,14 @@ class Ingress:
     def __init__(self, settings: dict[str, Any], classifier: DeploymentHandle | None, tagger: DeploymentHandle | None) -> None:
         self.settings = ServingSettings.model_validate(settings)
         self.backend = RayBackend(classifier, tagger, self.settings)
+        self.meter = ClusterMeter([handle for handle in (classifier, tagger) if handle])
 
     def __serve_build_asgi_app__(self) -> Any:
-        return create_app(self.backend, self.settings, RayMeter())
+        return create_app(self.backend, self.settings, self.meter)
+
+    async def metrics(self) -> tuple[str, str]:
+        """The name of this process, and what it counted."""
+        return await self.meter.own()
 
 
 _ingress = serve.deployment(Ingress, name="Ingress", max_ongoing_requests=_ONGOING, ray_actor_options={"num_cpus": 0})
@@ -170,6 +181,7 @@ def serve_on_ray(classifier: str | None, tagger: str | None, settings: ServingSe
     uris = {kind: uri for kind, uri in zip(KINDS, (classifier, tagger), strict=True) if uri}
     for kind, uri in uris.items():  # whole, weights too: what is wrong is said here in one line
         load_bundle(uri, "cpu", kind)
+    os.environ.setdefault("RAY_worker_niceness", "0")  # somebody waits for these processes, as nobody does for a nightly job's
     with ray_session():
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port}, logging_config={"enable_access_log": False})

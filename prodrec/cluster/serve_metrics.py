@@ -1,62 +1,72 @@
-"""Metrics of all replicas, kept by Ray: each process reports to its node, and any ingress can tell them all."""
+"""Metrics of all processes behind an application: each keeps its own, and any ingress tells them all.
+
+Ray's own metrics are left out: they cost a tenth of a request here, estimate the sums of histograms from their buckets, and are
+told seconds late (docs/log.md, 2026-11-21).
+"""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Sequence
 
-import httpx
-import ray
-from ray.util.metrics import Counter, Histogram
+from prodrec.cluster.session import quiet_data  # noqa: F401  sets what ray reads on import
 
-from prodrec.serving.metrics import METRICS, Metric
+# isort: split
+from ray import serve
+from ray.serve.handle import DeploymentHandle
 
-# Ray puts this before the names of all metrics.
-_PREFIX = "ray_"
-# For a node to answer, seconds. Source: assumed.
+from prodrec.serving.metrics import LocalMeter, Metric
+
+# For all processes to answer, seconds; those that do not are left out. Source: assumed.
 _TIMEOUT_S = 5.0
+_SAMPLE = re.compile(r"(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
 
 
-class RayMeter:
-    """Keeps the numbers of `prodrec.serving.metrics.METRICS` with Ray."""
+class ClusterMeter:
+    """Of an ingress: counts for itself, and tells of all.
 
-    def __init__(self) -> None:
-        self._kept: dict[str, Counter | Histogram] = {metric.name: _make(metric) for metric in METRICS}
+    Args:
+        handles: of the deployments whose processes have a method `metrics`.
+    """
+
+    def __init__(self, handles: Sequence[DeploymentHandle]) -> None:
+        self._own, self._handles = LocalMeter(), handles
 
     def note(self, metric: Metric, value: float = 1, **labels: str) -> None:
-        kept = self._kept[metric.name]
-        if isinstance(kept, Histogram):
-            kept.observe(value, tags=labels)
-        else:
-            kept.inc(value, tags=labels)
+        self._own.note(metric, value, **labels)
+
+    async def own(self) -> tuple[str, str]:
+        """The name of this process, and its own metrics."""
+        return process_name(), await self._own.text()
 
     async def text(self) -> str:
-        """Those of all nodes, gathered from each node's own page; a node that does not answer is left out."""
-        pages = [f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics" for node in ray.nodes() if node["Alive"]]
-        async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
-            answers = await asyncio.gather(*(client.get(page) for page in pages), return_exceptions=True)
-        return merged(answer.text for answer in answers if isinstance(answer, httpx.Response))
+        """Of every process, with its name as the label `process`."""
+        context = serve.get_replica_context()
+        mine = serve.get_deployment_handle(context.deployment, context.app_name)
+        asked = [handle.broadcast("metrics").results_async(timeout_s=_TIMEOUT_S, return_exceptions=True) for handle in (mine, *self._handles)]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        return merged(page for answer in answers if isinstance(answer, list) for page in answer if isinstance(page, tuple))
 
 
-def merged(pages: Iterable[str]) -> str:
-    """The lines of prodrec's metrics, under the names that `METRICS` gives, each metric's together."""
+def process_name() -> str:
+    """As Ray Serve names it: Classifier-x7d2k9qa."""
+    context = serve.get_replica_context()
+    return f"{context.deployment}-{context.replica_id.unique_id}"
+
+
+def merged(pages: Iterable[tuple[str, str]]) -> str:
+    """Pages of several processes as one: the lines of each metric together, each told of whom it is."""
     families: dict[str, list[str]] = {}
-    for page in pages:
-        for family, line in _lines(page):
-            kept = families.setdefault(family, [])
-            if not (line.startswith("#") and line in kept):
-                kept.append(line)
-    return "".join(f"{line}\n" for lines in families.values() for line in lines)
+    for process, page in pages:
+        for block in re.split(r"^(?=# HELP )", page, flags=re.MULTILINE):
+            head = [line for line in block.splitlines() if line.startswith("#")]
+            samples = [line for line in block.splitlines() if _SAMPLE.fullmatch(line)]
+            if head:
+                families.setdefault("\n".join(head), []).extend(_labelled(line, process) for line in samples)
+    return "".join("\n".join([head, *samples]) + "\n" for head, samples in families.items())
 
 
-def _lines(page: str) -> Iterator[tuple[str, str]]:
-    family = ""
-    for line in page.splitlines():
-        if line.startswith("#"):
-            family = line.split(" ")[2]
-        if family.startswith(f"{_PREFIX}prodrec_"):
-            yield family, line.replace(_PREFIX, "", 1)
-
-
-def _make(metric: Metric) -> Counter | Histogram:
-    if metric.buckets:
-        return Histogram(metric.name, metric.help, boundaries=list(metric.buckets), tag_keys=metric.labels)
-    return Counter(metric.name, metric.help, tag_keys=metric.labels)
+def _labelled(line: str, process: str) -> str:
+    parts = _SAMPLE.fullmatch(line)
+    assert parts
+    labels = ",".join(part for part in (f'process="{process}"', parts["labels"]) if part)
+    return f"{parts['name']}{{{labels}}} {parts['value']}"

@@ -82,6 +82,8 @@ class Decider:
         self.policy, self.has_tagger = policy, tagger is not None
         self.acceptance: Acceptance | None = classifier.acceptance if classifier else None
         self.has_classifier = classifier is not None
+        rules = [(code, check, getattr(policy.photo, code)) for code, check in _PHOTO_CHECKS.items()]
+        self.checks = [(code, check, rule) for code, check, rule in rules if rule.action != "off"]
         self.categories = {_plain(theirs): ours for theirs, ours in policy.categories.items()}
 
     def decide(self, images: Sequence[Recognition], category: str | None = None) -> Decision:
@@ -145,8 +147,8 @@ class Decider:
 
     def _photo_reasons(self, number: int, image: Recognition) -> Iterator[Reason]:
         assert image.quality is not None
-        for code, check in _PHOTO_CHECKS.items():
-            rule, score = getattr(self.policy.photo, code), float(check.score(image.quality))
+        for code, check, rule in self.checks:
+            score = float(check.score(image.quality))
             is_good = score <= rule.limit if check.bad_above else score >= rule.limit
             if not is_good and (check.also_on_white or image.quality.white_background < ON_WHITE):
                 yield Reason(code, rule.action, f"{check.detail.format(score=score)}, the limit is {rule.limit:g}", check.hint, number)

@@ -42,9 +42,14 @@ class LocalMeter:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._kept: dict[str, Counter | Histogram] = {metric.name: self._make(metric) for metric in METRICS}
+        # Looking one up by its labels costs several times as much as counting.
+        self._labelled: dict[tuple[str, ...], Counter | Histogram] = {}
 
     def note(self, metric: Metric, value: float = 1, **labels: str) -> None:
-        kept = self._kept[metric.name].labels(**labels)
+        key = (metric.name, *labels.values())
+        kept = self._labelled.get(key)
+        if kept is None:
+            kept = self._labelled[key] = self._kept[metric.name].labels(**labels)
         if isinstance(kept, Histogram):
             kept.observe(value)
         else:
