@@ -20,6 +20,7 @@ from ray.serve.handle import DeploymentHandle
 
 from prodrec.cluster.serve_backend import KINDS, RayBackend
 from prodrec.cluster.serve_metrics import ClusterMeter, process_name
+from prodrec.cluster.serve_ports import keep_to_loopback
 from prodrec.config import Frozen
 from prodrec.errors import ConfigError, ProdrecError, Reject
 from prodrec.machine import usable_cores
@@ -34,6 +35,8 @@ from prodrec.serving.run import check_port, page_url, until_interrupted
 from prodrec.serving.settings import EngineOptions, ServingSettings
 
 _log = logging.getLogger("ray.serve")
+
+keep_to_loopback()
 
 APP = "prodrec"
 # Requests that Serve passes on at once to an ingress or a bundle; the ingress' own limit (`ServingSettings.max_in_flight`) is

@@ -6,6 +6,8 @@ import pytest
 
 # Tests share the machine with nobody: Ray's workers need not step back for other programs.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# As prodrec.cluster.session does, for test files that import ray before it.
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 @pytest.fixture(scope="session", autouse=True)
