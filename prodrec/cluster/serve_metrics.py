@@ -8,9 +8,6 @@ import asyncio
 import re
 from collections.abc import Iterable, Sequence
 
-from prodrec.cluster.session import quiet_data  # noqa: F401  sets what ray reads on import
-
-# isort: split
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 

@@ -7,9 +7,6 @@ uses it, and it is bound to the loopback address. Where it is used, set RAY_USE_
 
 from typing import Any
 
-from prodrec.cluster.session import quiet_data  # noqa: F401  sets what ray reads on import
-
-# isort: split
 from ray.serve._private import replica
 from ray.serve._private.constants import RAY_SERVE_USE_GRPC_BY_DEFAULT
 
