@@ -65,7 +65,8 @@ def app_of(bundle: str, backend: Callable[[Engine], LocalBackend] = LocalBackend
 
 
 @contextmanager
-def listening(app: Starlette) -> Iterator[WebServer]:
+def listening(app: Starlette, health: str = "/readyz") -> Iterator[WebServer]:
+    """`health`: what must answer first."""
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=5))
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -73,7 +74,7 @@ def listening(app: Starlette) -> Iterator[WebServer]:
         try:
             found = WebServer(listener.getsockname()[1], app)
             with found.client() as client:
-                assert client.get("/readyz").status_code == 200
+                assert client.get(health).status_code == 200
             yield found
         finally:
             server.should_exit = True

@@ -18,7 +18,7 @@ def serve(
     api_key_file: Annotated[str | None, typer.Option(help="Ask for a key: a file with the allowed ones, one a line.")] = None,
     settings: Annotated[str | None, typer.Option(help="YAML file of all limits and switches (docs/operations.md).")] = None,
     gpu: Gpu = False,
-    local: Annotated[bool, typer.Option("--local", help="One process, without Ray: starts in seconds; no batching, no bulk runs.")] = False,
+    local: Annotated[bool, typer.Option("--local", help="One process, without Ray: the quickest on a small machine; no bulk runs.")] = False,
 ) -> None:
     """Answer over HTTP, and show the web page."""
     from prodrec.serving.run import serve_here
@@ -28,6 +28,8 @@ def serve(
     told = read_settings(settings).model_copy(update=changes)
     if not classifier and not tagger:
         raise ConfigError("there is nothing to serve; give --classifier BUNDLE, --tagger BUNDLE or both")
+    if local and told.bulk:
+        raise ConfigError("--local has no bulk runs, which go on on Ray; leave out --local, or bulk in the settings")
     if local:
         serve_here(classifier, tagger, told, host, port, gpu)
         return

@@ -102,8 +102,9 @@ _BY_STATUS: dict[int, type[Refused]] = {
 }
 # 413 and 422 where no image is at fault.
 _NO_IMAGE = frozenset({"too_many_files", "no_such_label", "cannot_explain", "bad_manifest"})
-# Answers of a proxy whose server is away for a moment. Source: RFC 9110 15.6.3, 15.6.5.
-_GATEWAY = frozenset({502, 504})
+# Answers of what stands before a server that is away for a moment: of proxies by RFC 9110 15.6.3 and 15.6.5; Ray Serve's says 404
+# while the application starts or ends, and 500 where a process died.
+_GATEWAY = frozenset({404, 500, 502, 504})
 
 
 def refusal(problem: Problem, is_ours: bool, request_id: str | None = None, retry_after_s: float | None = None) -> Refused:
@@ -153,3 +154,10 @@ def _of_certificate(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def as_problem(error: ClientError) -> Problem:
+    """What ended a request, beside answers that came before it. Status 0: there was no answer."""
+    if isinstance(error, Refused):
+        return error.problem
+    return Problem(0, "no_answer", str(error), "send it again")

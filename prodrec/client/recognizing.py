@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from prodrec.client.answers import Answer, BatchResult, HeatMap, Problem
-from prodrec.client.errors import BadAnswer
+from prodrec.client.errors import BadAnswer, ClientError, as_problem
 from prodrec.client.exchange import Part, Reply, Request, Steps, query
 from prodrec.client.images import Image, ImageFile, Loaded, Url, grouped, read_image
 
@@ -49,7 +49,8 @@ def recognize_batch(
 ) -> Steps[list[BatchResult]]:
     """What each of any number of images shows, in order; a bad image, or a file that cannot be read, costs itself only.
 
-    Images are read as they are needed and sent one request after another. What ends a request ends the call.
+    Images are read as they are needed and sent one request after another. What ends the first request ends the call; what ends a
+    later one is the problem of its images and of all after them, so that the answers before are not lost.
 
     Args:
         images: bytes or paths.
@@ -61,8 +62,17 @@ def recognize_batch(
     """
     params = query(top_k=top_k, tags=None if tags else "false", category=category)
     results: list[BatchResult] = []
+    failed: Problem | None = None
     for group in grouped(images, files_per_request, bytes_per_request):
-        results += yield from _recognize_group(group, params)
+        if failed is None:
+            try:
+                results += yield from _recognize_group(group, params)
+                continue
+            except ClientError as error:
+                if not results:
+                    raise
+                failed = as_problem(error)
+        results += [BatchResult(loaded.name, failed.status, None, failed) for loaded in group]
     return results
 
 

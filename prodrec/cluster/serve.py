@@ -7,14 +7,14 @@ beside the old one, which answers until then, so no request is lost.
 import asyncio
 import logging
 import os
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from prodrec.cluster.session import ray_session
 
 # isort: split
 import ray
 import torch
-from pydantic import ValidationError
+from pydantic import Field
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
@@ -22,13 +22,13 @@ from prodrec.cluster.serve_backend import KINDS, RayBackend
 from prodrec.cluster.serve_metrics import ClusterMeter, process_name
 from prodrec.cluster.serve_ports import keep_to_loopback
 from prodrec.config import Frozen
-from prodrec.errors import ConfigError, ProdrecError, Reject
+from prodrec.errors import ConfigError, Reject
 from prodrec.machine import usable_cores
 from prodrec.models.bundle import load_bundle
 from prodrec.models.bundle_info import BundleInfo
 from prodrec.scoring.recognition import Recognition
 from prodrec.serving.app import create_app
-from prodrec.serving.backend import Ask, Busy, Explained
+from prodrec.serving.backend import Ask, Busy, Explained, NotReady
 from prodrec.serving.engine import Engine
 from prodrec.serving.metrics import LocalMeter
 from prodrec.serving.run import check_port, page_url, until_interrupted
@@ -42,6 +42,8 @@ APP = "prodrec"
 # Requests that Serve passes on at once to an ingress or a bundle; the ingress' own limit (`ServingSettings.max_in_flight`) is
 # lower and answers with a problem. Source: assumed.
 _ONGOING = 1024
+# For the requests that a process holds when it is to end. Source: `ServingSettings.request_timeout_s` and a moment.
+_GRACE_S = 35
 
 
 class ModelSettings(Frozen):
@@ -54,7 +56,7 @@ class ModelSettings(Frozen):
     """
 
     bundle: str
-    device: str = "cpu"
+    device: Literal["cpu", "cuda"] = "cpu"
     engine: EngineOptions = EngineOptions()
 
 
@@ -75,10 +77,10 @@ class Model:
         try:
             settings = ModelSettings.model_validate(user_config)
             self.engine, self.place = await asyncio.to_thread(self._load, settings), settings.bundle
-        except (ProdrecError, ValidationError) as error:
+        except Exception as error:  # memory that is not there for two bundles, too
             if self.engine is None:
                 raise
-            _log.error("the %s stays as it is: %s", self.kind, error)
+            _log.error("the %s stays as it is: %s: %s", self.kind, type(error).__name__, error)
         info = self._info(self.engine)
         self.known[info.bundle_id] = info
 
@@ -121,7 +123,7 @@ class Model:
 
     def _engine(self) -> Engine:
         if self.engine is None:
-            raise ProdrecError(f"the deployment of the {self.kind} has no user_config; give it one with the key bundle")
+            raise NotReady(f"the deployment of the {self.kind} has no user_config; give it one with the key bundle")
         return self.engine
 
     def _info(self, engine: Engine) -> BundleInfo:
@@ -140,14 +142,14 @@ class Ingress:
         self.meter = ClusterMeter([handle for handle in (classifier, tagger) if handle])
 
     def __serve_build_asgi_app__(self) -> Any:
-        return create_app(self.backend, self.settings, self.meter)
+        return create_app(self.backend, self.settings, self.meter, names_requests=False)
 
     async def metrics(self) -> tuple[str, str]:
         """The name of this process, and what it counted."""
         return await self.meter.own()
 
 
-_ingress = serve.deployment(Ingress, name="Ingress", max_ongoing_requests=_ONGOING, ray_actor_options={"num_cpus": 0})
+_ingress = serve.deployment(Ingress, name="Ingress", max_ongoing_requests=_ONGOING, graceful_shutdown_timeout_s=_GRACE_S, ray_actor_options={"num_cpus": 0})
 
 
 class ServeArgs(Frozen):
@@ -158,7 +160,7 @@ class ServeArgs(Frozen):
         settings: limits, keys and switches of the ingress.
     """
 
-    models: tuple[str, ...] = KINDS
+    models: Annotated[tuple[Literal["classifier", "tagger"], ...], Field(min_length=1)] = ("classifier", "tagger")
     settings: ServingSettings = ServingSettings()
 
 
@@ -171,7 +173,7 @@ def build(args: dict[str, Any]) -> serve.Application:
 
 def _deployment(kind: str, **options: Any) -> Any:
     """New processes stand beside the old ones before those are ended: with the default of Serve a single one would leave a gap."""
-    kept = {"max_ongoing_requests": _ONGOING, "health_check_period_s": 5, "max_surge_percent": 100}
+    kept = {"max_ongoing_requests": _ONGOING, "health_check_period_s": 5, "max_surge_percent": 100, "graceful_shutdown_timeout_s": _GRACE_S}
     return serve.deployment(Model, name=kind.capitalize(), **kept, **options)
 
 

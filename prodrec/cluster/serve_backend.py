@@ -15,7 +15,7 @@ from prodrec.errors import ConfigError
 from prodrec.models.bundle_info import BundleInfo, ClassifierInfo, TaggerInfo
 from prodrec.scoring.recognizer import joined
 from prodrec.serving import backend
-from prodrec.serving.backend import Ask, Busy, Explained, NotReady, Scored, Served
+from prodrec.serving.backend import Ask, Busy, Explained, NotReady, Scored, Served, each
 from prodrec.serving.settings import ServingSettings
 
 KINDS = ("classifier", "tagger")
@@ -33,7 +33,7 @@ class RayBackend:
         self.bulk: backend.BulkRuns | None = BulkRuns(settings.bulk, self.bundles, settings.policy) if settings.bulk else None
 
     async def recognize(self, images: Sequence[bytes]) -> list[Scored]:
-        return await asyncio.gather(*(self._recognize_one(data) for data in images))
+        return await each(self._recognize_one, images)
 
     async def explain(self, data: bytes, ask: Ask) -> Explained:
         if "classifier" not in self._handles:

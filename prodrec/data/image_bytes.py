@@ -69,7 +69,7 @@ def lies_below(uri: str, folders: Iterable[str]) -> bool:
 
     Args:
         uri, folders: absolute paths, whose links are followed, or URIs, which must have the same scheme, user, host and query, letter
-            by letter. What could be read in two ways (`..`, `//`, a relative path) lies nowhere.
+            by letter. What could be read in two ways (`..`, `//`, a relative path, in a URI any %) lies nowhere.
     """
     place = _names(uri)
     return place is not None and any(place[: len(names)] == names for names in map(_names, folders) if names)
@@ -84,7 +84,7 @@ def _names(uri: str) -> tuple[str, ...] | None:
             return None
     match = _REMOTE.fullmatch(uri)
     names = match["key"].removeprefix("/").removesuffix("/").split("/") if match else [".."]
-    if match is None or (names != [""] and {"", ".", ".."} & set(names)):
+    if match is None or "%" in uri or (names != [""] and {"", ".", ".."} & set(names)):
         return None
     return f"{match['root']}{match['query'] or ''}", *filter(None, names)
 

@@ -128,8 +128,13 @@ class Job:
                 elif self._is_late():
                     return self._given_up()
         except asyncio.CancelledError:
-            self.future.cancel()
+            if not self.future.cancel():  # its thread is at it, and may be stuck with nobody watching
+                asyncio.get_running_loop().call_later(self.owner.limit_s, self._leave_behind)
             raise
+
+    def _leave_behind(self) -> None:
+        if not self.future.done() and self.pool is self.owner.pool:
+            self.owner.replace_threads()
 
     def _is_late(self) -> bool:
         return self.started is not None and time.perf_counter() - self.started > self.owner.limit_s
@@ -139,7 +144,8 @@ class Job:
         return Inputs(_rejected(Reject(RejectCode.TOO_SLOW, f"not prepared within {self.owner.limit_s:g} s")))
 
     def _submit(self) -> Future[Inputs]:
-        return self.owner.pool.submit(self._run)
+        self.pool = self.owner.pool
+        return self.pool.submit(self._run)
 
     def _run(self) -> Inputs:
         self.started = time.perf_counter()

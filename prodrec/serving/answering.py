@@ -1,6 +1,8 @@
 """From a backend's values to answers: decisions, counts, problems."""
 
+import asyncio
 import logging
+import re
 import time
 from collections.abc import Awaitable, Sequence
 from typing import TypeVar
@@ -16,6 +18,8 @@ from prodrec.serving.schemas import Answer, BatchAnswer, BatchResult, HeatOut, P
 from prodrec.serving.settings import ServingSettings
 
 T = TypeVar("T")
+# Whoever asks whether it is ready wants to know now. Source: assumed.
+_READY_S = 2.0
 _log = logging.getLogger("prodrec.serving")
 
 
@@ -36,9 +40,9 @@ class Answering:
         """Raises: Problem."""
         start = time.perf_counter()
         [scored] = await self.ask(self.backend.recognize([data]))
+        explained = await self.explain(data, Ask()) if with_heat and not scored.recognition.code else None
         answer = self._answer(scored, top_k, with_tags, category)
-        if with_heat:
-            answer.explanation = explanation_of(await self.explain(data, Ask()), "gradcam")
+        answer.explanation = explanation_of(explained, "gradcam") if explained else None
         answer.timings_ms["total"] = round(1e3 * (time.perf_counter() - start), 2)
         return answer
 
@@ -61,8 +65,9 @@ class Answering:
             self._meter.note(REJECTS, code=reject.code.value)
             raise reject_problem(reject.code.value, reject.detail) from reject
         except ConfigError as error:
-            code = "no_such_label" if ask.label is not None and "no label" in str(error) else "cannot_explain"
-            raise Problem(422, code, str(error).replace("--", "")) from error  # the command line's options have the same names
+            if ask.label is not None and "no label" in str(error):
+                raise Problem(422, "no_such_label", "the classifier has no such label", "GET /v1/bundle?labels=true names them") from error
+            raise Problem(422, "cannot_explain", re.sub(r"--(size|method)\b", r"\1", str(error))) from error
 
     def heat(self, explained: Explained, method: str) -> HeatOut:
         return heat_of(explained, method)
@@ -74,7 +79,11 @@ class Answering:
 
     async def ready(self) -> str:
         """The id of what is served."""
-        return (await self.ask(self.backend.served())).bundle_id
+        try:
+            async with asyncio.timeout(_READY_S):
+                return (await self.ask(self.backend.served())).bundle_id
+        except TimeoutError as error:
+            raise self._not_ready() from error
 
     async def ask(self, awaited: Awaitable[T]) -> T:
         """What a backend cannot do now is a 503."""
@@ -86,7 +95,10 @@ class Answering:
             _log.error("%s", error)
             raise Problem(503, "busy", "the database is away", headers={"Retry-After": str(self._settings.retry_after_s)}) from error
         except NotReady as error:
-            raise Problem(503, "not_ready", "no bundle is loaded yet", headers={"Retry-After": str(self._settings.retry_after_s)}) from error
+            raise self._not_ready() from error
+
+    def _not_ready(self) -> Problem:
+        return Problem(503, "not_ready", "no bundle can score at the moment", headers={"Retry-After": str(self._settings.retry_after_s)})
 
     def _answer(self, scored: Scored, top_k: int, with_tags: bool, category: str | None) -> Answer:
         recognition = scored.recognition

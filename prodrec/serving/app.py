@@ -31,7 +31,7 @@ Tags = Annotated[bool, Query(description="false leaves the tags out of the answe
 Category = Annotated[str | None, Query(max_length=200, description="that the seller declared")]
 
 
-def create_app(backend: Backend, settings: ServingSettings = ServingSettings(), meter: Meter | None = None) -> FastAPI:
+def create_app(backend: Backend, settings: ServingSettings = ServingSettings(), meter: Meter | None = None, names_requests: bool = True) -> FastAPI:
     """The application.
 
     Raises:
@@ -40,7 +40,8 @@ def create_app(backend: Backend, settings: ServingSettings = ServingSettings(), 
     app = FastAPI(title="prodrec", version=code_version().partition("+")[0], docs_url=None, redoc_url=None, redirect_slashes=False)
     kept = meter or LocalMeter()
     bodies, answering = Bodies(settings), Answering(backend, settings, kept)
-    app.add_middleware(Guard, settings=settings, meter=kept, largest={"/v1/recognize/batch": settings.max_batch_bytes})
+    largest = {"/v1/recognize/batch": settings.max_batch_bytes}
+    app.add_middleware(Guard, settings=settings, meter=kept, largest=largest, names_requests=names_requests)
     if settings.allow_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -1,6 +1,7 @@
 """What scores behind the application: this process, or deployments on Ray."""
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -12,6 +13,10 @@ from prodrec.serving.bulk import BulkState
 
 # Candidates that a backend finds; a request may ask for fewer. Source: assumed.
 MOST_CANDIDATES = 20
+
+
+# Images of one request that are at work at once: half a batch. Source: assumed.
+_AT_ONCE = 8
 
 
 class Busy(Exception):
@@ -64,6 +69,17 @@ class Explained(NamedTuple):
     heat_map: HeatMap
     overlay_png: bytes
     bundle_id: str
+
+
+async def each(function: Callable[[bytes], Awaitable[Scored]], images: Sequence[bytes]) -> list[Scored]:
+    """Of all images of a request, a few at a time: so one caller's many do not keep all others waiting."""
+    places = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(data: bytes) -> Scored:
+        async with places:
+            return await function(data)
+
+    return await asyncio.gather(*(one(data) for data in images))
 
 
 class BulkRuns(Protocol):

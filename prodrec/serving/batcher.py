@@ -21,11 +21,12 @@ class Batcher(Generic[Item, Result]):
     Args:
         function: one result an item, in order; runs in a thread of its own, one batch at a time.
         most: items of a batch.
+        thread: an executor of one thread; None: one of its own.
     """
 
-    def __init__(self, function: Callable[[Sequence[Item]], Sequence[Result]], most: int) -> None:
+    def __init__(self, function: Callable[[Sequence[Item]], Sequence[Result]], most: int, thread: ThreadPoolExecutor | None = None) -> None:
         self._function, self._most = function, most
-        self._thread = ThreadPoolExecutor(1, "score")
+        self._thread = thread or ThreadPoolExecutor(1, "score")
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._runner: asyncio.Task[None] | None = None
         self._begun: float | None = None
@@ -50,6 +51,8 @@ class Batcher(Generic[Item, Result]):
                 self._begun = time.monotonic()
                 try:
                     results = await loop.run_in_executor(self._thread, self._function, [item for item, _ in batch])
+                    if len(results) != len(batch):
+                        raise ValueError(f"{len(results)} results of {len(batch)} items")
                     for (_, future), result in zip(batch, results, strict=True):
                         if not future.done():
                             future.set_result(result)

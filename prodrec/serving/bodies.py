@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from prodrec.errors import Reject
 from prodrec.scoring.fetch import Fetcher
+from prodrec.serving.guard import TAKE
 from prodrec.serving.problems import Problem, reject_problem
 from prodrec.serving.settings import ServingSettings
 
@@ -71,7 +72,7 @@ class Bodies:
                 raise Problem(400, "bad_request", f"expected one part 'file', found {len(files)} files")
             return files[0].data
         if kind == "application/json":
-            return await self._fetched(await json_body(request))
+            return await self._fetched(request, await json_body(request))
         return await request.body()
 
     async def images(self, request: Request) -> list[Upload]:
@@ -119,13 +120,15 @@ class Bodies:
                 raise Problem(413, "too_many_files", f"at most {most} files are read") from error
             raise Problem(400, "bad_request", f"the form cannot be read: {error.message}") from error
 
-    async def _fetched(self, tree: dict[str, object]) -> bytes:
+    async def _fetched(self, request: Request, tree: dict[str, object]) -> bytes:
         if not isinstance(url := tree.get("image_url"), str):
             raise Problem(400, "bad_request", 'expected JSON such as {"image_url": "https://images.shop.example/1.jpg"}')
         if self._fetcher is None:
             raise Problem(403, "not_allowed", "images by URL are switched off here", "send the image itself")
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._fetcher.fetch, url)
+            data = await asyncio.get_running_loop().run_in_executor(self._threads, self._fetcher.fetch, url)
+            request.scope[TAKE](len(data))
+            return data
         except Reject as reject:
             raise reject_problem(reject.code.value, reject.detail) from reject
 

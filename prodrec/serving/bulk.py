@@ -152,7 +152,8 @@ def state_of(run: RunRecord, progress: Progress | None) -> BulkState:
     rows = ("rows_in", "rows_tagged", "rows_skipped", "rows_rejected", "listings", "accepted", "reviewed", "refused", "started", "finished", "detail")
     said: dict[str, Any] = {"id": run.run_id, "status": run.status} | {name: getattr(run, name) for name in rows}
     if run.status == "finished":
-        said |= {"images_done": run.rows_in, "images": run.rows_in}
+        skipped = f"{run.rows_skipped:,} images were known already: decisions on them are in the results of the run before" if run.rows_skipped else None
+        said |= {"images_done": run.rows_in, "images": run.rows_in, "detail": run.detail or skipped}
     elif run.status == "running" and progress:
         said |= {"images_done": progress.done, "images": progress.images, "images_per_s": round(progress.images_per_s, 1)}
     elif run.status == "running":
@@ -163,10 +164,11 @@ def state_of(run: RunRecord, progress: Progress | None) -> BulkState:
 async def in_a_thread(pieces: Generator[bytes, None, None]) -> AsyncIterator[bytes]:
     """Pieces that take a while to make, each made in one and the same thread: so connections to databases want it."""
     loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(1, "pieces") as thread:
-        try:
-            while (piece := await loop.run_in_executor(thread, next, pieces, None)) is not None:
-                yield piece
-        finally:
-            # Also where the caller hung up.
-            thread.submit(pieces.close)
+    thread = ThreadPoolExecutor(1, "pieces")
+    try:
+        while (piece := await loop.run_in_executor(thread, next, pieces, None)) is not None:
+            yield piece
+    finally:
+        # Also where the caller hung up; nobody waits for the piece that is being made.
+        thread.submit(pieces.close)
+        thread.shutdown(wait=False)

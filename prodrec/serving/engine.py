@@ -7,7 +7,9 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import NamedTuple
 
+import torch
 from PIL import Image
 
 from prodrec.errors import ConfigError, ProdrecError
@@ -37,8 +39,8 @@ class Engine:
         self.served = Served(self._recognizer.classifier_info, self._recognizer.tagger_info)
         self._kind = "classifier" if tagger is None else "tagger" if classifier is None else "both"
         self._meter, self._options = meter, options
-        self._batcher: Batcher[Inputs, Recognition] = Batcher(self._score, options.max_batch_size)
-        self._explainer, self._explaining = ThreadPoolExecutor(1, "explain"), 0
+        self._batcher: Batcher[_Waiting, Recognition] = Batcher(self._score, options.max_batch_size, _torch_thread("score"))
+        self._explainer, self._explaining = _torch_thread("explain"), 0
         # The first forward pass costs several: no request should pay for it, and what cannot score must not say that it is ready.
         if code := self._recognizer.recognize([_grey_picture()])[0].code:
             raise ProdrecError(f"a grey picture cannot be scored: {code}")
@@ -48,11 +50,7 @@ class Engine:
         inputs = await self._recognizer.inputs.prepared(data)
         if inputs.answer.code:
             return Scored(inputs.answer, self.served)
-        start = time.perf_counter()
-        found = await self._batcher(inputs)
-        stages = sum(ms for stage, ms in found.timings_ms.items() if stage != "prepare")
-        waited_ms = max(0.0, 1e3 * (time.perf_counter() - start) - stages)
-        return Scored(replace(found, timings_ms=found.timings_ms | {"wait": waited_ms}), self.served)
+        return Scored(await self._batcher(_Waiting(inputs, time.perf_counter())), self.served)
 
     async def explain(self, data: bytes, ask: Ask) -> Explained:
         """Raises: Reject, ConfigError: as `Backend.explain`; Busy: too many heat maps are asked for."""
@@ -71,9 +69,11 @@ class Engine:
         if (took_s := self._batcher.busy_s()) > STUCK_S:
             raise ProdrecError(f"a batch has been scored for {took_s:.0f} s")
 
-    def _score(self, batch: Sequence[Inputs]) -> list[Recognition]:
+    def _score(self, batch: "Sequence[_Waiting]") -> list[Recognition]:
+        start = time.perf_counter()
         self._meter.note(BATCH_SIZE, len(batch), kind=self._kind)
-        return list(self._recognizer.score(batch))
+        answers = self._recognizer.score([waiting.inputs for waiting in batch])
+        return [replace(answer, timings_ms=answer.timings_ms | {"wait": 1e3 * (start - waiting.since)}) for answer, waiting in zip(answers, batch, strict=True)]
 
     def _explain(self, data: bytes, ask: Ask, gone: threading.Event) -> Explained:
         def look(_done: int, _total: int) -> None:
@@ -84,6 +84,18 @@ class Engine:
             raise ConfigError("no classifier is served: there is no product to explain")
         heat_map = explain(self._recognizer.classifier, data, ask.label, ask.method, ask.occluder, look)
         return Explained(heat_map, overlay(data, heat_map), self._recognizer.classifier.info.bundle_id)
+
+
+class _Waiting(NamedTuple):
+    """An image that waits for the batch before its own, since when (perf_counter)."""
+
+    inputs: Inputs
+    since: float
+
+
+def _torch_thread(name: str) -> ThreadPoolExecutor:
+    """A thread that computes with as many threads as this one: torch gives a new one what the last `set_num_threads` said, anywhere."""
+    return ThreadPoolExecutor(1, name, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),))
 
 
 def _grey_picture() -> bytes:

@@ -21,6 +21,8 @@ from prodrec.serving.metrics import REQUEST_SECONDS, REQUESTS, Meter
 from prodrec.serving.problems import Problem, busy
 from prodrec.serving.settings import ServingSettings, hash_key
 
+# Of a scope: counts bytes that the request holds beside its body.
+TAKE = "prodrec.take"
 _log = logging.getLogger("prodrec.serving")
 
 # Nothing from elsewhere, no inline scripts or styles, no framing. Source: OWASP Secure Headers Project.
@@ -44,10 +46,11 @@ class Guard:
 
     Args:
         largest: of bodies by path, bytes; others have `settings.max_body_bytes`.
+        names_requests: gives each answer an X-Request-ID; not where a server does that already.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServingSettings, meter: Meter, largest: dict[str, int]) -> None:
-        self.app, self.settings, self.meter, self.largest = app, settings, meter, largest
+    def __init__(self, app: ASGIApp, settings: ServingSettings, meter: Meter, largest: dict[str, int], names_requests: bool = True) -> None:
+        self.app, self.settings, self.meter, self.largest, self.names_requests = app, settings, meter, largest, names_requests
         self.in_flight, self.held_bytes = 0, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,7 +58,8 @@ class Guard:
             await self.app(scope, receive, send)
             return
         path, headers = _path(scope), Headers(scope=scope)
-        answer, body = _Answer(send, scope), _Body(self, receive, self.largest.get(path, self.settings.max_body_bytes), headers)
+        answer, body = _Answer(send, scope, self.names_requests), _Body(self, receive, self.largest.get(path, self.settings.max_body_bytes), headers)
+        scope[TAKE] = body.take
         try:
             await self._guarded(path, headers, scope, body, answer)
         except Problem as problem:
@@ -157,7 +161,7 @@ class _Body:
         self.is_asked_for = True
         message = await self._receive()
         if message["type"] == "http.request":
-            self._take(len(message.get("body", b"")))
+            self.take(len(message.get("body", b"")))
             if not message.get("more_body") and not self.is_whole:
                 self.is_whole = True
                 self.allow_answer()
@@ -183,7 +187,8 @@ class _Body:
         if self.limit:
             self.limit.reschedule(asyncio.get_running_loop().time() + seconds)
 
-    def _take(self, size: int) -> None:
+    def take(self, size: int) -> None:
+        """Counts bytes that are held for this request until it is answered. Raises: Problem: they are too many."""
         self.size += size
         self.guard.held_bytes += size
         if self.size > self.largest:
@@ -198,7 +203,8 @@ class _Body:
 class _Answer:
     """Sends an answer with the headers that all have, and keeps its status (0: none was begun)."""
 
-    def __init__(self, send: Send, scope: Scope) -> None:
+    def __init__(self, send: Send, scope: Scope, is_named: bool) -> None:
+        self.is_named = is_named
         self._send, self.status, self.begun = send, 0, time.perf_counter()
         theirs = Headers(scope=scope).get("x-request-id", "")
         self.request_id = theirs if _REQUEST_ID.fullmatch(theirs) else secrets.token_hex(8)
@@ -216,7 +222,7 @@ class _Answer:
             self.on_piece()
 
     def _headers(self) -> dict[str, Any]:
-        return _HEADERS | {"X-Request-ID": self.request_id} | ({"Cache-Control": "no-store"} if self.is_api else {})
+        return _HEADERS | ({"X-Request-ID": self.request_id} if self.is_named else {}) | ({"Cache-Control": "no-store"} if self.is_api else {})
 
 
 def _path(scope: Scope) -> str:

@@ -1,9 +1,8 @@
 """A backend within this process, without Ray: for a laptop and for tests. It has no bulk runs."""
 
-import asyncio
 from collections.abc import Sequence
 
-from prodrec.serving.backend import Ask, BulkRuns, Explained, Scored, Served
+from prodrec.serving.backend import Ask, BulkRuns, Explained, Scored, Served, each
 from prodrec.serving.engine import Engine
 
 
@@ -16,7 +15,7 @@ class LocalBackend:
         self._engine = engine
 
     async def recognize(self, images: Sequence[bytes]) -> list[Scored]:
-        return await asyncio.gather(*(self._engine.recognize(data) for data in images))
+        return await each(self._engine.recognize, images)
 
     async def explain(self, data: bytes, ask: Ask) -> Explained:
         return await self._engine.explain(data, ask)

@@ -101,6 +101,8 @@ def read_settings(path: str | None) -> ServingSettings:
         return ServingSettings()
     try:
         tree = yaml.safe_load(Path(path).read_text())
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{path} holds no settings: expected a mapping with keys such as {', '.join(list(ServingSettings.model_fields)[:4])}")
         return ServingSettings.model_validate(tree)
     except OSError as error:
         raise ConfigError(f"cannot read the settings {path}: {error.strerror}; give a YAML file") from error

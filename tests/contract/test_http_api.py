@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -489,3 +490,44 @@ def test_slashes_at_the_end_lead_nowhere_and_load_balancers_may_ask_by_head(clie
     answer = client.post("/v1/recognize/", content=b"x", headers={"Host": "evil.example"})
     assert (answer.status_code, answer.json()["code"], "location" in answer.headers) == (404, "not_found", False)
     assert [client.head(f"/{path}").status_code for path in ("healthz", "readyz")] == [200, 200]
+
+
+def until(sign) -> None:
+    ticks = threading.Event()
+    for _ in range(int(PATIENCE_S / 0.005)):
+        if sign():
+            return
+        ticks.wait(0.005)
+    raise AssertionError("it did not come about")
+
+
+class Stuck(LocalBackend):
+    """Bundles that do not answer, as while their only process is started again."""
+
+    async def served(self):
+        await asyncio.Event().wait()
+
+
+def test_whoever_asks_whether_it_is_ready_is_told_soon(calibrated_bundle):
+    with listening(app_of(calibrated_bundle, Stuck), "/healthz") as server, server.client() as client:
+        refused(client.get("/readyz", timeout=10), 503, "not_ready")
+
+
+def test_one_callers_many_images_do_not_keep_another_waiting(server):
+    """A photo beside two requests of 64 is answered before them."""
+    large = Image.new("RGB", (3000, 2000), (90, 140, 30))
+    out = io.BytesIO()
+    large.save(out, "JPEG")
+
+    def many() -> float:
+        with server.client() as client:
+            assert client.post("/v1/recognize/batch", files=files(*[out.getvalue()] * 64), timeout=120).status_code == 200
+        return time.perf_counter()
+
+    with ThreadPoolExecutor(2) as pool, server.client() as client:
+        waiting = [pool.submit(many) for _ in range(2)]
+        until(lambda: server.guard.in_flight == 2)
+        start = time.perf_counter()
+        assert client.post("/v1/recognize", content=PHOTO, timeout=60).status_code == 200
+        alone, ends = time.perf_counter(), [one.result() for one in waiting]
+    assert alone - start < 0.5 * (min(ends) - start)

@@ -36,6 +36,6 @@ function counts(labels) {
 /** A text that a spreadsheet would take for a formula gets an apostrophe in front. Source: OWASP, CSV Injection. */
 function cell(value) {
   if (typeof value === "number") return String(value);
-  const safe = /^[\s]*[=+\-@]|^[\t\r\n]/.test(value) ? `'${value}` : value;
+  const safe = /^[\s]*[=+\-@＝＋－＠]|^[\t\r\n]/.test(value) ? `'${value}` : value;
   return /[",\r\n;']/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }

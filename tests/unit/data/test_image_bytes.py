@@ -13,7 +13,7 @@ from pyarrow import fs
 
 from prodrec.data import files, image_bytes
 from prodrec.data.columns import listing
-from prodrec.data.image_bytes import read_images
+from prodrec.data.image_bytes import lies_below, read_images
 from prodrec.data.sources import open_source
 from prodrec.errors import Reject, RejectCode
 
@@ -171,3 +171,9 @@ def test_a_row_group_is_not_held_in_memory(tmp_path):
     for _ in read_images(source.listing, 1_000_000):
         peak = max(peak, pa.total_allocated_bytes() - before)
     assert peak < 20_000_000
+
+
+@pytest.mark.parametrize("escape", ["%2e%2e", "..%2f..%2fother", "%2E%2e/x", "a%20b"])
+def test_what_is_escaped_in_a_uri_lies_nowhere(escape):
+    """Filesystems unescape it: it would be another place than the one that was looked at."""
+    assert not lies_below(f"s3://bucket/manifests/{escape}/x.csv", ["s3://bucket/manifests/"])

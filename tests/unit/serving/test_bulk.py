@@ -4,6 +4,8 @@ import asyncio
 import csv
 import io
 import json
+import threading
+from contextlib import suppress
 
 import pytest
 from made_listings import RUN, batch
@@ -143,19 +145,28 @@ def test_decisions_as_csv(tmp_path):
 
 
 def test_a_caller_who_hangs_up_ends_the_reading(tmp_path):
-    ended = []
+    ended, go_on, is_slow = threading.Event(), threading.Event(), threading.Event()
 
     def pieces():
         try:
-            while True:
-                yield b"x"
+            yield b"x"
+            is_slow.set()
+            assert go_on.wait(30)
+            yield b"y"
         finally:
-            ended.append(True)
+            ended.set()
 
     async def hang_up() -> None:
         reading = in_a_thread(pieces())
         assert await anext(reading) == b"x"
-        await reading.aclose()
+        second = asyncio.create_task(anext(reading))
+        await asyncio.to_thread(is_slow.wait, 30)
+        second.cancel()
+        with suppress(asyncio.CancelledError):
+            await second
+        # Here the event loop has not waited for the piece that is still being made.
+        assert not ended.is_set()
 
     asyncio.run(hang_up())
-    assert ended
+    go_on.set()
+    assert ended.wait(30)

@@ -2,11 +2,15 @@
 
 import asyncio
 import threading
+import time
 from contextlib import suppress
 
+import torch
 from made import photo
 
+from prodrec.errors import RejectCode
 from prodrec.models.bundle import load_bundle
+from prodrec.scoring import explain
 from prodrec.scoring.explain import OccluderConfig
 from prodrec.scoring.inputs import Inputs, InputThreads
 from prodrec.scoring.recognition import Recognition
@@ -46,7 +50,6 @@ def test_a_heat_map_that_nobody_waits_for_is_given_up(calibrated_bundle, monkeyp
     """Each place of the occluder, one forward pass after the other, would else go on to the end."""
     batches = []
     score = "prodrec.scoring.explain._probabilities"
-    from prodrec.scoring import explain
 
     def counted(scorer, images):
         batches.append(len(images))
@@ -68,3 +71,63 @@ def test_a_heat_map_that_nobody_waits_for_is_given_up(calibrated_bundle, monkeyp
 
     asyncio.run(leave())
     assert len(batches) < 2 + 32 * 32 / 32, "all of its places were scored"
+
+
+def test_a_decoder_that_is_stuck_for_a_caller_who_has_gone_is_left_behind():
+    """Nobody would watch it, and a few such images would end all decoding."""
+    began, never = threading.Event(), threading.Event()
+
+    def make(data: bytes) -> Inputs:
+        if data == b"stuck":
+            began.set()
+            never.wait(30)
+        return Inputs(Recognition(width=1))
+
+    async def ask() -> Inputs:
+        threads = InputThreads(make, 1, 0.2)
+        gone = asyncio.create_task(threads.prepared(b"stuck"))
+        await asyncio.to_thread(began.wait, 30)
+        gone.cancel()
+        return await asyncio.wait_for(threads.prepared(b"good"), 10)
+
+    try:
+        assert asyncio.run(ask()).answer.width == 1
+    finally:
+        never.set()
+
+
+def test_scoring_has_the_threads_of_the_process_and_not_of_those_that_prepare(calibrated_bundle, monkeypatch):
+    seen = []
+    real = torch.nn.Module.__call__
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        engine = Engine(load_bundle(calibrated_bundle), None, LocalMeter(), options=EngineOptions(threads=1))
+
+        def noted(self, *arguments, **named):
+            seen.append(torch.get_num_threads())
+            return real(self, *arguments, **named)
+
+        monkeypatch.setattr(torch.nn.Module, "__call__", noted)
+        answer = asyncio.run(engine.recognize(photo(0, 1)))
+    finally:
+        torch.set_num_threads(before)
+    assert answer.recognition.products and set(seen) == {2}
+
+
+def test_waiting_is_what_came_before_the_images_own_batch(calibrated_bundle):
+    async def ask() -> list[dict[str, float]]:
+        engine = Engine(load_bundle(calibrated_bundle), None, LocalMeter(), options=EngineOptions(threads=2))
+        start = time.perf_counter()
+        found = await asyncio.gather(*(engine.recognize(photo(0, number)) for number in range(16)))
+        took_ms = 1e3 * (time.perf_counter() - start)
+        return [one.recognition.timings_ms | {"took": took_ms} for one in found]
+
+    for timings in asyncio.run(ask()):
+        assert 0 <= timings["wait"] < timings["took"]
+        assert timings["classify"] > 0
+
+
+def test_a_bad_image_is_told_by_its_code(calibrated_bundle):
+    engine = Engine(load_bundle(calibrated_bundle), None, LocalMeter())
+    assert asyncio.run(engine.recognize(b"none")).recognition.code == RejectCode.NOT_AN_IMAGE.value
