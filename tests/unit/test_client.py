@@ -272,6 +272,25 @@ def test_a_batch_has_at_most_64_files_and_none_needs_no_request(call):
     assert len(server.asked) == 3
 
 
+def test_what_ends_a_later_request_of_a_batch_costs_no_answer_before_it(call):
+    with running(Server(batch, problem(503, "busy", Retry_After=0))) as server:
+        results = call(server.url, "recognize_batch", [b"x"] * 200, on={"retries": 1})
+    assert [bool(result.answer) for result in results] == [True] * 64 + [False] * 136
+    assert {(result.status, result.problem.code) for result in results[64:]} == {(503, "busy")}
+    assert len(server.asked) == 3, "what comes after is not sent"
+    with running(Server(problem(503, "busy", Retry_After=0))) as server:
+        refused(call, server.url, "recognize_batch", [b"x"] * 2, kind=api.Busy, on={"retries": 0})
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_what_ray_serve_says_for_an_application_that_is_away_passes(call, status):
+    with running(Server(send(status, b"Path '/v1/recognize' not found."), send(200, ANSWER))) as server:
+        assert call(server.url, "recognize", b"x").width == 640
+    with running(Server(problem(status, "not_found" if status == 404 else "internal"))) as server:
+        refused(call, server.url, "recognize", b"x", kind=api.NotFound if status == 404 else api.ServerFault)
+    assert len(server.asked) == 1
+
+
 def test_answers_for_other_images_are_not_taken(call):
     other = {"results": [{"name": name, "status": 200, "answer": ANSWER, "problem": None} for name in ("1", "0")]}
     with running(Server(send(200, other))) as server:
