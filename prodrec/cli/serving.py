@@ -1,5 +1,6 @@
 """The server."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -30,6 +31,8 @@ def serve(
         raise ConfigError("there is nothing to serve; give --classifier BUNDLE, --tagger BUNDLE or both")
     if local and told.bulk:
         raise ConfigError("--local has no bulk runs, which go on on Ray; leave out --local, or bulk in the settings")
+    if host not in ("127.0.0.1", "localhost", "::1") and not told.api_keys:
+        print(f"prodrec: {host} may be reached by others, and no key is asked for: see --api-key-file", file=sys.stderr, flush=True)
     if local:
         serve_here(classifier, tagger, told, host, port, gpu)
         return

@@ -10,6 +10,7 @@ from typing import Any
 from prodrec.cluster.bulk import Workers, tag  # first: sets what ray reads on import
 
 # isort: split
+import pyarrow.compute as pc
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 from ray.util import list_named_actors
@@ -33,6 +34,8 @@ MARK = " (POST /v1/bulk)"
 _LOOK_TIMEOUT_S = 5.0
 # A caller waits: a database that is away is told of at once. Source: assumed; a lock of SQLite's is over by then.
 PATIENCE_S = 5.0
+# What a caller is told who comes too early. Source: assumed; a run takes minutes at least.
+_OTHERS = ("as many bulk runs as are allowed are going on", 60)
 # Between two looks at a process that is being killed, seconds. Source: assumed.
 _POLL_S = 0.02
 
@@ -66,6 +69,8 @@ class Run:
             listings = open_listings(order.place)
         except UserError as error:
             raise SourceError(_told(error, order)) from None
+        if SENT.fullmatch(order.run.input.removesuffix(MARK)) and (place := _beside(listings, order.settings.uploads)):
+            raise SourceError(f"{order.shown} names {place}, relative to itself; a manifest that is sent names absolute places, or web addresses")
         self.order, self.listings = order, replace(listings, name=order.run.input)
         self.progress = Progress(listings.duplicates, listings.images + listings.duplicates)
         with of_ours(), open_store(order.settings.store, PATIENCE_S) as store:
@@ -121,7 +126,7 @@ def take_place(run_id: str, store: Store, most: int) -> Any:
         Busy: there is no place.
     """
     if len(_going_on(store)) >= most:
-        raise Busy
+        raise Busy(*_OTHERS)
     options = {"name": f"bulk-{run_id}", "namespace": NAMESPACE, "lifetime": "detached"}
     try:
         actor = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=2)(Run).options(**options).remote()
@@ -129,7 +134,7 @@ def take_place(run_id: str, store: Store, most: int) -> Any:
         raise Busy from error
     if len(_going_on(store) | {run_id}) > most:
         end(run_id)
-        raise Busy
+        raise Busy(*_OTHERS)
     return actor
 
 
@@ -182,6 +187,14 @@ def forget(run: RunRecord, settings: BulkSettings) -> None:
     kept = run.input.removesuffix(MARK)
     if SENT.fullmatch(kept) and not alive() - {run.run_id}:
         Folder(settings.uploads).delete(kept)
+
+
+def _beside(listings: Listings, uploads: str) -> str | None:
+    """The first place that is relative to the manifest, beside which nothing lies where it is kept; None: there is none."""
+    folder = f"{Folder(uploads).uri.rstrip('/')}/"
+    places, embedded = pc.list_flatten(listings.table["uri"]), pc.list_flatten(listings.table["row_group"])
+    found = places.filter(pc.and_(pc.starts_with(places, folder), pc.is_null(embedded)))
+    return found[0].as_py().removeprefix(folder) if len(found) else None
 
 
 def _told(error: Exception, order: Order) -> str:

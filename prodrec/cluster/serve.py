@@ -13,7 +13,6 @@ from prodrec.cluster.session import ray_session
 
 # isort: split
 import ray
-import torch
 from pydantic import Field
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -116,7 +115,6 @@ class Model:
 
     def _load(self, settings: ModelSettings) -> Engine:
         threads = settings.engine.threads or max(1, round(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
-        torch.set_num_threads(threads)
         bundle = load_bundle(settings.bundle, settings.device, self.kind)
         classifier, tagger = (bundle if self.kind == kind else None for kind in KINDS)
         return Engine(classifier, tagger, self.meter, settings.device, settings.engine.model_copy(update={"threads": threads}))

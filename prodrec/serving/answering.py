@@ -90,7 +90,7 @@ class Answering:
         try:
             return await awaited
         except Busy as error:
-            raise busy(self._settings.retry_after_s) from error
+            raise busy(error.retry_after_s or self._settings.retry_after_s, error.detail) from error
         except StoreError as error:
             _log.error("%s", error)
             raise Problem(503, "busy", "the database is away", headers={"Retry-After": str(self._settings.retry_after_s)}) from error

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from prodrec.errors import ConfigError, ProdrecError
+from prodrec.machine import usable_cores
 from prodrec.models.bundle import Bundle
 from prodrec.scoring.explain import explain, overlay
 from prodrec.scoring.inputs import Inputs
@@ -39,8 +40,9 @@ class Engine:
         self.served = Served(self._recognizer.classifier_info, self._recognizer.tagger_info)
         self._kind = "classifier" if tagger is None else "tagger" if classifier is None else "both"
         self._meter, self._options = meter, options
-        self._batcher: Batcher[_Waiting, Recognition] = Batcher(self._score, options.max_batch_size, _torch_thread("score"))
-        self._explainer, self._explaining = _torch_thread("explain"), 0
+        half = max(1, (options.threads or usable_cores()) // 2)  # the other half prepares what is scored next
+        self._batcher: Batcher[_Waiting, Recognition] = Batcher(self._score, options.max_batch_size, _torch_thread("score", half))
+        self._explainer, self._explaining = _torch_thread("explain", half), 0
         # The first forward pass costs several: no request should pay for it, and what cannot score must not say that it is ready.
         if code := self._recognizer.recognize([_grey_picture()])[0].code:
             raise ProdrecError(f"a grey picture cannot be scored: {code}")
@@ -93,9 +95,9 @@ class _Waiting(NamedTuple):
     since: float
 
 
-def _torch_thread(name: str) -> ThreadPoolExecutor:
-    """A thread that computes with as many threads as this one: torch gives a new one what the last `set_num_threads` said, anywhere."""
-    return ThreadPoolExecutor(1, name, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),))
+def _torch_thread(name: str, threads: int) -> ThreadPoolExecutor:
+    """A thread that computes with so many: torch gives a new one what the last `set_num_threads` said, anywhere in the process."""
+    return ThreadPoolExecutor(1, name, initializer=torch.set_num_threads, initargs=(threads,))
 
 
 def _grey_picture() -> bytes:

@@ -43,7 +43,7 @@ def check_port(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        raise ConfigError(f"--host {host} --port {port}: {error.strerror or error}; choose another with --port") from error
+        raise ConfigError(f"--host {host} --port {port}: {error.strerror or error}; choose others") from error
 
 
 def until_interrupted() -> None:

@@ -25,7 +25,7 @@ class EngineOptions(Frozen):
 
     Attributes:
         max_batch_size: images of a forward pass. Source: assumed; benchmarks/serve.py.
-        threads: that prepare images; None: the cores that this process may use.
+        threads: that prepare images, and half as many score; None: the cores that this process may use.
         max_explaining: heat maps that are made or wait for it at once; they are made one by one. Source: assumed; a few seconds.
     """
 

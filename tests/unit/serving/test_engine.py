@@ -100,9 +100,8 @@ def test_scoring_has_the_threads_of_the_process_and_not_of_those_that_prepare(ca
     seen = []
     real = torch.nn.Module.__call__
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
     try:
-        engine = Engine(load_bundle(calibrated_bundle), None, LocalMeter(), options=EngineOptions(threads=1))
+        engine = Engine(load_bundle(calibrated_bundle), None, LocalMeter(), options=EngineOptions(threads=4))
 
         def noted(self, *arguments, **named):
             seen.append(torch.get_num_threads())
