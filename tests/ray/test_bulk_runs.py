@@ -23,7 +23,8 @@ from made_listings import RUN
 from shop import PATIENCE_S, Shop, running
 
 from prodrec.catalog import open_store
-from prodrec.cluster.bulk_runs import NAMESPACE, BulkRuns, Bundles
+from prodrec.cluster.bulk_actor import NAMESPACE
+from prodrec.cluster.bulk_runs import BulkRuns, Bundles
 from prodrec.errors import Reject, SourceError
 from prodrec.serving.backend import Busy
 from prodrec.serving.bulk import LOST, BulkSettings, BulkState
