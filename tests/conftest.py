@@ -7,6 +7,8 @@ from pathlib import Path
 # Before torch is imported: its threads spin against those of the other processes of a test run.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Before ray is imported, by whichever test file is first: as prodrec.cluster.session does, to listen on the loopback address only.
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 import pytest
 from hypothesis import settings

@@ -7,7 +7,7 @@ import pytest
 from head_node import Cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(tmp_path_factory):
     # Directly under /tmp: Ray makes sockets below it, and a socket's path holds 107 bytes.
     temp = tempfile.mkdtemp(prefix="ray-", dir="/tmp")

@@ -9,8 +9,6 @@ import pytest
 os.environ.setdefault("RAY_worker_niceness", "0")
 # An actor of a test is found by its module, which imports what lies beside this folder.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
-# As prodrec.cluster.session does, for test files that import ray before it.
-os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 @pytest.fixture(scope="session", autouse=True)
