@@ -597,7 +597,8 @@ def test_the_key_is_neither_shown_nor_logged(call, caplog, capfd):
         error = refused(call, server.url, "recognize", b"x", kind=api.KeyNeeded, on={"api_key": KEY})
     client = api.Client(server.url, api_key=KEY)
     shown = [caplog.text, *capfd.readouterr(), repr(client), repr(error), str(error), repr(error.__context__)]
-    assert "httpx" in caplog.text
+    # Not by the text: Ray, where another test has started it, writes it without the names.
+    assert {"httpx", "httpcore"} & {record.name.partition(".")[0] for record in caplog.records}
     assert not any("s3cret" in text for text in shown)
 
 
