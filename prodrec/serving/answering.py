@@ -14,7 +14,7 @@ from prodrec.serving.backend import Ask, Backend, Busy, Explained, NotReady, Sco
 from prodrec.serving.bodies import Upload
 from prodrec.serving.metrics import DECISIONS, REJECTS, STAGE_SECONDS, Meter
 from prodrec.serving.problems import Problem, busy, reject_problem
-from prodrec.serving.schemas import Answer, BatchAnswer, BatchResult, HeatOut, ProblemOut, ServedBundles, answer_of, bundle_of, explanation_of, heat_of
+from prodrec.serving.schemas import Answer, BatchAnswer, BatchResult, ProblemOut, ServedBundles, answer_of, bundle_of, explanation_of
 from prodrec.serving.settings import ServingSettings
 
 T = TypeVar("T")
@@ -68,9 +68,6 @@ class Answering:
             if ask.label is not None and "no label" in str(error):
                 raise Problem(422, "no_such_label", "the classifier has no such label", "GET /v1/bundle?labels=true names them") from error
             raise Problem(422, "cannot_explain", re.sub(r"--(size|method)\b", r"\1", str(error))) from error
-
-    def heat(self, explained: Explained, method: str) -> HeatOut:
-        return heat_of(explained, method)
 
     async def bundles(self, with_names: bool) -> ServedBundles:
         served = await self.ask(self.backend.served())

@@ -20,7 +20,7 @@ from prodrec.serving.guard import Guard
 from prodrec.serving.metrics import LocalMeter, Meter
 from prodrec.serving.openapi import ERRORS, IMAGE_BODY, IMAGES_BODY, describe
 from prodrec.serving.problems import Problem
-from prodrec.serving.schemas import Answer, BatchAnswer, HeatOut, ServedBundles
+from prodrec.serving.schemas import Answer, BatchAnswer, HeatOut, ServedBundles, heat_of
 from prodrec.serving.settings import ServingSettings
 from prodrec.version import code_version
 
@@ -91,7 +91,7 @@ def _add_explain(app: FastAPI, bodies: Bodies, answering: Answering) -> None:
         ask = Ask(label, method, OccluderConfig(size=size, stride=stride, fill=fill))
         explained = await answering.explain(await bodies.image(request), ask)
         if "application/json" in request.headers.get("accept", ""):
-            return _json(answering.heat(explained, method))
+            return _json(heat_of(explained, method))
         return Response(explained.overlay_png, media_type="image/png")
 
 

@@ -1,4 +1,4 @@
-"""What a server counts, for Prometheus. One table of names; who keeps the numbers (this process, or Ray) is behind `Meter`."""
+"""What a server counts, for Prometheus. One table of names; of whom they are told (this process, or all of a cluster) is behind `Meter`."""
 
 from typing import NamedTuple, Protocol
 

@@ -15,7 +15,7 @@ from bad_requests import BOUNDARY, PHOTO, all_forms, all_streams, closed, part
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from web_server import PATIENCE_S, WebServer, app_of, listening
+from web_server import PATIENCE_S, WebServer
 
 # What Pillow says of damaged metadata; pytest would make it an error of the server's.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL.*")
@@ -28,18 +28,6 @@ MOST_GROWTH_BYTES = 150_000_000
 _LEAK = re.compile(
     r"Traceback|\.py\b|\.cpp\b|site-packages|/(?:work|tmp|usr|home|root|var|opt|etc)/|object at 0x|\b[A-Za-z_]*(?:Error|Exception|Warning)\b|torch|PIL\b"
 )
-
-
-@pytest.fixture(scope="module")
-def server(calibrated_bundle):
-    with listening(app_of(calibrated_bundle)) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def client(server):
-    with server.client() as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

@@ -34,18 +34,6 @@ SHOP_PAGE = "https://shop.example"
 
 
 @pytest.fixture(scope="session")
-def server(calibrated_bundle):
-    with listening(app_of(calibrated_bundle)) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def client(server):
-    with server.client() as client:
-        yield client
-
-
-@pytest.fixture(scope="session")
 def locked(calibrated_bundle):
     """One that asks for a key, lets a shop's page in, and reads little."""
     options = {"api_keys": (hash_key(KEY),), "allow_origins": (SHOP_PAGE,), "max_body_bytes": 50_000, "max_batch_bytes": 60_000, "max_batch_files": 3}

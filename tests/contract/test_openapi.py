@@ -8,7 +8,6 @@ from made import photo
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, response_headers_conformance, response_schema_conformance, status_code_conformance
-from web_server import app_of, listening
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_headers_conformance, response_schema_conformance]
 
@@ -27,18 +26,6 @@ ROUTES = [
 ]
 # The last three take nothing that could be wrong.
 ASKED = [(GenerationMode.POSITIVE, *route) for route in ROUTES] + [(GenerationMode.NEGATIVE, *route) for route in ROUTES[:-3]]
-
-
-@pytest.fixture(scope="module")
-def server(calibrated_bundle):
-    with listening(app_of(calibrated_bundle)) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def client(server):
-    with server.client() as client:
-        yield client
 
 
 @pytest.fixture(scope="module")
