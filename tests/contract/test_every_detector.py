@@ -43,6 +43,9 @@ RANK = textwrap.dedent("""
         trained = [float(p.detach().double().sum()) for p in trainer.task.parameters()]
         pictures = [picture.row for picture in trainer.predict("val").pictures]
         print(json.dumps({"arch": arch, "sums": sums.tolist(), "trained": trained, "pictures": pictures}))
+        del trainer
+    # Gloo's threads end here: those that are left at the interpreter's end now and then abort the process ("terminate called ...").
+    distributed.destroy_process_group()
 """)
 
 

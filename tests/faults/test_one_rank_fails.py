@@ -32,6 +32,7 @@ RANK = textwrap.dedent("""
         trainer.predict("val")
     except TrainingError as error:
         print("stopped:", error)
+    distributed.destroy_process_group()  # else its threads abort the interpreter's end now and then
 """)
 
 
