@@ -24,12 +24,12 @@ class EngineOptions(Frozen):
     """How bundles are put to work.
 
     Attributes:
-        max_batch_size: images of a forward pass. Source: assumed; benchmarks/serve.py.
+        max_batch_size: images of a forward pass. Source: benchmarks/serve.py, docs/log.md 2026-11-25: 32 was as good as 16 or better in each of five rounds.
         threads: that prepare images, and half as many score; None: the cores that this process may use.
         max_explaining: heat maps that are made or wait for it at once; they are made one by one. Source: assumed; a few seconds.
     """
 
-    max_batch_size: PositiveInt = 16
+    max_batch_size: PositiveInt = 32
     threads: PositiveInt | None = None
     max_explaining: PositiveInt = 4
 
