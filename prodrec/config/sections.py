@@ -16,12 +16,15 @@ class PreprocessSpec(Frozen):
             `size / crop_fraction` and takes the centre; `pad` scales the long side to `size` and pads with grey.
         crop_fraction: share of the short side kept by `crop`. Source: timm's `crop_pct` default 0.875.
         normalize: `zero_one` x/255; `minus_one_one` x/127.5-1; `imagenet` (x/255-mean)/std.
+        flip: the logits are the mean with those of the mirrored image, at twice the time. Source: Krizhevsky et al. 2012
+            (AlexNet, NeurIPS), section 4.1. Classifiers only.
     """
 
     size: Annotated[int, Field(ge=16, le=2048)] = 224
     resize: Literal["squash", "crop", "pad"] = "squash"
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 0.875
     normalize: Literal["zero_one", "minus_one_one", "imagenet"] = "imagenet"
+    flip: bool = False
 
 
 class ModelConfig(Frozen):
@@ -60,6 +63,8 @@ class AugmentConfig(Frozen):
         mix: share of the steps whose images are mixed: for a classifier half by MixUp, half by CutMix; for a tagger by mosaic,
             four pictures as tiles of one.
         zoom_out: smallest share of the input's side that a picture is scaled to; taggers only.
+        start_size: side of the training images of the first epochs, pixels, from which it grows to `input.size` in steps of 32;
+            None: it stays the same. Source: Tan & Le 2021 (EfficientNetV2, arXiv 2104.00298), section 4. Classifiers only.
     """
 
     policy: Literal["none", "light", "trivial", "heavy"] = "light"
@@ -68,6 +73,7 @@ class AugmentConfig(Frozen):
     erase: Fraction = 0.25
     mix: Fraction = 0.0
     zoom_out: Annotated[float, Field(gt=0, le=1)] = 1.0
+    start_size: PositiveInt | None = None
 
 
 class BalanceConfig(Frozen):
@@ -79,6 +85,8 @@ class BalanceConfig(Frozen):
         sampling: `none`, `over` (repeat factors) or `under`.
         threshold: class frequency below which `over` repeats. Source: Gupta et al. 2019 (LVIS, arXiv 1908.03195).
         max_ratio: `under` keeps at most this many times the images of the median class.
+        logit_adjustment: tau: the loss sees the logits + tau * log(share of the class), 1 for equal class errors; 0 is off.
+            Source: Menon et al. 2021 (arXiv 2007.07314), equation 10.
     """
 
     class_weights: Literal["none", "inverse", "effective"] = "none"
@@ -86,6 +94,7 @@ class BalanceConfig(Frozen):
     sampling: Literal["none", "over", "under"] = "none"
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.001
     max_ratio: Annotated[float, Field(ge=1)] = 3.0
+    logit_adjustment: Annotated[float, Field(ge=0)] = 0.0
 
 
 class OptimConfig(Frozen):
@@ -94,12 +103,15 @@ class OptimConfig(Frozen):
     Attributes:
         lr: peak learning rate for the whole global batch (not scaled by the number of workers).
         backbone_lr_fraction: the pretrained backbone's learning rate as a share of `lr`.
+        layer_decay: each layer of the backbone learns at this share of the rate of the one behind it, the last one at this share
+            of the backbone's. Source: Bao et al. 2022 (BEiT, arXiv 2106.08254), appendix; 0.65 to 0.9 for pretrained ViTs. 1 is off.
         weight_decay: not applied to biases and normalisation parameters.
     """
 
     name: Literal["sgd", "adamw"] = "adamw"
     lr: PositiveFloat = 1e-3
     backbone_lr_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
@@ -135,6 +147,10 @@ class TrainConfig(Frozen):
         precision: `bf16` autocast or `fp32`.
         ema_decay: decay by step of an exponential moving average of the weights that is validated and kept; 0 is off.
         keep_checkpoints: the best this many (and the latest) stay on disk.
+        head_epochs: of `epochs` the first this many train the head only, then all is trained; each phase has the whole schedule of
+            the learning rate. Source: Kumar et al. 2022 (LP-FT, arXiv 2202.10054). 0 is off. Classifiers only.
+        average_best: the mean of the weights of the best this many epochs is kept instead of the best, if it is as good on val;
+            1 is off. Source: Izmailov et al. 2018 (SWA, arXiv 1803.05407), Wortsman et al. 2022 (model soups, arXiv 2203.05482).
     """
 
     epochs: PositiveInt = 30
@@ -146,6 +162,8 @@ class TrainConfig(Frozen):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     early_stop: EarlyStopConfig = EarlyStopConfig()
     keep_checkpoints: PositiveInt = 2
+    head_epochs: Annotated[int, Field(ge=0)] = 0
+    average_best: PositiveInt = 1
 
 
 class DataConfig(Frozen):

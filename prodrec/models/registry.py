@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from prodrec.config import ModelConfig, PreprocessSpec
 from prodrec.data.transforms import NORMALIZATIONS
 from prodrec.errors import ConfigError, UserError
-from prodrec.models.backbones import closest_names, feature_dim, is_timm_name, timm_backbone
+from prodrec.models.backbones import closest_names, feature_dim, is_timm_name, layers, timm_backbone
 from prodrec.models.custom_cnn import CustomCNN
 from prodrec.models.heads import CosineHead, create_head
 from prodrec.models.weights import HUB, NONE, hub_backbone, load_file, no_hub_weights
@@ -78,6 +78,10 @@ class Classifier(nn.Module):
     def backbone_parameters(self) -> Iterator[nn.Parameter]:
         """The backbone's trainable parameters; none where it is frozen."""
         return (p for p in self.backbone.parameters() if p.requires_grad)
+
+    def backbone_layers(self) -> list[list[nn.Parameter]]:
+        """The same by layer, from the picture on."""
+        return [[p for p in layer if p.requires_grad] for layer in layers(self.backbone)]
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
         return self.head.parameters()

@@ -66,7 +66,7 @@ class Scorer:
             inputs_BCHW = normalized.contiguous(memory_format=torch.channels_last)
             if isinstance(self.info, TaggerInfo):
                 return self.model(inputs_BCHW), None
-            logits_BK, embedding_BE = classified(self.model, inputs_BCHW)
+            logits_BK, embedding_BE = classified(self.model, inputs_BCHW, self.info.input.flip)
         return logits_BK.float(), embedding_BE
 
 

@@ -58,6 +58,7 @@ class ClassificationTask(Task):
         channels_last: memory format of the images.
         mix: share of the training steps that mix images and labels in pairs.
         margin: of (logits_BK, labels_B), makes what the loss takes for the logits while training; None: nothing does.
+        log_prior: [K], added to what the loss takes for the logits while training.
     """
 
     names = ("top1", "top5")
@@ -71,12 +72,14 @@ class ClassificationTask(Task):
         channels_last: bool,
         mix: float = 0.0,
         margin: Margin | None = None,
+        log_prior: torch.Tensor | None = None,
     ) -> None:
         super().__init__()
         self.model = model.to(memory_format=torch.channels_last) if channels_last else model
         self.normalizer = Normalizer(spec)
         self.class_weights = nn.Buffer(class_weights.float(), persistent=False)
-        self.label_smoothing, self.margin = label_smoothing, margin
+        self.label_smoothing, self.margin, self.flip = label_smoothing, margin, spec.flip
+        self.log_prior = nn.Buffer(torch.zeros(len(class_weights)) if log_prior is None else log_prior.float(), persistent=False)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         classes = len(class_weights)
         mixers = [v2.MixUp(alpha=_MIXUP_ALPHA, num_classes=classes), v2.CutMix(alpha=_CUTMIX_ALPHA, num_classes=classes), v2.Identity()]
@@ -84,7 +87,7 @@ class ClassificationTask(Task):
 
     def logits(self, images_BCHW: torch.Tensor, model: nn.Module | None = None) -> torch.Tensor:
         """logits_BK of the task's model in eval mode, or of another with the same inputs (a moving average)."""
-        return classified(model or self.model, self._inputs(self.normalizer(images_BCHW)))[0]
+        return classified(model or self.model, self._inputs(self.normalizer(images_BCHW)), self.flip)[0]
 
     def forward(self, images_BCHW: torch.Tensor, labels_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits_BK, losses_B, weights_B = self.losses(images_BCHW, labels_B)
@@ -96,7 +99,7 @@ class ClassificationTask(Task):
     def losses(self, images_BCHW: torch.Tensor, labels_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Returns logits_BK, weighted losses_B (float32) and their weights_B; the loss of a step is sum(losses) / sum(weights).
 
-        The logits are without margin, as they are judged. A mixed image has the weights of its two classes in the shares in which
+        The logits are without margin and prior, as they are judged. A mixed image has the weights of its two classes in the shares in which
         it shows them.
         """
         inputs, targets = self.normalizer(images_BCHW), labels_B
@@ -104,9 +107,14 @@ class ClassificationTask(Task):
             inputs, targets = self.mixer(inputs, labels_B)
         logits_BK = self.model(self._inputs(inputs))
         weights_B = self.class_weights[targets] if targets.ndim == 1 else targets @ self.class_weights
-        judged_BK = self.margin(logits_BK, labels_B) if self.margin and self.training else logits_BK
-        losses_B = F.cross_entropy(judged_BK.float(), targets, label_smoothing=self.label_smoothing, reduction="none")
+        losses_B = F.cross_entropy(self._judged(logits_BK.float(), labels_B), targets, label_smoothing=self.label_smoothing, reduction="none")
         return logits_BK, losses_B * weights_B, weights_B
+
+    def _judged(self, logits_BK: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
+        """What the loss takes for the logits."""
+        if not self.training:
+            return logits_BK
+        return (self.margin(logits_BK, labels_B) if self.margin else logits_BK) + self.log_prior
 
     def _inputs(self, normalized_BCHW: torch.Tensor) -> torch.Tensor:
         return normalized_BCHW.contiguous(memory_format=self.memory_format)

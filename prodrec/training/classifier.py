@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from prodrec.config import Recipe
-from prodrec.data.balance import class_weights, repeat_factors
+from prodrec.data.balance import class_weights, log_prior, repeat_factors
 from prodrec.data.files import Folder
 from prodrec.data.records import SPLITS
 from prodrec.data.shards import Shards
+from prodrec.data.sides import training_sides
 from prodrec.data.stream import Batch, Transform, eval_transform, train_transform
 from prodrec.errors import ShardsError
 from prodrec.evaluation.calibration import fit_temperature
@@ -23,6 +24,7 @@ from prodrec.evaluation.predict import predict
 from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.report import ReportData, write_report
 from prodrec.evaluation.summary import headline
+from prodrec.models.backbones import check_sides
 from prodrec.models.bundle import ClassifierInfo, write_bundle
 from prodrec.models.registry import Classifier
 from prodrec.models.start import starting_model, trained_counts
@@ -41,13 +43,17 @@ class ClassifierKind:
         self.repeats: npt.NDArray[np.float64] | None = None
         if recipe.balance.sampling != "none":
             self.repeats = repeat_factors(self.counts_K, recipe.balance)[shards.split("train").column("label_id").to_numpy()]
-        model = starting_model(recipe, len(self.counts_K))
+        model, self.sides = starting_model(recipe, len(self.counts_K)), training_sides(recipe)
+        if recipe.augment.start_size:
+            check_sides(model.backbone, recipe.model.arch, self.sides)
         weights_K = torch.from_numpy(class_weights(self.counts_K, recipe.balance))
+        prior_K = torch.from_numpy(log_prior(self.counts_K, recipe.balance))
         smoothing, channels_last = recipe.optim.label_smoothing, recipe.train.channels_last
-        self.task = ClassificationTask(model, recipe.input, weights_K, smoothing, channels_last, recipe.augment.mix, model.with_margin)
+        self.task = ClassificationTask(model, recipe.input, weights_K, smoothing, channels_last, recipe.augment.mix, model.with_margin, prior_K)
 
     def train_transform(self, epoch: int) -> Transform:
-        return train_transform(self.recipe.input, self.recipe.augment, self.recipe.train.seed, epoch)
+        spec = self.recipe.input.model_copy(update={"size": self.sides[epoch - 1]})
+        return train_transform(spec, self.recipe.augment, self.recipe.train.seed, epoch)
 
     def eval_transform(self) -> Transform:
         return eval_transform(self.recipe.input)
