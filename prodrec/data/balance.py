@@ -33,6 +33,20 @@ def repeat_factors(counts_K: Ints, config: BalanceConfig) -> Floats:
     return factors
 
 
+def log_prior(counts_K: Ints, config: BalanceConfig) -> Floats:
+    """What is added to the logits in the loss: tau * log(share of each class in what an epoch shows).
+
+    Source: Menon et al. 2021 (arXiv 2007.07314), equation 10. A class without image (of the bundle that training starts from) is
+    taken to have one, as the logarithm of nothing has no place in a loss. Source: assumed.
+
+    Returns:
+        [K] <= 0; 0 where `logit_adjustment` is off.
+    """
+    shown = np.maximum(1.0, counts_K * repeat_factors(counts_K, config))
+    adjusted: Floats = config.logit_adjustment * np.log(shown / shown.sum())
+    return adjusted
+
+
 def class_weights(counts_K: Ints, config: BalanceConfig) -> Floats:
     """Weights of the loss, scaled so that their mean over the images that an epoch shows is 1.
 

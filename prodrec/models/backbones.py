@@ -6,6 +6,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.models import group_parameters
 from torch import nn
 
 from prodrec.errors import ConfigError
@@ -56,6 +57,36 @@ def feature_dim(backbone: nn.Module, input_size: int) -> int:
     if not isinstance(features, torch.Tensor) or features.ndim != 2:
         raise ValueError("it gives no single feature vector an image")
     return features.shape[1]
+
+
+def layers(backbone: nn.Module) -> list[list[nn.Parameter]]:
+    """The backbone's parameters by layer, from the picture on: timm's own grouping, or the children in the order of their making."""
+    if hasattr(backbone, "group_matcher"):
+        known: Any = backbone
+        names = group_parameters(backbone, known.group_matcher(coarse=False))
+        return [[backbone.get_parameter(name) for name in names[number]] for number in sorted(names)]
+    while len(children := list(backbone.children())) == 1 and not list(backbone.parameters(recurse=False)):
+        (backbone,) = children
+    own = [list(backbone.parameters(recurse=False)), *(list(child.parameters()) for child in children)]
+    return [layer for layer in own if layer]
+
+
+def check_sides(backbone: nn.Module, arch: str, sides: Iterable[int]) -> None:
+    """Refuses a backbone that cannot take images of all these sides, or gives other features of them.
+
+    Raises:
+        ConfigError: it says which.
+    """
+    found = {}
+    for side in sorted(set(sides), reverse=True):
+        try:
+            found[side] = feature_dim(backbone, side)
+        except Exception as error:  # whatever the architecture raises
+            reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
+            told = f"{arch} cannot take images of {side} pixels ({reason})"
+            raise ConfigError(f"augment.start_size: {told}; leave it out, or choose a network whose input size is free") from error
+    if len(set(found.values())) > 1:
+        raise ConfigError(f"augment.start_size: {arch} gives features of other lengths for other sides; leave it out")
 
 
 def closest_names(name: str) -> list[str]:

@@ -162,14 +162,15 @@ def grad_cam(scorer: Scorer, image_CHW: torch.Tensor, label_id: int) -> npt.NDAr
     The feature map is the last one before pooling; of a vision transformer the tokens that its last block takes, as what comes
     out of it beside the class token is not used.
 
+    Where the answer is a mean with that to the mirrored image, so is the map.
+
     Raises:
         ConfigError: the network has no feature map.
     """
     inputs_BCHW = scorer.normalizer(image_CHW[None].to(scorer.device)).contiguous(memory_format=torch.channels_last)
-    features, logit = _last_features(scorer.model, inputs_BCHW, label_id)
-    (gradients,) = torch.autograd.grad(logit, features)
-    maps_CHW, slopes_CHW = (_as_map(values.detach().float(), scorer.model.backbone) for values in (features, gradients))
-    cam_HW = (slopes_CHW.mean((1, 2))[:, None, None] * maps_CHW).sum(0).relu()
+    cam_HW = _relevance(scorer.model, inputs_BCHW, label_id)
+    if scorer.info.input.flip:
+        cam_HW = cam_HW + _relevance(scorer.model, inputs_BCHW.detach().flip(-1), label_id).flip(-1)
     heat_SS = nn.functional.interpolate(cam_HW[None, None], size=image_CHW.shape[-2:], mode="bilinear")[0, 0]
     heat: npt.NDArray[np.float32] = (heat_SS / heat_SS.max().clamp(min=1e-12)).cpu().numpy()
     return heat
@@ -204,6 +205,14 @@ def _fill(image_CHW: torch.Tensor, fill: str) -> torch.Tensor:
     if fill == "mean":
         return image_CHW.float().mean((1, 2)).round().to(torch.uint8)[:, None, None]
     return torch.full((3, 1, 1), {"grey": PAD_GREY, "black": 0, "white": 255}[fill], dtype=torch.uint8)
+
+
+def _relevance(model: Any, inputs_BCHW: torch.Tensor, label_id: int) -> torch.Tensor:
+    """Of each cell of the feature map of one forward pass, [H, W] >= 0."""
+    features, logit = _last_features(model, inputs_BCHW, label_id)
+    (gradients,) = torch.autograd.grad(logit, features)
+    maps_CHW, slopes_CHW = (_as_map(values.detach().float(), model.backbone) for values in (features, gradients))
+    return (slopes_CHW.mean((1, 2))[:, None, None] * maps_CHW).sum(0).relu()
 
 
 def _last_features(model: Any, inputs_BCHW: torch.Tensor, label_id: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from prodrec.config import Recipe
-from prodrec.data.balance import class_weights, repeat_factors
+from prodrec.data.balance import class_weights, log_prior, repeat_factors
 from prodrec.data.files import Folder
 from prodrec.data.records import SPLITS
 from prodrec.data.shards import Shards
+from prodrec.data.sides import training_sides
 from prodrec.data.stream import Batch, Transform, eval_transform, train_transform
 from prodrec.errors import ShardsError
 from prodrec.evaluation.calibration import fit_temperature
@@ -23,7 +24,9 @@ from prodrec.evaluation.predict import predict
 from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.report import ReportData, write_report
 from prodrec.evaluation.summary import headline
+from prodrec.models.backbones import check_sides
 from prodrec.models.bundle import ClassifierInfo, write_bundle
+from prodrec.models.registry import Classifier
 from prodrec.models.start import starting_model, trained_counts
 from prodrec.models.tasks import ClassificationTask
 from prodrec.training.records import BUNDLE, REPORT
@@ -40,12 +43,17 @@ class ClassifierKind:
         self.repeats: npt.NDArray[np.float64] | None = None
         if recipe.balance.sampling != "none":
             self.repeats = repeat_factors(self.counts_K, recipe.balance)[shards.split("train").column("label_id").to_numpy()]
-        model = starting_model(recipe, len(self.counts_K))
+        model, self.sides = starting_model(recipe, len(self.counts_K)), training_sides(recipe)
+        if recipe.augment.start_size:
+            check_sides(model.backbone, recipe.model.arch, self.sides)
         weights_K = torch.from_numpy(class_weights(self.counts_K, recipe.balance))
-        self.task = ClassificationTask(model, recipe.input, weights_K, recipe.optim.label_smoothing, recipe.train.channels_last, recipe.augment.mix)
+        prior_K = torch.from_numpy(log_prior(self.counts_K, recipe.balance))
+        smoothing, channels_last = recipe.optim.label_smoothing, recipe.train.channels_last
+        self.task = ClassificationTask(model, recipe.input, weights_K, smoothing, channels_last, recipe.augment.mix, model.with_margin, prior_K)
 
     def train_transform(self, epoch: int) -> Transform:
-        return train_transform(self.recipe.input, self.recipe.augment, self.recipe.train.seed, epoch)
+        spec = self.recipe.input.model_copy(update={"size": self.sides[epoch - 1]})
+        return train_transform(spec, self.recipe.augment, self.recipe.train.seed, epoch)
 
     def eval_transform(self) -> Transform:
         return eval_transform(self.recipe.input)
@@ -59,7 +67,7 @@ class ClassifierKind:
     def val_metrics(self, predictions: Predictions) -> dict[str, float]:
         return {"loss": predictions.nll(1.0), "top1": float(predictions.hits.mean()), "top5": float(predictions.hits_top5.mean())}
 
-    def finish(self, model: nn.Module, history: list[dict[str, Any]], predictions: dict[str, Predictions], run: Folder) -> None:
+    def finish(self, model: Classifier, history: list[dict[str, Any]], predictions: dict[str, Predictions], run: Folder) -> None:
         labels, counts_K, recipe = self.shards.manifest.labels, trained_counts(self.recipe, self.counts_K), self.recipe
         temperature = fit_temperature(predictions["val"]) if "val" in predictions else 1.0
         metrics = {split: evaluate(p, labels, counts_K, temperature, split) for split, p in predictions.items()}
@@ -82,6 +90,7 @@ class ClassifierKind:
             metrics=headline(metrics[judged]) | {f"{split}_top1": values["top1"] for split, values in metrics.items()},
             recipe=recipe.model_dump(mode="json"),
             train_counts=counts_K,
+            embedding_dim=model.embedding_dim,
             data_manifest_sha256=self.shards.manifest_sha256,
             short_side=self.shards.manifest.short_side,
         )

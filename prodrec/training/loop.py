@@ -3,13 +3,8 @@
     for each epoch:   train on the epoch's order -> validate -> record -> checkpoint -> stop early?
     then:             `prodrec.training.run` scores the best weights and writes report and bundle.
 
-One step over W ranks with losses l_i and class weights w_i of all images i of the global batch:
-
-    loss = sum_i w_i l_i / sum_i w_i
-
-Each rank has a part of the sums; DDP averages gradients over ranks, hence the factor W in `_step`. Metrics of training are
-sums merged over ranks and divided once; those of val are made of the predictions of all ranks. NOT covered: checkpoints
-within an epoch; a resumed run starts at an epoch's first step.
+A step is `prodrec.training.learner`. Metrics of training are sums merged over ranks and divided once; those of val are made of
+the predictions of all ranks. NOT covered: checkpoints within an epoch; a resumed run starts at an epoch's first step.
 """
 
 import shutil
@@ -22,25 +17,25 @@ from typing import Any
 import numpy as np
 import torch
 from torch import distributed
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from prodrec.config import Recipe
 from prodrec.data.order import EpochOrder, Ints, epoch_order, sequential_order
 from prodrec.data.shards import Shards
 from prodrec.data.stream import AnyTransform, Batch, batches
 from prodrec.errors import ProdrecError, ShardsError, TrainingError
-from prodrec.models.scorer import autocast
 from prodrec.models.start import starting_labels
 from prodrec.models.tasks import LOSS, WEIGHT, N, means
-from prodrec.training.checkpoint import optimizer_tensors, read_checkpoint, restore_optimizer, write_checkpoint
+from prodrec.training.averages import mean_weights
+from prodrec.training.checkpoint import read_checkpoint, write_checkpoint
 from prodrec.training.context import Progress, WorkerContext
 from prodrec.training.kinds import create_kind
-from prodrec.training.optim import build_optimizer, lr_factor, set_lr
+from prodrec.training.learner import Learner
 from prodrec.training.pace import Stopwatch, one_behind
-from prodrec.training.records import RunRecords
-from prodrec.training.state import TrainState
+from prodrec.training.records import RunRecords, write_history
+from prodrec.training.state import TrainState, score_of
 
+# Before the epoch, in the names of a checkpoint's sections.
+_KEPT = "kept-"
 _ADVICE = "lower optim.lr, set optim.clip_norm or train.precision=fp32"
 
 
@@ -63,10 +58,8 @@ class Trainer:
         torch.manual_seed(recipe.train.seed)
         self.kind = create_kind(recipe, shards)
         self._order(1)  # an order that cannot be made is the user's error: found here, before the first step
-        self.task = self.kind.task.to(context.device)
-        self.ema = _ema(self.task.model, recipe.train.ema_decay)
-        self.optimizer = build_optimizer(self.task.model, recipe.optim)
-        self.forward = self._wrapped()
+        self.learner = Learner(self.kind.task, recipe, context)
+        self.task = self.learner.task
         self.state = TrainState()
 
     def fit(self, records: RunRecords | None) -> TrainState:
@@ -81,13 +74,33 @@ class Trainer:
         with self.context.latest_checkpoint() as folder:
             if folder:
                 self._restore(folder)
-        while self.state.epochs_done < self.recipe.train.epochs and not self.state.is_stopped(self.recipe.train.early_stop):
+        while self.state.epochs_done < self.recipe.train.epochs and not self.state.is_stopped(self.recipe.train):
             self._epoch(self.state.epochs_done + 1, records)
         return self.state
 
     def evaluated_model(self) -> torch.nn.Module:
         """The weights that are validated and kept: the moving average where the recipe asks for one."""
-        return self.ema.module if self.ema else self.task.model
+        model: torch.nn.Module = self.learner.evaluated_model()
+        return model
+
+    def choose(self, records: RunRecords | None) -> None:
+        """Loads the weights that the run keeps: those of the best epoch, or the mean of the best ones if val finds it as good.
+
+        The latest entry of the history then has the mean's figure beside its own, as `average_val_top1`.
+
+        Raises:
+            TrainingError: as `predict`.
+        """
+        model, metric, state = self.evaluated_model(), self.recipe.train.early_stop.metric, self.state
+        if len(state.kept) > 1:
+            model.load_state_dict(mean_weights([state.kept[epoch] for epoch in sorted(state.kept)]))
+            found = _named("val", self.kind.val_metrics(self.predict("val")))
+            state.history[-1][f"average_{metric}"] = found[metric]
+            if records:
+                write_history(records.run, state.history)
+            if score_of(found, metric) >= state.score(state.best_epoch, metric):
+                return
+        model.load_state_dict(state.best)
 
     def batches(self, split: str, order: EpochOrder, transform: AnyTransform) -> Iterator[Batch]:
         """Batches of this rank, decoded where the recipe says."""
@@ -123,16 +136,16 @@ class Trainer:
         started = time.monotonic()
         sums, wait_s = self._train_epoch(epoch, started)
         train_s, images = time.monotonic() - started, int(sums[N])
-        entry = {"epoch": epoch} | _named("train", means(sums, self.task.names)) | {"lr": self.optimizer.param_groups[-1]["lr"]}
+        entry = {"epoch": epoch} | _named("train", means(sums, self.task.names)) | {"lr": self.learner.lr}
         entry |= {"images": images, "images_per_s": images / train_s, "data_wait_s": wait_s}
         if self.val_split.rows:
             entry |= _named("val", self._validate(epoch))
         self.state.history.append(entry | {"seconds": time.monotonic() - started})
-        score = self.state.score(epoch, self.recipe.train.early_stop.metric)
-        if score >= self.state.score(self.state.best_epoch, self.recipe.train.early_stop.metric):
-            self.state.best, self.state.best_epoch = _copy(self.evaluated_model()), epoch
+        metric = self.recipe.train.early_stop.metric
+        self.state.keep(lambda: _copy(self.evaluated_model()), metric, self.recipe.train.average_best)
         if records:
             records.epoch(self.state.history)
+        score = self.state.score(epoch, metric)
         self.context.report(entry | {"score": score}, self._checkpoint() if self.context.rank == 0 else None)
 
     def _train_epoch(self, epoch: int, started: float) -> tuple[torch.Tensor, float]:
@@ -140,13 +153,12 @@ class Trainer:
         recipe, order = self.recipe, self._order(epoch)
         transform = self.kind.train_transform(epoch)
         torch.manual_seed(_seed(recipe.train.seed, epoch, self.context.rank))
-        self.task.train()
+        self.learner.start_epoch(epoch)
         steps, waiting = len(order.steps), Stopwatch()
 
         def take_steps() -> Iterator[torch.Tensor]:
             for step, batch in enumerate(waiting.for_each(self.batches("train", order, transform))):
-                set_lr(self.optimizer, lr_factor(epoch - 1 + step / steps, recipe.train.epochs, recipe.optim))
-                yield self._step(batch)
+                yield self.learner.step(batch, epoch - 1 + step / steps)
 
         total = torch.zeros(N + 1 + len(self.task.names), dtype=torch.float64)
         for step, values in enumerate(one_behind(take_steps()), start=1):
@@ -154,24 +166,6 @@ class Trainer:
             total += sums
             self._watch(sums, total, epoch, step, steps, started)
         return total, waiting.seconds
-
-    def _step(self, batch: Batch) -> torch.Tensor:
-        """One optimiser step; returns the sums of the global batch, as a tensor so that the host need not wait for them."""
-        context, config = self.context, self.recipe.optim
-        images, targets = batch.images.to(context.device, non_blocking=True), batch.targets.to(context.device, non_blocking=True)
-        with autocast(context.device, self.recipe.train.precision):
-            loss_sum, sums = self.forward(images, targets)
-        if context.world_size > 1:
-            distributed.all_reduce(sums)
-        loss = loss_sum / sums[WEIGHT].to(loss_sum.dtype) * context.world_size
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if config.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.task.parameters(), config.clip_norm)
-        self.optimizer.step()
-        if self.ema:
-            self.ema.update_parameters(self.task.model)
-        return sums
 
     def _watch(self, sums: torch.Tensor, total: torch.Tensor, epoch: int, step: int, steps: int, started: float) -> None:
         """Every rank sees the same merged sums, so all stop together; an epoch's last step is watched before its checkpoint."""
@@ -186,9 +180,7 @@ class Trainer:
 
     def _validate(self, epoch: int) -> dict[str, float]:
         """Metrics of the kept weights on the whole val split."""
-        if self.context.world_size > 1:
-            for buffer in self.evaluated_model().buffers():  # each rank's batch-norm statistics saw its own images; rank 0's are the ones kept
-                distributed.broadcast(buffer, 0)
+        self.learner.share_buffers()
         metrics = self.kind.val_metrics(self.predict("val"))
         if not np.isfinite(metrics["loss"]):
             raise TrainingError(f"the val loss is {metrics['loss']} after epoch {epoch}; {_ADVICE}")
@@ -208,17 +200,8 @@ class Trainer:
             repeats=self.kind.repeats,
         )
 
-    def _wrapped(self) -> Any:
-        module: Any = torch.compile(self.task) if self.recipe.train.compile else self.task
-        if self.context.world_size == 1:
-            return module
-        on_gpu = self.context.device.type == "cuda"
-        return DistributedDataParallel(module, device_ids=[self.context.device] if on_gpu else None)
-
     def _checkpoint(self) -> Path:
-        sections = {"model": self.task.model.state_dict(), "optimizer": optimizer_tensors(self.optimizer), "best": self.state.best}
-        if self.ema:
-            sections["ema"] = self.ema.state_dict()
+        sections = self.learner.sections() | {f"{_KEPT}{epoch}": tensors for epoch, tensors in self.state.kept.items()}
         folder = Path(tempfile.mkdtemp(prefix="prodrec-checkpoint-"))
         try:
             write_checkpoint(folder, sections, {"history": self.state.history, "best_epoch": self.state.best_epoch})
@@ -229,11 +212,9 @@ class Trainer:
 
     def _restore(self, folder: Path) -> None:
         sections, facts = read_checkpoint(folder)
-        self.task.model.load_state_dict(sections["model"])
-        restore_optimizer(self.optimizer, sections.get("optimizer", {}))
-        if self.ema:
-            self.ema.load_state_dict(sections["ema"])
-        self.state = TrainState(facts["history"], sections["best"], facts["best_epoch"])
+        self.learner.restore(sections)
+        kept = {int(name.removeprefix(_KEPT)): tensors for name, tensors in sections.items() if name.startswith(_KEPT)}
+        self.state = TrainState(facts["history"], kept, facts["best_epoch"])
 
 
 def gathered(own: Any, context: WorkerContext) -> list[Any]:
@@ -247,10 +228,6 @@ def gathered(own: Any, context: WorkerContext) -> list[Any]:
 
 def _named(split: str, metrics: dict[str, float]) -> dict[str, Any]:
     return {f"{split}_{name}": value for name, value in metrics.items()}
-
-
-def _ema(model: torch.nn.Module, decay: float) -> AveragedModel | None:
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
 
 
 def _copy(model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -1,26 +1,22 @@
 """Optimiser and learning-rate schedule."""
 
 import math
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Any
 
 from torch import nn, optim
 
 from prodrec.config import OptimConfig
 
 
-class _Parts(Protocol):
-    def backbone_parameters(self) -> Any: ...
-    def head_parameters(self) -> Any: ...
-
-
-def build_optimizer(model: _Parts, config: OptimConfig) -> optim.Optimizer:
-    """Groups: backbone and head, with and without weight decay; frozen parameters are left out.
+def build_optimizer(model: Any, config: OptimConfig) -> optim.Optimizer:
+    """Groups: backbone (or its layers, the first first) and head, with and without weight decay; frozen parameters are left out.
 
     Biases and normalisation parameters (fewer than two dimensions) are not decayed.
     Source: Goyal et al. 2017, arXiv 1706.02677, section 5.1; Loshchilov & Hutter 2019 for AdamW.
     """
     groups = []
-    for parameters, lr in ((model.backbone_parameters(), config.lr * config.backbone_lr_fraction), (model.head_parameters(), config.lr)):
+    for parameters, lr in _parts(model, config):
         trained: list[nn.Parameter] = [p for p in parameters if p.requires_grad]
         for decayed in (True, False):
             chosen = [p for p in trained if (p.ndim >= 2) == decayed]
@@ -29,6 +25,18 @@ def build_optimizer(model: _Parts, config: OptimConfig) -> optim.Optimizer:
     if config.name == "sgd":
         return optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
     return optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999))
+
+
+def _parts(model: Any, config: OptimConfig) -> Iterator[tuple[Any, float]]:
+    """Parameters with their peak rates."""
+    backbone_lr = config.lr * config.backbone_lr_fraction
+    if config.layer_decay == 1:
+        yield model.backbone_parameters(), backbone_lr
+    else:
+        layers = model.backbone_layers()
+        for number, layer in enumerate(layers):
+            yield layer, backbone_lr * config.layer_decay ** (len(layers) - number)
+    yield model.head_parameters(), config.lr
 
 
 def lr_factor(epochs_done: float, epochs: int, config: OptimConfig) -> float:

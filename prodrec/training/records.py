@@ -12,7 +12,7 @@ from prodrec.data.files import Folder
 from prodrec.errors import ConfigError, OutputError
 from prodrec.evaluation.summary import judgement
 from prodrec.recipes import parse_recipe
-from prodrec.training.state import TrainState
+from prodrec.training.state import TrainState, score_of
 
 CONFIG, METRICS, BUNDLE, REPORT = "config.yaml", "metrics.jsonl", "bundle", "report"
 
@@ -62,14 +62,19 @@ class RunRecords:
 
     def epoch(self, history: list[dict[str, Any]]) -> None:
         """Records the latest entry of the history."""
-        lines = [json.dumps(entry) for entry in history]
-        self.run.write(METRICS, ("\n".join(lines) + "\n").encode())
+        write_history(self.run, history)
         if self.board:
             latest = history[-1]
             for name, value in latest.items():
                 if name != "epoch":
                     self.board.add_scalar(name.replace("_", "/", 1) if name.startswith(("train_", "val_")) else name, value, latest["epoch"])
             self.board.flush()
+
+
+def write_history(run: Folder, history: list[dict[str, Any]]) -> None:
+    """Writes metrics.jsonl, one line an epoch."""
+    lines = [json.dumps(entry) for entry in history]
+    run.write(METRICS, ("\n".join(lines) + "\n").encode())
 
 
 def is_finished(run: Folder) -> bool:
@@ -82,15 +87,19 @@ def finished_summary(run: Folder) -> str:
     reports = Folder(run / REPORT)
     found = {split: json.loads(reports.read(f"{split}.json")) for split in ("train", "val", "test") if reports.exists(f"{split}.json")}
     lines = [judgement(metrics) for metrics in found.values()]
-    lines.append(_kept_epoch(run))
+    history = [json.loads(line) for line in run.read(METRICS).splitlines()]
+    lines.append(_kept_epoch(history, yaml.safe_load(run.read(CONFIG))["recipe"]["train"]))
     return "\n".join([*lines, f"report {reports / 'index.html'}", f"bundle {run / BUNDLE}"])
 
 
-def _kept_epoch(run: Folder) -> str:
-    """Which epoch's weights the bundle has."""
-    history = [json.loads(line) for line in run.read(METRICS).splitlines()]
-    metric = yaml.safe_load(run.read(CONFIG))["recipe"]["train"]["early_stop"]["metric"]
-    state = TrainState(history)
-    best = max(range(1, len(history) + 1), key=lambda epoch: (state.score(epoch, metric), epoch))
-    told = f" ({metric} {history[best - 1][metric]:.3f})" if metric in history[best - 1] else ""
-    return f"kept: epoch {best} of {len(history)}{told}"
+def _kept_epoch(history: list[dict[str, Any]], train: dict[str, Any]) -> str:
+    """Which epoch's weights the bundle has, or of which ones the mean."""
+    metric, state = train["early_stop"]["metric"], TrainState(history)
+    epochs = state.best_epochs(metric, train.get("average_best", 1))
+    best = history[epochs[0] - 1]
+    told = f"epoch {epochs[0]} of {len(history)}" + (f" ({metric} {best[metric]:.3f})" if metric in best else "")
+    if (average := f"average_{metric}") not in history[-1]:
+        return f"kept: {told}"
+    mean = f"the mean of epochs {', '.join(map(str, sorted(epochs)))} ({metric} {history[-1][average]:.3f})"
+    taken = score_of({metric: history[-1][average]}, metric) >= state.score(epochs[0], metric)
+    return f"kept: {mean}; the best alone was {told}" if taken else f"kept: {told}; better than {mean}"

@@ -35,8 +35,9 @@ def run_training(recipe: Recipe, shards: Shards, run: Folder, context: WorkerCon
     trainer = _agreed(lambda: Trainer(recipe, shards, context), context)
     if isinstance(trainer, ProdrecError):
         return trainer
-    state = trainer.fit(RunRecords(run) if context.rank == 0 else None)
-    trainer.evaluated_model().load_state_dict(state.best)
+    records = RunRecords(run) if context.rank == 0 else None
+    state = trainer.fit(records)
+    trainer.choose(records)
     rows = {split: trainer.shards.split(split).rows for split in ("train", "val", "test")}
     predictions = {split: trainer.predict(split, _sample(rows[split]) if split == "train" else None) for split in rows if rows[split]}
     if context.rank == 0:

@@ -136,7 +136,7 @@ def test_the_gradient_is_that_of_the_weighted_mean_over_the_whole_batch(small_sh
     trainer = Trainer(chosen, shards, LocalContext(tmp_path, 1, torch.device("cpu"), Watcher()))
     before = {name: p.detach().clone() for name, p in trainer.task.model.named_parameters()}
     batch = next(iter(trainer.batches("train", trainer._order(1), lambda image, row, nth: image[:, :32, :32].contiguous())))
-    trainer._step(batch)
+    trainer.learner.step(batch, 0.5)
     counts = shards.class_counts("train")
     weights = torch.from_numpy(1 / counts).float()
     model = trainer.task.model

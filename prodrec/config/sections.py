@@ -1,23 +1,10 @@
-"""Recipes: one complete training run as data.
+"""The sections of a recipe."""
 
-Models are frozen and refuse unknown keys. Reading them from YAML and `--set` is `prodrec.recipes`.
-"""
+from typing import Annotated, Any, Literal
 
-from typing import Annotated, Any, Literal, Self
+from pydantic import Field
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-PositiveInt = Annotated[int, Field(ge=1)]
-# Of prepared images where nothing else is asked for. Source: assumed; leaves room for crops in inputs of 224 to 256 px.
-SHORT_SIDE_PX = 320
-PositiveFloat = Annotated[float, Field(gt=0)]
-
-
-class Frozen(BaseModel):
-    """Base of every configuration and manifest model: immutable, unknown keys raise."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from prodrec.config.base import Fraction, Frozen, PositiveFloat, PositiveInt
 
 
 class PreprocessSpec(Frozen):
@@ -29,12 +16,15 @@ class PreprocessSpec(Frozen):
             `size / crop_fraction` and takes the centre; `pad` scales the long side to `size` and pads with grey.
         crop_fraction: share of the short side kept by `crop`. Source: timm's `crop_pct` default 0.875.
         normalize: `zero_one` x/255; `minus_one_one` x/127.5-1; `imagenet` (x/255-mean)/std.
+        flip: the logits are the mean with those of the mirrored image, at twice the time. Source: Krizhevsky et al. 2012
+            (AlexNet, NeurIPS), section 4.1. Classifiers only.
     """
 
     size: Annotated[int, Field(ge=16, le=2048)] = 224
     resize: Literal["squash", "crop", "pad"] = "squash"
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 0.875
     normalize: Literal["zero_one", "minus_one_one", "imagenet"] = "imagenet"
+    flip: bool = False
 
 
 class ModelConfig(Frozen):
@@ -44,7 +34,8 @@ class ModelConfig(Frozen):
         arch: a name of `prodrec.models.registry` or any timm model name.
         weights: `hub` (pretrained, downloaded), `none` (random), the path of a .safetensors or .pth file, or the folder of a
             bundle, whose labels then stay and whose head grows by the new ones.
-        head: `linear`, or `mlp` (2048-512-64-K with ReLU).
+        head: `linear`, `mlp` (2048-512-64-K with ReLU), `cosine` or `arcface`; `prodrec.models.heads`.
+        head_args: keyword arguments of the head.
         dropout: before the head.
         freeze_backbone: train the head only; batch-norm statistics of the backbone stay fixed too. Classifiers only.
         freeze_layers: as many layers of the backbone, from the picture on, stay as they are. Taggers only.
@@ -53,7 +44,8 @@ class ModelConfig(Frozen):
 
     arch: str
     weights: str = "hub"
-    head: Literal["linear", "mlp"] = "linear"
+    head: Literal["linear", "mlp", "cosine", "arcface"] = "linear"
+    head_args: dict[str, Any] = {}
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     freeze_backbone: bool = False
     freeze_layers: Annotated[int, Field(ge=0)] = 0
@@ -71,6 +63,8 @@ class AugmentConfig(Frozen):
         mix: share of the steps whose images are mixed: for a classifier half by MixUp, half by CutMix; for a tagger by mosaic,
             four pictures as tiles of one.
         zoom_out: smallest share of the input's side that a picture is scaled to; taggers only.
+        start_size: side of the training images of the first epochs, pixels, from which it grows to `input.size` in steps of 32;
+            None: it stays the same. Source: Tan & Le 2021 (EfficientNetV2, arXiv 2104.00298), section 4. Classifiers only.
     """
 
     policy: Literal["none", "light", "trivial", "heavy"] = "light"
@@ -79,6 +73,7 @@ class AugmentConfig(Frozen):
     erase: Fraction = 0.25
     mix: Fraction = 0.0
     zoom_out: Annotated[float, Field(gt=0, le=1)] = 1.0
+    start_size: PositiveInt | None = None
 
 
 class BalanceConfig(Frozen):
@@ -90,6 +85,8 @@ class BalanceConfig(Frozen):
         sampling: `none`, `over` (repeat factors) or `under`.
         threshold: class frequency below which `over` repeats. Source: Gupta et al. 2019 (LVIS, arXiv 1908.03195).
         max_ratio: `under` keeps at most this many times the images of the median class.
+        logit_adjustment: tau: the loss sees the logits + tau * log(share of the class), 1 for equal class errors; 0 is off.
+            Source: Menon et al. 2021 (arXiv 2007.07314), equation 10.
     """
 
     class_weights: Literal["none", "inverse", "effective"] = "none"
@@ -97,6 +94,7 @@ class BalanceConfig(Frozen):
     sampling: Literal["none", "over", "under"] = "none"
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.001
     max_ratio: Annotated[float, Field(ge=1)] = 3.0
+    logit_adjustment: Annotated[float, Field(ge=0)] = 0.0
 
 
 class OptimConfig(Frozen):
@@ -105,12 +103,15 @@ class OptimConfig(Frozen):
     Attributes:
         lr: peak learning rate for the whole global batch (not scaled by the number of workers).
         backbone_lr_fraction: the pretrained backbone's learning rate as a share of `lr`.
+        layer_decay: each layer of the backbone learns at this share of the rate of the one behind it, the last one at this share
+            of the backbone's. Source: Bao et al. 2022 (BEiT, arXiv 2106.08254), appendix; 0.65 to 0.9 for pretrained ViTs. 1 is off.
         weight_decay: not applied to biases and normalisation parameters.
     """
 
     name: Literal["sgd", "adamw"] = "adamw"
     lr: PositiveFloat = 1e-3
     backbone_lr_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
@@ -146,6 +147,10 @@ class TrainConfig(Frozen):
         precision: `bf16` autocast or `fp32`.
         ema_decay: decay by step of an exponential moving average of the weights that is validated and kept; 0 is off.
         keep_checkpoints: the best this many (and the latest) stay on disk.
+        head_epochs: of `epochs` the first this many train the head only, then all is trained; each phase has the whole schedule of
+            the learning rate. Source: Kumar et al. 2022 (LP-FT, arXiv 2202.10054). 0 is off. Classifiers only.
+        average_best: the mean of the weights of the best this many epochs is kept instead of the best, if it is as good on val;
+            1 is off. Source: Izmailov et al. 2018 (SWA, arXiv 1803.05407), Wortsman et al. 2022 (model soups, arXiv 2203.05482).
     """
 
     epochs: PositiveInt = 30
@@ -157,6 +162,8 @@ class TrainConfig(Frozen):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     early_stop: EarlyStopConfig = EarlyStopConfig()
     keep_checkpoints: PositiveInt = 2
+    head_epochs: Annotated[int, Field(ge=0)] = 0
+    average_best: PositiveInt = 1
 
 
 class DataConfig(Frozen):
@@ -177,74 +184,3 @@ class DataConfig(Frozen):
     decode: Literal["worker", "stream"] = "worker"
     threads: PositiveInt | None = None
     limit: PositiveInt | None = None
-
-
-_METRICS = {"classifier": ("val_top1", "val_top5", "val_loss"), "tagger": ("val_ap50", "val_map", "val_loss")}
-# Fields by section that the other kind uses.
-_FOREIGN: dict[str, dict[str, tuple[str, ...]]] = {
-    "classifier": {"model": ("freeze_layers",), "augment": ("zoom_out",)},
-    "tagger": {
-        "model": ("head", "dropout", "freeze_backbone"),
-        "augment": ("erase",),
-        "balance": ("class_weights", "sampling"),
-        "optim": ("label_smoothing",),
-    },
-}
-
-
-class Recipe(Frozen):
-    """One complete training run."""
-
-    name: str
-    kind: Literal["classifier", "tagger"] = "classifier"
-    model: ModelConfig
-    input: PreprocessSpec = PreprocessSpec()
-    augment: AugmentConfig = AugmentConfig()
-    balance: BalanceConfig = BalanceConfig()
-    optim: OptimConfig = OptimConfig()
-    train: TrainConfig = TrainConfig()
-    data: DataConfig = DataConfig()
-    tags: TagsConfig = TagsConfig()
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.data.lanes and self.train.batch_size < 2 * self.data.lanes:
-            raise ValueError(f"train.batch_size {self.train.batch_size} is under two images a lane; raise it or lower data.lanes {self.data.lanes}")
-        if self.model.freeze_backbone and self.model.weights == "none":
-            raise ValueError("model.freeze_backbone with model.weights=none would train a head on random features; set one of them otherwise")
-        if self.model.freeze_layers and self.model.weights == "none":
-            raise ValueError("model.freeze_layers with model.weights=none would keep random layers; set model.freeze_layers=0 (--freeze 0) as well")
-        if self.kind == "tagger" and self.input.resize == "crop":
-            raise ValueError("input.resize=crop would cut boxes away; use pad or squash")
-        if self.kind == "tagger" and self.augment.policy not in ("none", "light"):
-            raise ValueError(f"augment.policy={self.augment.policy} does not know boxes; use light or none")
-        if self.train.early_stop.metric not in (metrics := _METRICS[self.kind]):
-            raise ValueError(f"train.early_stop.metric {self.train.early_stop.metric} is not known of a {self.kind}; use one of {', '.join(metrics)}")
-        for section, names in _FOREIGN[self.kind].items():
-            values = getattr(self, section)
-            for name in names:
-                if getattr(values, name) != type(values).model_fields[name].default:
-                    raise ValueError(f"{section}.{name} has no meaning for a {self.kind}; leave it out")
-        return self
-
-
-def explain_validation(error: ValidationError, model: type[BaseModel]) -> str:
-    """One line for a pydantic error; for an unknown key it lists the valid ones."""
-    parts = []
-    for item in error.errors():
-        path = ".".join(str(p) for p in item["loc"])
-        if item["type"] == "extra_forbidden":
-            parts.append(f"unknown key '{path}'; valid here: {', '.join(_fields_at(model, item['loc'][:-1]))}")
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            parts.append(f"{path}: {message}" if path else message)
-    return "; ".join(parts)
-
-
-def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    for part in path:
-        annotation = model.model_fields[str(part)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return list(model.model_fields)

@@ -1,0 +1,37 @@
+"""Recipes: one complete training run as data.
+
+Models are frozen and refuse unknown keys. Reading them from YAML and `--set` is `prodrec.recipes`.
+"""
+
+from prodrec.config.base import SHORT_SIDE_PX, Fraction, Frozen, PositiveFloat, PositiveInt, explain_validation
+from prodrec.config.recipe import Recipe
+from prodrec.config.sections import (
+    AugmentConfig,
+    BalanceConfig,
+    DataConfig,
+    EarlyStopConfig,
+    ModelConfig,
+    OptimConfig,
+    PreprocessSpec,
+    TagsConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "SHORT_SIDE_PX",
+    "AugmentConfig",
+    "BalanceConfig",
+    "DataConfig",
+    "EarlyStopConfig",
+    "Fraction",
+    "Frozen",
+    "ModelConfig",
+    "OptimConfig",
+    "PositiveFloat",
+    "PositiveInt",
+    "PreprocessSpec",
+    "Recipe",
+    "TagsConfig",
+    "TrainConfig",
+    "explain_validation",
+]

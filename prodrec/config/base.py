@@ -1,0 +1,39 @@
+"""What every configuration model is made of."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+# Of prepared images where nothing else is asked for. Source: assumed; leaves room for crops in inputs of 224 to 256 px.
+SHORT_SIDE_PX = 320
+
+
+class Frozen(BaseModel):
+    """Base of every configuration and manifest model: immutable, unknown keys raise."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def explain_validation(error: ValidationError, model: type[BaseModel]) -> str:
+    """One line for a pydantic error; for an unknown key it lists the valid ones."""
+    parts = []
+    for item in error.errors():
+        path = ".".join(str(p) for p in item["loc"])
+        if item["type"] == "extra_forbidden":
+            parts.append(f"unknown key '{path}'; valid here: {', '.join(_fields_at(model, item['loc'][:-1]))}")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            parts.append(f"{path}: {message}" if path else message)
+    return "; ".join(parts)
+
+
+def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    for part in path:
+        annotation = model.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)

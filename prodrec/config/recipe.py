@@ -1,0 +1,98 @@
+"""One complete training run, and what its sections must agree on."""
+
+from collections.abc import Iterator
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from prodrec.config.base import Frozen
+from prodrec.config.sections import (
+    AugmentConfig,
+    BalanceConfig,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    PreprocessSpec,
+    TagsConfig,
+    TrainConfig,
+)
+
+_METRICS = {"classifier": ("val_top1", "val_top5", "val_loss"), "tagger": ("val_ap50", "val_map", "val_loss")}
+# Fields by section that the other kind uses.
+_FOREIGN: dict[str, dict[str, tuple[str, ...]]] = {
+    "classifier": {"model": ("freeze_layers",), "augment": ("zoom_out",)},
+    "tagger": {
+        "model": ("head", "head_args", "dropout", "freeze_backbone"),
+        "input": ("flip",),
+        "augment": ("erase", "start_size"),
+        "balance": ("class_weights", "sampling", "logit_adjustment"),
+        "optim": ("label_smoothing", "layer_decay"),
+        "train": ("head_epochs",),
+    },
+}
+# Training sides grow by it. Source: docs/log.md, sides that are no multiple of the network's stride cost accuracy; strides are at most 32.
+SIDE_STEP = 32
+
+
+class Recipe(Frozen):
+    """One complete training run."""
+
+    name: str
+    kind: Literal["classifier", "tagger"] = "classifier"
+    model: ModelConfig
+    input: PreprocessSpec = PreprocessSpec()
+    augment: AugmentConfig = AugmentConfig()
+    balance: BalanceConfig = BalanceConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+    data: DataConfig = DataConfig()
+    tags: TagsConfig = TagsConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        faults = (*self._foreign(), *self._freezing(), *self._of_a_tagger(), *self._of_a_classifier())
+        if faults:
+            raise ValueError(faults[0])
+        if self.data.lanes and self.train.batch_size < 2 * self.data.lanes:
+            raise ValueError(f"train.batch_size {self.train.batch_size} is under two images a lane; raise it or lower data.lanes {self.data.lanes}")
+        if self.train.early_stop.metric not in (metrics := _METRICS[self.kind]):
+            raise ValueError(f"train.early_stop.metric {self.train.early_stop.metric} is not known of a {self.kind}; use one of {', '.join(metrics)}")
+        return self
+
+    def _freezing(self) -> Iterator[str]:
+        if self.model.freeze_backbone and self.model.weights == "none":
+            yield "model.freeze_backbone with model.weights=none would train a head on random features; set one of them otherwise"
+        if self.model.freeze_layers and self.model.weights == "none":
+            yield "model.freeze_layers with model.weights=none would keep random layers; set model.freeze_layers=0 (--freeze 0) as well"
+        if not (head_epochs := self.train.head_epochs):
+            return
+        if self.model.weights == "none":
+            yield "train.head_epochs with model.weights=none would train a head on random features first; set one of them otherwise"
+        if self.model.freeze_backbone:
+            yield "train.head_epochs frees the backbone after them, and model.freeze_backbone never does; set one of them only"
+        if head_epochs >= self.train.epochs:
+            yield f"train.head_epochs {head_epochs} leaves none of {self.train.epochs} epochs to the backbone; lower it, or set model.freeze_backbone"
+
+    def _of_a_tagger(self) -> Iterator[str]:
+        if self.kind != "tagger":
+            return
+        if self.input.resize == "crop":
+            yield "input.resize=crop would cut boxes away; use pad or squash"
+        if self.augment.policy not in ("none", "light"):
+            yield f"augment.policy={self.augment.policy} does not know boxes; use light or none"
+
+    def _of_a_classifier(self) -> Iterator[str]:
+        if self.model.head == "arcface" and self.augment.mix:
+            yield "augment.mix has no meaning for model.head=arcface: a mixed image has no one class that the margin is of; set it to 0"
+        if self.balance.logit_adjustment and self.balance.class_weights != "none":
+            yield "balance.logit_adjustment and balance.class_weights would correct the same thing twice; set class_weights=none, or leave the other out"
+        start = self.augment.start_size
+        if start and (start % SIDE_STEP or start >= self.input.size):
+            yield f"augment.start_size {start} must be a multiple of {SIDE_STEP} below input.size {self.input.size}; set it so, or leave it out"
+
+    def _foreign(self) -> Iterator[str]:
+        for section, names in _FOREIGN[self.kind].items():
+            values = getattr(self, section)
+            for name in names:
+                if getattr(values, name) != type(values).model_fields[name].default:
+                    yield f"{section}.{name} has no meaning for a {self.kind}; leave it out"
