@@ -28,13 +28,13 @@ class PreprocessSpec(Frozen):
         resize: `squash` scales both sides to `size` whatever the aspect; `crop` scales the short side to
             `size / crop_fraction` and takes the centre; `pad` scales the long side to `size` and pads with grey.
         crop_fraction: share of the short side kept by `crop`. Source: timm's `crop_pct` default 0.875.
-        normalize: `zero_one` x/255; `minus_one_one` x/127.5-1; `imagenet` (x/255-mean)/std.
+        normalize: `zero_one` x/255; `minus_one_one` x/127.5-1; `imagenet` and `clip` (x/255-mean)/std.
     """
 
     size: Annotated[int, Field(ge=16, le=2048)] = 224
     resize: Literal["squash", "crop", "pad"] = "squash"
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 0.875
-    normalize: Literal["zero_one", "minus_one_one", "imagenet"] = "imagenet"
+    normalize: Literal["zero_one", "minus_one_one", "imagenet", "clip"] = "imagenet"
 
 
 class ModelConfig(Frozen):
@@ -44,16 +44,16 @@ class ModelConfig(Frozen):
         arch: a name of `prodrec.models.registry` or any timm model name.
         weights: `hub` (pretrained, downloaded), `none` (random), the path of a .safetensors or .pth file, or the folder of a
             bundle, whose labels then stay and whose head grows by the new ones.
-        head: `linear`, or `mlp` (2048-512-64-K with ReLU).
+        head: `linear`, `relu` (512-K with ReLU), or `mlp` (2048-512-64-K with ReLU).
         dropout: before the head.
         freeze_backbone: train the head only; batch-norm statistics of the backbone stay fixed too. Classifiers only.
-        freeze_layers: as many layers of the backbone, from the picture on, stay as they are. Taggers only.
+        freeze_layers: as many layers of the backbone, from the picture on, stay as they are.
         args: keyword arguments of the architecture.
     """
 
     arch: str
     weights: str = "hub"
-    head: Literal["linear", "mlp"] = "linear"
+    head: Literal["linear", "relu", "mlp"] = "linear"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     freeze_backbone: bool = False
     freeze_layers: Annotated[int, Field(ge=0)] = 0
@@ -182,7 +182,7 @@ class DataConfig(Frozen):
 _METRICS = {"classifier": ("val_top1", "val_top5", "val_loss"), "tagger": ("val_ap50", "val_map", "val_loss")}
 # Fields by section that the other kind uses.
 _FOREIGN: dict[str, dict[str, tuple[str, ...]]] = {
-    "classifier": {"model": ("freeze_layers",), "augment": ("zoom_out",)},
+    "classifier": {"augment": ("zoom_out",)},
     "tagger": {
         "model": ("head", "dropout", "freeze_backbone"),
         "augment": ("erase",),
@@ -214,6 +214,8 @@ class Recipe(Frozen):
             raise ValueError("model.freeze_backbone with model.weights=none would train a head on random features; set one of them otherwise")
         if self.model.freeze_layers and self.model.weights == "none":
             raise ValueError("model.freeze_layers with model.weights=none would keep random layers; set model.freeze_layers=0 (--freeze 0) as well")
+        if self.model.freeze_layers and self.model.freeze_backbone:
+            raise ValueError("model.freeze_backbone keeps all layers, model.freeze_layers only the first; set one of them")
         if self.kind == "tagger" and self.input.resize == "crop":
             raise ValueError("input.resize=crop would cut boxes away; use pad or squash")
         if self.kind == "tagger" and self.augment.policy not in ("none", "light"):
