@@ -14,8 +14,9 @@ def few_regions(arch: str) -> dict[str, int]:
 
 
 _THIN_VIT = {"depth": 2, "embed_dim": 48, "num_heads": 2}
+_THIN_RESNET = {"layers": [1, 1, 1, 1], "channels": [8, 16, 24, 32]}
 _THIN = {
-    "resnet50": {"layers": [1, 1, 1, 1]},
+    **dict.fromkeys(["resnet18", "resnet50", "resnet10t"], _THIN_RESNET),
     "convnext_tiny": {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]},
     **dict.fromkeys(["vit_b16", "dinov2", "siglip", "clip"], _THIN_VIT),
 }

@@ -25,7 +25,7 @@ REDUCTION, LEAST_BOTTLENECK, SPATIAL_KERNEL = 16, 8, 7
 class ChannelAttention(nn.Module):
     """What to look at: a weight for each channel, of its mean and its maximum over the picture.
 
-        gates = sigmoid(MLP(mean) + MLP(max))
+    gates = sigmoid(MLP(mean) + MLP(max))
     """
 
     def __init__(self, channels: int) -> None:
@@ -42,7 +42,7 @@ class ChannelAttention(nn.Module):
 class SpatialAttention(nn.Module):
     """Where to look: a weight for each place, of the mean and the maximum over the channels.
 
-        gates = sigmoid(BN(conv7x7([mean; max])))
+    gates = sigmoid(BN(conv7x7([mean; max])))
     """
 
     def __init__(self) -> None:

@@ -17,8 +17,7 @@ from prodrec.training.loop import Trainer
 
 QUICK = ["train.batch_size=8", "train.precision=fp32", "train.ema_decay=0", "data.threads=1", "data.limit=20", "augment.policy=light", "optim.warmup_epochs=0"]
 RECIPES = {name: load_recipe(name) for name in recipe_names() if load_recipe(name).kind == "classifier"}
-# One recipe for each architecture and head.
-PAIRS = {(recipe.model.arch, recipe.model.head): name for name, recipe in RECIPES.items()}
+ARCHS = {recipe.model.arch: name for name, recipe in RECIPES.items()}
 
 RANK = textwrap.dedent("""
     import json
@@ -47,7 +46,6 @@ RANK = textwrap.dedent("""
         trainer = Trainer(load_recipe(name, overrides), open_shards(shards), context)
         sums, _ = trainer._train_epoch(1, time.monotonic())
         trained = [float(p.detach().double().sum()) for p in trainer.task.parameters()]
-        trainer._validate(1)
         predictions = trainer.predict("val")
         print(json.dumps({"name": name, "sums": sums.tolist(), "trained": trained, "rows": predictions.rows.tolist(), "best": predictions.predicted.tolist()}))
         del trainer
@@ -81,7 +79,7 @@ def test_a_step_of_each_recipe_reaches_every_weight(small_shards, tmp_path, name
 
 
 def test_every_architecture_takes_the_same_steps_on_both(small_shards, tmp_path):
-    names = sorted(PAIRS.values())
+    names = sorted(ARCHS.values())
     command = [sys.executable, "-c", RANK, small_shards, str(tmp_path / "meeting")]
     env, chosen = os.environ | {"OMP_NUM_THREADS": "1"}, json.dumps({name: settings(name) for name in names})
     ranks = [subprocess.Popen([*command, str(rank), chosen], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) for rank in range(2)]

@@ -117,7 +117,9 @@ def test_what_cannot_be_built_is_one_clear_line(arch, fields, size, words):
     assert [word for word in words if word not in message] == []
 
 
-@pytest.mark.parametrize(("arch", "preset"), [("resnet50", "imagenet"), ("vit_b16", "minus_one_one"), ("siglip", "minus_one_one"), ("clip", "clip"), ("dinov2", "imagenet")])
+@pytest.mark.parametrize(
+    ("arch", "preset"), [("resnet50", "imagenet"), ("vit_b16", "minus_one_one"), ("siglip", "minus_one_one"), ("clip", "clip"), ("dinov2", "imagenet")]
+)
 def test_hub_weights_ask_for_the_normalisation_that_they_were_trained_with(arch, preset):
     config = ModelConfig(arch=arch)
     check_normalization(config, PreprocessSpec(normalize=preset))
