@@ -13,6 +13,23 @@ def few_regions(arch: str) -> dict[str, int]:
     return small if arch.startswith("fasterrcnn") else {}
 
 
+_THIN_VIT = {"depth": 2, "embed_dim": 48, "num_heads": 2}
+_THIN_RESNET = {"layers": [1, 1, 1, 1], "channels": [8, 16, 24, 32]}
+_THIN = {
+    **dict.fromkeys(["resnet18", "resnet50", "resnet10t"], _THIN_RESNET),
+    "convnext_tiny": {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]},
+    **dict.fromkeys(["vit_b16", "dinov2", "siglip", "clip"], _THIN_VIT),
+}
+
+
+def thin_settings(arch: str) -> list[str]:
+    """`--set` of a classifier that make a step of it take a moment: random weights, the smallest input, few layers."""
+    import json
+
+    size = 28 if arch == "dinov2" else 32
+    return ["model.weights=none", "model.freeze_backbone=false", f"input.size={size}", f"model.args={json.dumps(_THIN.get(arch, {}))}"]
+
+
 COLORS = [(200, 40, 40), (40, 160, 60), (50, 70, 200), (210, 190, 40), (150, 60, 170), (60, 190, 200)]
 
 

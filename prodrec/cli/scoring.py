@@ -49,7 +49,7 @@ def explain(
     classifier: Annotated[str, typer.Option(help="Bundle of a classifier.")],
     out: Annotated[Path, typer.Option("--out", help="PNG to write: the picture with its heat over it.")],
     label: Annotated[str | None, typer.Option(help="Product to explain (default: the likeliest).")] = None,
-    method: Annotated[str, typer.Option(help="occlusion (what hiding a place costs), or gradcam (quick and coarse).")] = "occlusion",
+    method: Annotated[str, typer.Option(help="occlusion (what hiding costs), gradcam (quick and coarse), or attention (of attention_cnn).")] = "occlusion",
     size: Annotated[int | None, typer.Option(min=1, help="Side of the occluder, pixels of the model input (default: a seventh of it).")] = None,
     stride: Annotated[int | None, typer.Option(min=1, help="Pixels between its places (default: half of its side).")] = None,
     fill: Annotated[str, typer.Option(help="Its colour: mean (of the picture), grey, black or white.")] = "mean",
@@ -58,16 +58,16 @@ def explain(
     """Show on which part of a picture the answer rests."""
     from prodrec.machine import torch_device
     from prodrec.models.bundle import load_bundle
-    from prodrec.scoring.explain import OccluderConfig, explain_file
+    from prodrec.scoring.explain import METHODS, explain_file
+    from prodrec.scoring.occlusion import OccluderConfig
 
     _check_targets({image: out})
-    if method not in ("occlusion", "gradcam") or fill not in ("mean", "grey", "black", "white"):
-        raise ConfigError(f"--method {method} --fill {fill}: methods are occlusion and gradcam; fills are mean, grey, black and white")
+    chosen = next((known for known in METHODS if known == method), None)
+    if chosen is None or fill not in ("mean", "grey", "black", "white"):
+        raise ConfigError(f"--method {method} --fill {fill}: methods are {', '.join(METHODS)}; fills are mean, grey, black and white")
     device = torch_device(gpu).type
     occluder = OccluderConfig.model_validate({"size": size, "stride": stride, "fill": fill})
-    heat_map = explain_file(
-        load_bundle(classifier, device, "classifier"), image, out, label, "gradcam" if method == "gradcam" else "occlusion", occluder, device
-    )
+    heat_map = explain_file(load_bundle(classifier, device, "classifier"), image, out, label, chosen, occluder, device)
     print(f"{image}: {heat_map.label} {heat_map.probability:.1%}\n  drawn: {out}")
 
 

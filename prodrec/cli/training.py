@@ -18,7 +18,7 @@ def train(
     out: Out,
     recipe: Annotated[str | None, typer.Option(help="Name of a recipe, or a YAML file (default resnet50, or the one that the bundle of --from has).")] = None,
     from_: Annotated[str | None, typer.Option("--from", help="Bundle to go on from: its layers and labels are kept, new labels are added.")] = None,
-    freeze: Annotated[int | None, typer.Option(min=0, help="Keep the first N layers of a tagger's backbone as they are.")] = None,
+    freeze: Annotated[int | None, typer.Option(min=0, help="Keep the first N layers of the backbone as they are.")] = None,
     workers: Annotated[str, typer.Option(help="Training processes: N, or MIN:MAX for an elastic run.")] = "1",
     gpu: Annotated[bool, typer.Option("--gpu", help="One GPU for each worker.")] = False,
     cpus_per_worker: Annotated[float | None, typer.Option(help="CPUs to reserve for each worker.")] = None,

@@ -9,7 +9,7 @@ from prodrec.client.errors import BadAnswer, ClientError, as_problem
 from prodrec.client.exchange import Part, Reply, Request, Steps, query
 from prodrec.client.images import Image, ImageFile, Loaded, Url, grouped, read_image
 
-Method = Literal["gradcam", "occlusion"]
+Method = Literal["gradcam", "occlusion", "attention"]
 Fill = Literal["mean", "grey", "black", "white"]
 
 # Source: docs/api.md.
@@ -90,7 +90,7 @@ def explain(
     Args:
         image: as of `recognize`.
         label: None: the likeliest.
-        method: `gradcam`, quick and coarse, or `occlusion`; None: the server's default.
+        method: `gradcam`, quick and coarse, `occlusion`, or `attention` (of an attention_cnn); None: the server's default.
         size, stride: of occlusion's square, pixels of the model's input. fill: what it is filled with.
 
     Raises:

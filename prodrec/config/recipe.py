@@ -20,7 +20,7 @@ from prodrec.config.sections import (
 _METRICS = {"classifier": ("val_top1", "val_top5", "val_loss"), "tagger": ("val_ap50", "val_map", "val_loss")}
 # Fields by section that the other kind uses.
 _FOREIGN: dict[str, dict[str, tuple[str, ...]]] = {
-    "classifier": {"model": ("freeze_layers",), "augment": ("zoom_out",)},
+    "classifier": {"augment": ("zoom_out",)},
     "tagger": {
         "model": ("head", "head_args", "dropout", "freeze_backbone"),
         "input": ("flip",),
@@ -64,6 +64,8 @@ class Recipe(Frozen):
             yield "model.freeze_backbone with model.weights=none would train a head on random features; set one of them otherwise"
         if self.model.freeze_layers and self.model.weights == "none":
             yield "model.freeze_layers with model.weights=none would keep random layers; set model.freeze_layers=0 (--freeze 0) as well"
+        if self.model.freeze_layers and self.model.freeze_backbone:
+            yield "model.freeze_backbone keeps all layers, model.freeze_layers only the first; set one of them"
         if not (head_epochs := self.train.head_epochs):
             return
         if self.model.weights == "none":

@@ -15,7 +15,7 @@ class PreprocessSpec(Frozen):
         resize: `squash` scales both sides to `size` whatever the aspect; `crop` scales the short side to
             `size / crop_fraction` and takes the centre; `pad` scales the long side to `size` and pads with grey.
         crop_fraction: share of the short side kept by `crop`. Source: timm's `crop_pct` default 0.875.
-        normalize: `zero_one` x/255; `minus_one_one` x/127.5-1; `imagenet` (x/255-mean)/std.
+        normalize: `zero_one` x/255; `minus_one_one` x/127.5-1; `imagenet` and `clip` (x/255-mean)/std.
         flip: the logits are the mean with those of the mirrored image, at twice the time. Source: Krizhevsky et al. 2012
             (AlexNet, NeurIPS), section 4.1. Classifiers only.
     """
@@ -23,7 +23,7 @@ class PreprocessSpec(Frozen):
     size: Annotated[int, Field(ge=16, le=2048)] = 224
     resize: Literal["squash", "crop", "pad"] = "squash"
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 0.875
-    normalize: Literal["zero_one", "minus_one_one", "imagenet"] = "imagenet"
+    normalize: Literal["zero_one", "minus_one_one", "imagenet", "clip"] = "imagenet"
     flip: bool = False
 
 
@@ -34,17 +34,17 @@ class ModelConfig(Frozen):
         arch: a name of `prodrec.models.registry` or any timm model name.
         weights: `hub` (pretrained, downloaded), `none` (random), the path of a .safetensors or .pth file, or the folder of a
             bundle, whose labels then stay and whose head grows by the new ones.
-        head: `linear`, `mlp` (2048-512-64-K with ReLU), `cosine` or `arcface`; `prodrec.models.heads`.
+        head: `linear`, `relu` (512-K with ReLU), `mlp` (2048-512-64-K with ReLU), `cosine` or `arcface`; `prodrec.models.heads`.
         head_args: keyword arguments of the head.
         dropout: before the head.
         freeze_backbone: train the head only; batch-norm statistics of the backbone stay fixed too. Classifiers only.
-        freeze_layers: as many layers of the backbone, from the picture on, stay as they are. Taggers only.
+        freeze_layers: as many layers of the backbone, from the picture on, stay as they are.
         args: keyword arguments of the architecture.
     """
 
     arch: str
     weights: str = "hub"
-    head: Literal["linear", "mlp", "cosine", "arcface"] = "linear"
+    head: Literal["linear", "relu", "mlp", "cosine", "arcface"] = "linear"
     head_args: dict[str, Any] = {}
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     freeze_backbone: bool = False

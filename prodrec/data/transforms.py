@@ -17,6 +17,8 @@ NORMALIZATIONS = {
     "zero_one": ((0.0,) * 3, (1.0,) * 3),
     "minus_one_one": ((0.5,) * 3, (0.5,) * 3),
     "imagenet": (_IMAGENET_MEAN, _IMAGENET_STD),
+    # Source: Radford et al. 2021, github.com/openai/CLIP (clip.py, _transform); timm's OPENAI_CLIP_MEAN and OPENAI_CLIP_STD.
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
 }
 PAD_GREY = 128
 # A longer picture is cut to this many times its short side before `crop` scales it: of a strip of 65,500 x 1 px that would be

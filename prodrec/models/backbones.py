@@ -6,7 +6,6 @@ from typing import Any
 
 import timm
 import torch
-from timm.models import group_parameters
 from torch import nn
 
 from prodrec.errors import ConfigError
@@ -57,18 +56,6 @@ def feature_dim(backbone: nn.Module, input_size: int) -> int:
     if not isinstance(features, torch.Tensor) or features.ndim != 2:
         raise ValueError("it gives no single feature vector an image")
     return features.shape[1]
-
-
-def layers(backbone: nn.Module) -> list[list[nn.Parameter]]:
-    """The backbone's parameters by layer, from the picture on: timm's own grouping, or the children in the order of their making."""
-    if hasattr(backbone, "group_matcher"):
-        known: Any = backbone
-        names = group_parameters(backbone, known.group_matcher(coarse=False))
-        return [[backbone.get_parameter(name) for name in names[number]] for number in sorted(names)]
-    while len(children := list(backbone.children())) == 1 and not list(backbone.parameters(recurse=False)):
-        (backbone,) = children
-    own = [list(backbone.parameters(recurse=False)), *(list(child.parameters()) for child in children)]
-    return [layer for layer in own if layer]
 
 
 def check_sides(backbone: nn.Module, arch: str, sides: Iterable[int]) -> None:

@@ -40,6 +40,10 @@ class CustomCNN(nn.Module):
         features_BD: Tensor = self.blocks(images_BCHW).flatten(1)
         return features_BD
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """The order of its layers, as timm's models tell it."""
+        return {"blocks": r"^blocks\.(\d+)"}
+
 
 def _block(channels_in: int, channels_out: int, pooling: nn.Module, dropout: float) -> nn.Sequential:
     # The batch norm that follows has a bias of its own.

@@ -19,6 +19,9 @@ from prodrec.errors import ConfigError
 
 # Widths of the hidden layers. Source: the assignment of the first recipe (2048-512-64-K).
 MLP_WIDTHS = (2048, 512, 64)
+# Of `relu`: as wide as the features of a ResNet-18, so that thousands of classes find room. Source: assumed.
+RELU_WIDTH = 512
+HIDDEN_WIDTHS = {"linear": (), "relu": (RELU_WIDTH,), "mlp": MLP_WIDTHS}
 # Under the root of sin^2, whose slope is infinite at 0. Source: assumed; a tenth of a degree.
 _LEAST_SIN2 = 3e-6
 
@@ -53,7 +56,7 @@ class ArcFaceArgs(CosineArgs):
     centers: PositiveInt = 3
 
 
-HEAD_ARGS: dict[str, type[Frozen]] = {"linear": NoArgs, "mlp": NoArgs, "cosine": CosineArgs, "arcface": ArcFaceArgs}
+HEAD_ARGS: dict[str, type[Frozen]] = {"linear": NoArgs, "relu": NoArgs, "mlp": NoArgs, "cosine": CosineArgs, "arcface": ArcFaceArgs}
 
 
 class CosineHead(nn.Module):
@@ -116,7 +119,7 @@ def create_head(kind: str, feature_dim: int, num_classes: int, dropout: float, a
     """A head with random weights.
 
     Args:
-        kind: `linear`, `mlp` (2048-512-64-K with ReLU), `cosine` or `arcface`.
+        kind: `linear`, `relu` (512-K with ReLU), `mlp` (2048-512-64-K with ReLU), `cosine` or `arcface`.
         feature_dim: D, length of the backbone's features.
         num_classes: K.
         dropout: share of the features dropped while training; the narrow hidden layers lose nothing.
@@ -133,7 +136,7 @@ def create_head(kind: str, feature_dim: int, num_classes: int, dropout: float, a
         return CosineHead(feature_dim, num_classes, dropout, checked)
     layers: OrderedDict[str, nn.Module] = OrderedDict(dropout=nn.Dropout(dropout))
     width = feature_dim
-    for number, hidden in enumerate(MLP_WIDTHS if kind == "mlp" else (), start=1):
+    for number, hidden in enumerate(HIDDEN_WIDTHS[kind], start=1):
         layers[f"hidden{number}"] = nn.Linear(width, hidden)
         layers[f"relu{number}"] = nn.ReLU(inplace=True)
         width = hidden

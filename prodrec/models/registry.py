@@ -15,18 +15,30 @@ from torch import Tensor, nn
 from prodrec.config import ModelConfig, PreprocessSpec
 from prodrec.data.transforms import NORMALIZATIONS
 from prodrec.errors import ConfigError, UserError
-from prodrec.models.backbones import closest_names, feature_dim, is_timm_name, layers, timm_backbone
+from prodrec.models.attention import AttentionCNN
+from prodrec.models.backbones import closest_names, feature_dim, is_timm_name, timm_backbone
 from prodrec.models.custom_cnn import CustomCNN
 from prodrec.models.heads import CosineHead, create_head
+from prodrec.models.layers import freeze_first, layers, untrained
+from prodrec.models.model_cnn import ModelCNN
 from prodrec.models.weights import HUB, NONE, hub_backbone, load_file, no_hub_weights
 
 # Own names: a class of ours, or what timm calls it. Any other name is looked up in timm.
 MODELS: dict[str, type[nn.Module] | str] = {
     "custom_cnn": CustomCNN,
+    "model_cnn": ModelCNN,
+    "attention_cnn": AttentionCNN,
     "resnet18": "resnet18",
     "resnet50": "resnet50",
     "vit_b16": "vit_base_patch16_224",
     "vit_tiny16": "vit_tiny_patch16_224",
+    "convnext_tiny": "convnext_tiny",
+    "efficientnet_b0": "efficientnet_b0",
+    "mobilenetv3": "mobilenetv3_large_100",
+    "dinov2": "vit_small_patch14_dinov2",
+    "siglip": "vit_base_patch16_siglip_224",
+    # The weights as they came of image and text pairs: timm's default for CLIP has been fine-tuned on ImageNet's classes since.
+    "clip": "vit_base_patch16_clip_224.laion2b",
 }
 
 
@@ -37,15 +49,21 @@ class Classifier(nn.Module):
         backbone: images_BCHW -> features_BD.
         head: features_BD -> logits_BK.
         freeze_backbone: the backbone gets no gradients and stays in eval mode, so that its batch-norm statistics stay too.
+        freeze_layers: so do its first so many layers, see `prodrec.models.layers`.
+
+    Raises:
+        ConfigError: the backbone has fewer layers.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, *, freeze_backbone: bool = False) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Module, *, freeze_backbone: bool = False, freeze_layers: int = 0) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
-        self.freeze_backbone = freeze_backbone
         if freeze_backbone:
-            backbone.requires_grad_(False).eval()
+            backbone.requires_grad_(False)
+        else:
+            freeze_first(backbone, freeze_layers)
+        self.train()
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Logits [B, K] of normalised float images [B, 3, S, S]."""
@@ -71,8 +89,8 @@ class Classifier(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        if self.freeze_backbone:
-            self.backbone.eval()
+        for module in untrained(self.backbone):
+            module.eval()
         return self
 
     def backbone_parameters(self) -> Iterator[nn.Parameter]:
@@ -80,8 +98,9 @@ class Classifier(nn.Module):
         return (p for p in self.backbone.parameters() if p.requires_grad)
 
     def backbone_layers(self) -> list[list[nn.Parameter]]:
-        """The same by layer, from the picture on."""
-        return [[p for p in layer if p.requires_grad] for layer in layers(self.backbone)]
+        """The same by layer, from the picture on. Raises: ConfigError: as `prodrec.models.layers.layers`."""
+        named = [[self.backbone.get_parameter(name) for name in layer] for layer in layers(self.backbone, coarse=False)]
+        return [[p for p in layer if p.requires_grad] for layer in named]
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
         return self.head.parameters()
@@ -104,7 +123,7 @@ def create_classifier(config: ModelConfig, num_classes: int, input_size: int) ->
         head = create_head(config.head, feature_dim(backbone, input_size), num_classes, config.dropout, config.head_args)
     if config.weights not in (HUB, NONE):
         load_file(config.weights, config.arch, backbone, head)
-    return Classifier(backbone, head, freeze_backbone=config.freeze_backbone)
+    return Classifier(backbone, head, freeze_backbone=config.freeze_backbone, freeze_layers=config.freeze_layers)
 
 
 def check_normalization(config: ModelConfig, spec: PreprocessSpec) -> None:

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
-from prodrec.scoring.explain import OccluderConfig
+from prodrec.scoring.explain import Method
+from prodrec.scoring.occlusion import OccluderConfig
 from prodrec.serving.answering import Answering
 from prodrec.serving.backend import MOST_CANDIDATES, Ask, Backend
 from prodrec.serving.bodies import Bodies
@@ -82,7 +83,7 @@ def _add_explain(app: FastAPI, bodies: Bodies, answering: Answering) -> None:
     async def explain(
         request: Request,
         label: Annotated[str | None, Query(max_length=500, description="that is explained; the likeliest")] = None,
-        method: Literal["gradcam", "occlusion"] = "gradcam",
+        method: Method = "gradcam",
         size: Annotated[int | None, Query(ge=1, le=2048, description="side of the occluder, pixels of the model input")] = None,
         stride: Annotated[int | None, Query(ge=1, le=2048, description="pixels between its places")] = None,
         fill: Literal["mean", "grey", "black", "white"] = "mean",

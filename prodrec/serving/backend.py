@@ -7,7 +7,9 @@ from functools import cached_property
 from typing import NamedTuple, Protocol
 
 from prodrec.models.bundle_info import ClassifierInfo, TaggerInfo, joined_id
-from prodrec.scoring.explain import HeatMap, Method, OccluderConfig
+from prodrec.scoring.explain import Method
+from prodrec.scoring.heat_map import HeatMap
+from prodrec.scoring.occlusion import OccluderConfig
 from prodrec.scoring.recognition import Recognition
 from prodrec.serving.bulk import BulkState
 

@@ -15,7 +15,8 @@ from PIL import Image
 from prodrec.errors import ConfigError, ProdrecError
 from prodrec.machine import usable_cores
 from prodrec.models.bundle import Bundle
-from prodrec.scoring.explain import explain, overlay
+from prodrec.scoring.explain import explain
+from prodrec.scoring.heat_map import overlay
 from prodrec.scoring.inputs import Inputs
 from prodrec.scoring.recognition import Recognition
 from prodrec.scoring.recognizer import Recognizer

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from prodrec.models.bundle_info import BundleInfo, ClassifierInfo
 from prodrec.scoring.decision import Decision
+from prodrec.scoring.explain import Method
 from prodrec.serving.backend import Explained, Scored
 
 
@@ -46,14 +47,14 @@ class ReasonOut(BaseModel):
 class ExplanationOut(BaseModel):
     label: str
     probability: float
-    method: Literal["gradcam", "occlusion"]
+    method: Method
     overlay_png: str = Field(description="the picture with its heat over it, PNG in base64")
 
 
 class HeatOut(BaseModel):
     label: str
     probability: float
-    method: Literal["gradcam", "occlusion"]
+    method: Method
     heat: list[list[float]] = Field(description="a square, rows from the top")
     frame: tuple[float, float, float, float] = Field(description="where it lies in the upright original: x1, y1, x2, y2")
     width: int

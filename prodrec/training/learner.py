@@ -108,10 +108,8 @@ class Learner:
     def _train_head_only(self, head_only: bool) -> None:
         """The optimiser leaves out what has no gradient; the backbone's momentum begins when it is freed."""
         self.head_only = head_only
-        if self.backbone:
-            self.task.model.freeze_backbone = head_only
-            for parameter in self.backbone:
-                parameter.requires_grad_(not head_only)
+        for parameter in self.backbone:
+            parameter.requires_grad_(not head_only)
 
     def _wrapped(self) -> Any:
         module: Any = torch.compile(self.task) if self.recipe.train.compile else self.task

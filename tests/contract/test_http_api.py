@@ -175,6 +175,7 @@ def test_what_cannot_be_explained(client):
     refused(client.post("/v1/explain", content=PHOTO, params={"label": "nobody"}), 422, "no_such_label")
     refused(client.post("/v1/explain", content=PHOTO, params={"method": "occlusion", "size": 2_000}), 422, "cannot_explain")
     refused(client.post("/v1/explain", content=PHOTO, params={"method": "magic"}), 400, "bad_request")
+    refused(client.post("/v1/explain", content=PHOTO, params={"method": "attention"}), 422, "cannot_explain")
     refused(client.post("/v1/explain", content=b"no image"), 422, "not_an_image")
 
 

@@ -37,7 +37,7 @@ def test_a_recipe_file_and_its_name(tmp_path):
         ("train.early_stop.metrik=x", "valid here: metric, patience"),
         ("train.batch_size=1", "train.batch_size"),
         ("optim.lr=-1", "optim.lr"),
-        ("input.normalize=other", "'zero_one', 'minus_one_one' or 'imagenet'"),
+        ("input.normalize=other", "'zero_one', 'minus_one_one', 'imagenet' or 'clip'"),
         ("model.arch.x=1", "is a value, not a section"),
         ("model.freeze_backbone=true", "random features"),
         ("=3", "expected a.b=value"),

@@ -1,26 +1,27 @@
 import pytest
+import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prodrec.config import ModelConfig, PreprocessSpec
 from prodrec.errors import ConfigError
-from prodrec.models.heads import MLP_WIDTHS, create_head
+from prodrec.models.heads import MLP_WIDTHS, RELU_WIDTH, create_head
 from prodrec.models.registry import MODELS, check_normalization, create_classifier
 from prodrec.recipes import load_recipe, recipe_names
 
 # timm's own miniatures, about 0.4 million parameters each.
-TINY = ["custom_cnn", "test_resnet", "test_vit"]
+TINY = ["custom_cnn", "model_cnn", "attention_cnn", "test_resnet", "test_vit"]
 
 
 def config(arch="custom_cnn", **fields):
     return ModelConfig(arch=arch, weights="none", **fields)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     arch=st.sampled_from(TINY),
-    head=st.sampled_from(["linear", "mlp"]),
+    head=st.sampled_from(["linear", "relu", "mlp"]),
     num_classes=st.integers(1, 40),
     size=st.sampled_from([32, 48]),
 )
@@ -43,9 +44,17 @@ def test_custom_cnn_has_blocks_of_12_20_and_32_filters():
     assert [m.out_channels for m in convolutions] == [12, 20, 32]
 
 
-def test_mlp_head_has_the_widths_of_the_recipe():
-    linear = [m for m in create_head("mlp", 7, 5, dropout=0.1) if isinstance(m, torch.nn.Linear)]
-    assert [m.out_features for m in linear] == [*MLP_WIDTHS, 5]
+@pytest.mark.parametrize(("kind", "widths"), [("linear", ()), ("relu", (RELU_WIDTH,)), ("mlp", MLP_WIDTHS)])
+def test_a_head_has_hidden_layers_of_its_widths_each_with_relu(kind, widths):
+    head = create_head(kind, 7, 5, dropout=0.1)
+    assert [m.out_features for m in head if isinstance(m, torch.nn.Linear)] == [*widths, 5]
+    assert [name for name, m in head.named_children() if isinstance(m, torch.nn.ReLU)] == [f"relu{n + 1}" for n in range(len(widths))]
+
+
+def test_model_cnn_is_three_convolutions_with_max_pooling_and_two_full_layers():
+    kinds = [type(m).__name__ for m in create_classifier(config("model_cnn", head="relu"), 4, 48).modules() if not list(m.children())]
+    block = ["Conv2d", "ReLU", "MaxPool2d", "Dropout2d"]
+    assert kinds == [*block, *block, *block[:2], "AdaptiveMaxPool2d", "Dropout2d", "Dropout", "Linear", "ReLU", "Linear"]
 
 
 @pytest.mark.parametrize("arch", TINY)
@@ -79,7 +88,8 @@ def test_the_parameter_groups_hold_each_trainable_parameter_once(frozen):
 
 
 def test_own_names_are_known_to_timm_or_ours():
-    assert set(MODELS) == {"custom_cnn", "resnet18", "resnet50", "vit_b16", "vit_tiny16"}
+    assert {"custom_cnn", "resnet18", "resnet50", "vit_b16", "vit_tiny16"} <= set(MODELS)
+    assert all(timm.get_pretrained_cfg(name).has_weights for name in MODELS.values() if isinstance(name, str))
     assert create_classifier(config("vit_tiny16", args={"depth": 1}), 3, 32).backbone.num_features == 192
 
 
@@ -107,7 +117,9 @@ def test_what_cannot_be_built_is_one_clear_line(arch, fields, size, words):
     assert [word for word in words if word not in message] == []
 
 
-@pytest.mark.parametrize(("arch", "preset"), [("resnet50", "imagenet"), ("vit_b16", "minus_one_one"), ("vit_small_patch16_224", "minus_one_one")])
+@pytest.mark.parametrize(
+    ("arch", "preset"), [("resnet50", "imagenet"), ("vit_b16", "minus_one_one"), ("siglip", "minus_one_one"), ("clip", "clip"), ("dinov2", "imagenet")]
+)
 def test_hub_weights_ask_for_the_normalisation_that_they_were_trained_with(arch, preset):
     config = ModelConfig(arch=arch)
     check_normalization(config, PreprocessSpec(normalize=preset))

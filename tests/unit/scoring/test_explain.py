@@ -16,7 +16,10 @@ from prodrec.errors import ConfigError, Reject
 from prodrec.models.bundle import Bundle, ClassifierInfo, load_bundle
 from prodrec.models.registry import Classifier, create_classifier
 from prodrec.models.scorer import Scorer
-from prodrec.scoring.explain import OccluderConfig, explain, grad_cam, occlusion, overlay
+from prodrec.scoring.explain import explain
+from prodrec.scoring.feature_maps import attention, grad_cam
+from prodrec.scoring.heat_map import overlay
+from prodrec.scoring.occlusion import OccluderConfig, occlusion
 
 SIDE = 48
 
@@ -94,7 +97,7 @@ def test_the_answer_on_a_disc_rests_on_the_disc(small_bundle, method):
     assert np.mean(inside_is_hotter) >= 0.85
 
 
-@pytest.mark.parametrize("arch", ["custom_cnn", "resnet18", "mobilenetv3_small_050", "vit_tiny16", "convnext_atto"])
+@pytest.mark.parametrize("arch", ["custom_cnn", "model_cnn", "attention_cnn", "resnet18", "mobilenetv3_small_050", "vit_tiny16", "convnext_atto"])
 def test_grad_cam_finds_a_map_in_every_kind_of_network(arch):
     torch.manual_seed(0)
     size = 64
@@ -107,6 +110,34 @@ def test_grad_cam_finds_a_map_in_every_kind_of_network(arch):
     assert all(heat.shape == (size, size) and heat.min() >= 0 and heat.max() <= 1 for heat in heats)
     assert any(heat.std() > 0.01 for heat in heats)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def attending(size: int = 64) -> Scorer:
+    torch.manual_seed(0)
+    config = ModelConfig(arch="attention_cnn", weights="none")
+    facts = info(3).model_copy(update={"model": config, "input": PreprocessSpec(size=size)})
+    return Scorer(Bundle(facts, create_classifier(config, 3, size).eval()), torch.device("cpu"), "fp32")
+
+
+def test_attention_is_the_networks_own_map_from_least_to_most():
+    scorer = attending()
+    image = torch.randint(256, (3, 64, 64), dtype=torch.uint8)
+    heat = attention(scorer, image)
+    assert (heat.shape, heat.min(), heat.max()) == ((64, 64), 0, 1)
+    with torch.inference_mode():
+        gates = scorer.model.backbone.attention_map(scorer.normalizer(image[None]))[0].numpy()
+    cells = heat.reshape(4, 16, 4, 16).mean((1, 3))  # interpolation pulls the means together, and keeps most of their order
+    assert np.corrcoef(cells.ravel(), gates.ravel())[0, 1] > 0.9
+
+
+def test_attention_holds_for_every_label_and_equal_gates_show_nothing():
+    scorer = attending()
+    maps = [explain(scorer, photo(0, 3), label, "attention") for label in ("0", "1")]
+    assert [found.label for found in maps] == ["0", "1"]
+    assert np.array_equal(maps[0].heat, maps[1].heat)
+    gate = scorer.model.backbone.stages[-1][-1].spatial.gate
+    torch.nn.init.zeros_(gate[0].weight)
+    assert (explain(scorer, photo(0, 3), method="attention").heat == 0).all()
 
 
 @given(st.integers(20, 90), st.integers(20, 90), st.sampled_from(["squash", "crop", "pad"]))
@@ -148,6 +179,7 @@ def test_the_command_writes_it_and_refuses_what_cannot_be(small_bundle, tmp_path
         ((image, "--label", "lamp"), "no label 'lamp'"),
         ((image, "--size", "99"), "--size 99"),
         ((image, "--method", "magic"), "--method magic"),
+        ((image, "--method", "attention"), "custom_cnn has no spatial attention to show (attention_cnn has); use --method occlusion or gradcam"),
         ((tmp_path / "bad.jpg",), "not_an_image"),
         ((tmp_path / "gone.jpg",), "cannot read"),
     ):

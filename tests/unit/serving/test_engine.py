@@ -10,9 +10,9 @@ from made import photo
 
 from prodrec.errors import RejectCode
 from prodrec.models.bundle import load_bundle
-from prodrec.scoring import explain
-from prodrec.scoring.explain import OccluderConfig
+from prodrec.scoring import occlusion
 from prodrec.scoring.inputs import Inputs, InputThreads
+from prodrec.scoring.occlusion import OccluderConfig
 from prodrec.scoring.recognition import Recognition
 from prodrec.serving.backend import Ask
 from prodrec.serving.engine import Engine
@@ -49,13 +49,13 @@ def test_images_of_callers_who_have_gone_are_not_prepared():
 def test_a_heat_map_that_nobody_waits_for_is_given_up(calibrated_bundle, monkeypatch):
     """Each place of the occluder, one forward pass after the other, would else go on to the end."""
     batches = []
-    score = "prodrec.scoring.explain._probabilities"
+    score = "prodrec.scoring.occlusion.probabilities"
 
     def counted(scorer, images):
         batches.append(len(images))
         return real(scorer, images)
 
-    real = explain._probabilities
+    real = occlusion.probabilities
     monkeypatch.setattr(score, counted)
     engine = Engine(load_bundle(calibrated_bundle), None, LocalMeter(), options=EngineOptions(threads=1))
     ask = Ask(method="occlusion", occluder=OccluderConfig(size=1, stride=1))

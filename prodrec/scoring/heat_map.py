@@ -1,0 +1,56 @@
+"""A heat map, and the picture with its heat over it."""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import colormaps
+from PIL import Image, ImageOps
+
+from prodrec.data.colors import to_rgb_or_grey
+from prodrec.data.formats import image_format, open_image
+
+# Longest side of an overlay, pixels. Source: assumed; a page shows no more.
+_OVERLAY_PX = 1024
+# Opacity of the hottest place. Source: assumed, by eye.
+_OPACITY = 0.6
+_COLORS = "turbo"
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """What an answer rests on.
+
+    Attributes:
+        label, probability: of which class, and how probable the whole picture makes it.
+        heat: float32 [S, S]; of occlusion the mean drop of the probability where the pixel is hidden (-1 to 1, negative where
+            hiding helps), of Grad-CAM relevance and of attention the gates, both from 0 to 1.
+        frame: where it lies in the upright original, xyxy pixels.
+        size: (width, height) of the upright original.
+    """
+
+    label: str
+    probability: float
+    heat: npt.NDArray[np.float32]
+    frame: tuple[float, float, float, float]
+    size: tuple[int, int]
+
+
+def overlay(data: bytes, heat_map: HeatMap) -> bytes:
+    """The upright picture with its heat over it, as PNG of at most 1,024 px a side. What hiding helps stays as it is."""
+    with open_image(data, image_format(data)) as image:
+        picture = to_rgb_or_grey(ImageOps.exif_transpose(image)).convert("RGB")
+    scale = min(1.0, _OVERLAY_PX / max(picture.size))
+    picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+    strength = np.clip(heat_map.heat / max(float(heat_map.heat.max()), 1e-12), 0, 1)
+    left, top, right, bottom = (round(edge * scale) for edge in heat_map.frame)
+    placed = Image.new("F", picture.size)
+    placed.paste(Image.fromarray(strength.astype(np.float32)).resize((max(1, right - left), max(1, bottom - top)), Image.Resampling.BILINEAR), (left, top))
+    share_HW = np.asarray(placed)
+    colors_HWC = colormaps[_COLORS](share_HW)[..., :3] * 255
+    opacity_HW1 = (_OPACITY * share_HW)[..., None]
+    mixed = np.asarray(picture) * (1 - opacity_HW1) + colors_HWC * opacity_HW1
+    out = io.BytesIO()
+    Image.fromarray(mixed.round().astype(np.uint8)).save(out, "PNG")
+    return out.getvalue()
