@@ -87,7 +87,7 @@ def test_each_phase_has_the_whole_schedule(small_shards, tmp_path, pretrained):
 
 @pytest.mark.parametrize("stop", [(2, 2), (3, 1)])  # in the head's phase, and in the first epoch of the other
 def test_a_run_in_phases_that_is_taken_up_again_equals_the_uninterrupted_one(small_shards, tmp_path, pretrained, stop):
-    chosen = recipe(pretrained, train={"epochs": 4, "head_epochs": 2, "average_best": 2, "ema_decay": 0.7}, optim={"layer_decay": 0.7})
+    chosen = recipe(pretrained, train={"epochs": 4, "head_epochs": 2, "average_best": 4, "ema_decay": 0.7}, optim={"layer_decay": 0.7})
     whole = trainer_of(small_shards, tmp_path / "whole", chosen)
     whole.fit(None)
     with pytest.raises(KeyboardInterrupt):
