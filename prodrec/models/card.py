@@ -45,7 +45,7 @@ Labels: {labels}
 
 ## Preprocessing
 
-Images are turned upright, made RGB, brought to {size} x {size} pixels ({resize}) and normalised ({normalize}).
+Images are turned upright, made RGB, brought to {size} x {size} pixels ({resize}) and normalised ({normalize}).{mirrored}
 
 ## How to load it
 
@@ -53,7 +53,7 @@ Images are turned upright, made RGB, brought to {size} x {size} pixels ({resize}
 from prodrec.models.bundle import load_bundle
 
 bundle = load_bundle("path/of/this/folder")
-bundle.model   # normalised float images [B, 3, {size}, {size}] -> {output}
+bundle.model   # normalised float images [B, 3, {size}, {size}] -> {output}{embedding}
 bundle.info    # labels, preprocessing, {chosen}, metrics, recipe
 ```
 
@@ -66,6 +66,8 @@ bundle.info    # labels, preprocessing, {chosen}, metrics, recipe
 | code | {code_version} |
 | sha256 of model.safetensors | `{weights_sha256}` |
 """
+
+_MIRRORED = " The results, and what is served, are the mean of the logits with those of the mirrored image."
 
 _CLASSIFIER_LIMITS = """\
 - It knows only the {count} products below. A photo of anything else still gets the label that fits best: look at the
@@ -95,6 +97,7 @@ def model_card(info: BundleInfo) -> str:
         size=info.input.size,
         resize=RESIZE_WORDS[info.input.resize],
         normalize=info.input.normalize,
+        mirrored=_MIRRORED if info.input.flip else "",
         arch=inline(info.model.arch),
         created=inline(info.created),
         code_version=inline(info.code_version),
@@ -117,6 +120,7 @@ def _of_kind(info: BundleInfo) -> dict[str, str]:
             "limits": _TAGGER_LIMITS.format(count=count),
             "trained_on": f"{sum(info.train_boxes):,} boxes of {count} labels",
             "output": "boxes, scores and label ids of each image",
+            "embedding": "",
             "chosen": "thresholds",
         }
     assert isinstance(info, ClassifierInfo)
@@ -126,6 +130,7 @@ def _of_kind(info: BundleInfo) -> dict[str, str]:
         "limits": _CLASSIFIER_LIMITS.format(count=count, temperature=info.temperature),
         "trained_on": f"{sum(info.train_counts):,} images of {count} products",
         "output": f"logits [B, {count}]",
+        "embedding": f"; its described(...) gives embeddings [B, {info.embedding_dim}] as well" if info.embedding_dim else "",
         "chosen": "temperature",
     }
 

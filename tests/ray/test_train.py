@@ -7,10 +7,13 @@ from pathlib import Path
 import psutil
 import pytest
 import ray
+from safetensors.torch import save_file
 
 from prodrec.cluster.train import Workers, _Board, _observed, train
+from prodrec.config import ModelConfig
 from prodrec.data.shards import open_shards
 from prodrec.errors import ConfigError, TrainingError, WeightsError
+from prodrec.models.registry import create_classifier
 from prodrec.recipes import parse_recipe
 from prodrec.training.local import train_local
 from prodrec.training.records import start_run
@@ -145,3 +148,22 @@ def test_decoding_in_the_stream_gives_the_same_losses(small_shards, tmp_path, al
     chosen = recipe()
     away = chosen.model_copy(update={"data": chosen.data.model_copy(update={"decode": "stream"})})
     assert losses(on_ray(small_shards, tmp_path, chosen=away)) == pytest.approx(losses(alone), rel=1e-5)
+
+
+def test_phases_averages_and_growing_pictures_are_the_same_on_two_workers(small_shards, tmp_path):
+    # Layer norm, as in `recipe`, but of a network that takes any side.
+    model = {"arch": "test_convnext", "weights": str(tmp_path / "pretrained.safetensors")}
+    created = create_classifier(ModelConfig(arch="test_convnext", weights="none"), 4, 64)
+    save_file(created.state_dict(), model["weights"])
+    crafted = recipe(epochs=3).model_dump(mode="json")
+    crafted |= {"model": model, "input": {"size": 64, "flip": True}, "augment": {"policy": "trivial", "start_size": 32}}
+    crafted["train"] |= {"head_epochs": 1, "average_best": 2, "ema_decay": 0.5}
+    crafted["data"]["decode"] = "stream"
+    crafted["optim"]["layer_decay"] = 0.8
+    crafted["balance"] = {"logit_adjustment": 1.0}
+    chosen, shards = parse_recipe(crafted, "test"), open_shards(small_shards)
+    train_local(chosen, shards, start_run(str(tmp_path / "alone"), chosen, shards.uri, resume=True, launcher="local"), Watcher())
+    one, two = history(tmp_path / "alone"), on_ray(small_shards, tmp_path / "two", workers=2, chosen=chosen)
+    assert losses(two) == pytest.approx(losses(one), rel=1e-3)
+    assert two[-1]["average_val_top1"] == pytest.approx(one[-1]["average_val_top1"], abs=0.1)
+    assert (tmp_path / "two" / "bundle" / "bundle.json").exists()

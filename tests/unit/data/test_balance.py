@@ -4,7 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prodrec.config import BalanceConfig
-from prodrec.data.balance import class_weights, repeat_factors
+from prodrec.data.balance import class_weights, log_prior, repeat_factors
+from prodrec.errors import ConfigError
+from prodrec.recipes import parse_recipe
 
 counts = st.lists(st.integers(0, 500), min_size=1, max_size=20).filter(any).map(np.array)
 configs = st.builds(
@@ -52,3 +54,17 @@ def test_full_over_sampling_leaves_inverse_weights_nothing_to_correct():
     shown = counts_K * repeat_factors(counts_K, config)
     weights = class_weights(counts_K, config)
     assert weights[0] * shown[0] == pytest.approx(weights[1] * shown[1])
+
+
+@given(counts, configs.filter(lambda config: config.class_weights == "none"), st.floats(0, 2))
+def test_the_prior_is_of_what_an_epoch_shows(counts_K, config, tau):
+    config = config.model_copy(update={"logit_adjustment": tau})
+    found, shown = log_prior(counts_K, config), np.maximum(1, counts_K * repeat_factors(counts_K, config))
+    assert np.isfinite(found).all()
+    assert found == pytest.approx(tau * np.log(shown / shown.sum()))
+
+
+def test_prior_and_class_weights_would_correct_twice():
+    tree = {"name": "twice", "model": {"arch": "custom_cnn"}, "balance": {"logit_adjustment": 1.0, "class_weights": "effective"}}
+    with pytest.raises(ConfigError, match=r"would correct the same thing twice; set class_weights=none"):
+        parse_recipe(tree, "test")

@@ -242,3 +242,15 @@ def test_the_card_of_an_unmeasured_model_says_so(tmp_path):
     model, info = made()
     write_bundle(tmp_path / "b", model, info.model_copy(update={"metrics": {}}))
     assert "Not measured." in (tmp_path / "b" / "README.md").read_text()
+
+
+def test_the_card_tells_of_embeddings_and_of_mirrored_images(tmp_path):
+    model, info = made(head="cosine", head_args={"embedding_dim": 6})
+    write_bundle(tmp_path / "b", model, info.model_copy(update={"input": PreprocessSpec(size=32, flip=True)}))
+    card = (tmp_path / "b" / "README.md").read_text()
+    assert "embeddings [B, 6]" in card
+    assert "mean of the logits with those of the mirrored image" in card
+    write_bundle(tmp_path / "b", *made())
+    card = (tmp_path / "b" / "README.md").read_text()
+    assert "mirrored" not in card
+    assert "embedding" not in card

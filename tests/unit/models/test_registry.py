@@ -3,6 +3,7 @@ import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.layers import DropPath
 
 from prodrec.config import ModelConfig, PreprocessSpec
 from prodrec.errors import ConfigError
@@ -132,3 +133,22 @@ def test_hub_weights_ask_for_the_normalisation_that_they_were_trained_with(arch,
 def test_the_recipes_that_start_from_the_hub_normalise_as_their_weights_were_trained(name):
     recipe = load_recipe(name)
     check_normalization(recipe.model, recipe.input)
+
+
+@pytest.mark.parametrize("arch", ["test_resnet", "test_convnext", "test_vit", "efficientnet_b0"])
+def test_stochastic_depth_reaches_the_model_and_drops_while_training_only(arch):
+    torch.manual_seed(0)
+    model = create_classifier(config(arch, args={"drop_path_rate": 0.5}), 3, 32)
+    rates = [module.drop_prob for module in model.modules() if isinstance(module, DropPath)]
+    assert max(rates) == pytest.approx(0.5, abs=0.2)
+    assert min(rates) < max(rates)
+    images = torch.randn(1, 3, 32, 32).repeat(16, 1, 1, 1)
+    with torch.no_grad():
+        for parameter in model.backbone.parameters():
+            if parameter.ndim == 1:  # some begin at 0, so that the blocks begin as identities
+                parameter.fill_(1)
+    for module in model.train().modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    assert model(images).std(0).max() > 1e-5
+    assert model.eval()(images).std(0).max() < 1e-5

@@ -90,3 +90,15 @@ def test_sums_of_parts_are_the_sums_of_the_whole(rows, cut, seed):
 
 def test_sums_of_nothing_have_no_means():
     assert all(math.isnan(value) for value in means(torch.zeros(5, dtype=torch.float64), ("top1", "top5")).values())
+
+
+def test_the_prior_is_in_the_loss_of_training_alone():
+    images, labels = batch()
+    prior = torch.tensor([0.7, 0.2, 0.06, 0.04]).log()
+    torch.manual_seed(0)
+    made = ClassificationTask(Means(), PreprocessSpec(size=16), torch.ones(CLASSES), 0.0, channels_last=True, log_prior=prior)
+    logits, losses, _ = made.losses(images, labels)
+    assert torch.allclose(losses, nn.functional.cross_entropy(logits + prior, labels, reduction="none"), atol=1e-6)
+    logits, losses, _ = made.eval().losses(images, labels)
+    assert torch.allclose(losses, nn.functional.cross_entropy(logits, labels, reduction="none"), atol=1e-6)
+    assert torch.equal(made.logits(images), logits)

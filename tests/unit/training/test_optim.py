@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prodrec.config import ModelConfig, OptimConfig
+from prodrec.models.backbones import layers
 from prodrec.models.registry import create_classifier
 from prodrec.training.optim import build_optimizer, lr_factor, set_lr
 
@@ -39,3 +40,29 @@ def test_a_frozen_backbone_is_left_out_and_the_head_learns(name):
     changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
     assert changed
     assert all(key.startswith("head") for key in changed)
+
+
+@pytest.mark.parametrize("arch", ["custom_cnn", "test_resnet", "test_vit", "test_convnext", "test_efficientnet"])
+def test_layers_nearer_to_the_picture_learn_at_a_lower_rate(arch):
+    model = create_classifier(ModelConfig(arch=arch, weights="none"), 3, 32)
+    optimizer = build_optimizer(model, OptimConfig(lr=0.1, backbone_lr_fraction=0.5, layer_decay=0.5, weight_decay=0.3))
+    rate = {id(p): group["peak_lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert sorted(rate) == sorted(id(p) for p in model.parameters())
+    rates = sorted({rate[id(p)] for p in model.backbone.parameters()})
+    assert len(rates) >= 3
+    assert rates == pytest.approx([0.05 * 0.5**n for n in range(len(rates), 0, -1)])
+    named = list(model.backbone.parameters())
+    assert rate[id(named[0])] == rates[0]
+    assert rate[id(named[-1])] == rates[-1]
+    assert {rate[id(p)] for p in model.head.parameters()} == {0.1} == {optimizer.param_groups[-1]["peak_lr"]}
+    for group in optimizer.param_groups:
+        assert all((p.ndim >= 2) == (group["weight_decay"] == 0.3) for p in group["params"])
+
+
+def test_layers_are_those_of_timm():
+    from timm.optim import param_groups_layer_decay
+
+    backbone = create_classifier(ModelConfig(arch="test_vit", weights="none"), 3, 32).backbone
+    scales = {id(p): group["lr_scale"] for group in param_groups_layer_decay(backbone, layer_decay=0.5) for p in group["params"]}
+    for number, layer in enumerate(reversed(layers(backbone))):
+        assert {scales[id(p)] for p in layer} == {0.5**number}
