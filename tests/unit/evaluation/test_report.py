@@ -138,7 +138,7 @@ def test_old_against_new_is_told_with_what_got_worse_first(known, skill):
     html = render_report(report)
     page, told = Page(html), report.metrics["test"]["old_new"]
     assert page.open == [] and "script" not in page.tags
-    assert f"{told['all']['gained']} image" in page.text and f"{told['all']['lost']} lost" in page.text
+    assert f"{told['known']['gained']} image" in page.text and f"{told['known']['lost']} lost" in page.text
     assert ("New labels" in page.text) == (known == 3)
     assert ("flatter it" in page.text) == (known == 3)
     assert ("Right before, wrong now" in page.text) == bool(told["all"]["lost"])
@@ -152,9 +152,13 @@ def test_old_against_new_is_told_with_what_got_worse_first(known, skill):
 
 
 def test_the_verdict_follows_the_test():
-    words = {-50.0: "The new one is better", 50.0: "The new one is worse", 2.0: "cannot be told apart"}
+    words = {-50.0: "Of the two the new one is better", 50.0: "the new one is worse", 2.0: "neither is better with certainty"}
     for skill, verdict in words.items():
         assert verdict in Page(render_report(with_old(made(), 6, skill))).text
+    # Equal on what it knew: that it could not know three labels proves nothing.
+    report = with_old(made(skill=50.0), 3, 50.0)
+    assert report.metrics["test"]["old_new"]["all"]["p"] < 0.05
+    assert "on those that it knew neither is better with certainty: 0 images won" in Page(render_report(report)).text
 
 
 def test_headline_is_test_in_words():
