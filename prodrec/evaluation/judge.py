@@ -70,7 +70,7 @@ def open_judged(bundle_uri: str, shards_uri: str, split: str, device: torch.devi
 
 
 def predicted(bundle: Bundle, shards: Shards, split: str, device: torch.device) -> Predictions:
-    """What a classifier says of a split whose labels are its own."""
+    """What a classifier says of a split; its labels have the ids that they have in the shards, which may go on with others."""
     scorer = Scorer(bundle, device)
     return predict(scorer, _inputs(shards, split, device, eval_transform(bundle.info.input)), device, scorer.precision)
 

@@ -78,7 +78,7 @@ def render(template: str, report: ReportPage, **values: Any) -> str:
     """A page from one of the templates beside this file; the report's own facts and each split's metrics are there under their names."""
     loader = PackageLoader("prodrec.evaluation", "")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader)
-    environment.filters |= {"percent": percent, "ratio": _ratio, "interval": interval, "duration": duration, "flat": flat}
+    environment.filters |= {"percent": percent, "points": points, "ratio": _ratio, "interval": interval, "duration": duration, "flat": flat}
     splits = [report.metrics[split] for split in SPLITS if split in report.metrics]
     return environment.get_template(template).render(report=report, judged=report.metrics[report.judged], splits=splits, **values)
 
@@ -86,6 +86,11 @@ def render(template: str, report: ReportPage, **values: Any) -> str:
 def percent(share: float | None, n: int = _DECIMALS_FROM_IMAGES) -> str:
     """`93.4 %`; without the decimal where fewer than 100 images stand behind it; a dash for None."""
     return "–" if share is None else f"{100 * share:.{_decimals(n)}f}\u202f%"
+
+
+def points(difference: float, n: int = _DECIMALS_FROM_IMAGES) -> str:
+    """`+2.1` or `−0.4`: percentage points, with the decimals of `percent`."""
+    return f"{100 * difference:+.{_decimals(n)}f}".replace("-", "−")
 
 
 def interval(bounds: Sequence[float] | None, n: int = _DECIMALS_FROM_IMAGES) -> str:

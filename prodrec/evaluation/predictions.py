@@ -26,7 +26,7 @@ class Predictions:
         labels: int32 [N], the truth.
         topk_ids: int32 [N, k], best first.
         topk_logits: float32 [N, k].
-        label_logits: float32 [N], of the truth.
+        label_logits: float32 [N], of the truth; -inf of a label that the classifier does not have, which it never gets right.
         logsumexp: float32 [N, T], log(sum(exp(logits / temperature))).
     """
 
@@ -51,7 +51,8 @@ class Predictions:
         if not torch.isfinite(logits_BK).all():
             raise TrainingError("the model's logits are not finite; train again with a lower optim.lr, optim.clip_norm or train.precision=fp32")
         best = logits_BK.topk(min(TOP_K, logits_BK.shape[1]))
-        label_logits_B = logits_BK.gather(1, labels_B.to(logits_BK.device).long()[:, None])[:, 0]
+        truth_B, classes = labels_B.to(logits_BK.device).long(), logits_BK.shape[1]
+        label_logits_B = logits_BK.gather(1, truth_B.clamp(max=classes - 1)[:, None])[:, 0].where(truth_B < classes, -math.inf)
         tensors = (rows_B.long(), labels_B.int(), best.indices.int(), best.values, label_logits_B, _logsumexp(logits_BK))
         return cls(*(tensor.cpu().numpy() for tensor in tensors))
 

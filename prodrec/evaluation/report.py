@@ -7,18 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
 from prodrec.data.files import Folder
-from prodrec.evaluation.calibration import reliability
+from prodrec.evaluation.calibration import Floats, reliability
 from prodrec.evaluation.charts import accuracy_curve, loss_curve, reliability_chart
-from prodrec.evaluation.examples import Thumbnails, mistake_kinds, sheet, sure_mistakes, varied_hits
+from prodrec.evaluation.examples import Positions, Thumbnails, mistake_kinds, sheet, sure_mistakes, varied_hits
+from prodrec.evaluation.old_new import OldNew
 from prodrec.evaluation.page import ReportPage, render, write_page
 from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.slices import SLICE_RULES
 
 # Source: assumed; what fits on a page that a person reads through, and keeps the file under 2 MB.
-MOST_WEAK_CLASSES = 15
+MOST_WEAK_CLASSES, MOST_LOST, MOST_CHANGED_CLASSES = 15, 12, 60
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,14 @@ class ReportData(ReportPage):
     Attributes:
         predictions: of the split `judged`.
         temperature: that the model is served with.
+        old_new: against the bundle that the run went on from, where it did; its new predictions are `predictions`.
     """
 
     chosen_on_val = "the temperature"
 
     predictions: Predictions
     temperature: float
+    old_new: OldNew | None = None
 
 
 def write_report(folder: Folder, report: ReportData) -> None:
@@ -58,9 +62,12 @@ def _parts(report: ReportData) -> dict[str, Any]:
         "curves": [Markup(chart) for chart in charts],
         "reliability": Markup(reliability_chart(reliability(unscaled_N, predictions.hits), reliability(confidences_N, predictions.hits))),
         "slice_rules": SLICE_RULES,
+        "old_new": report.metrics[report.judged].get("old_new"),
+        "most_changed": MOST_CHANGED_CLASSES,
         "mistakes": mistake_kinds(predictions, confidences_N, report.labels, thumbnails),
         "wrong": sheet(predictions, confidences_N, report.labels, thumbnails, sure_mistakes(predictions, confidences_N)),
         "right": sheet(predictions, confidences_N, report.labels, thumbnails, varied_hits(predictions, confidences_N)),
+        "lost": sheet(predictions, confidences_N, report.labels, thumbnails, lost_pictures(report.old_new, confidences_N)) if report.old_new else [],
         "weakest": weakest_classes(report.metrics[report.judged]["per_class"]),
     }
 
@@ -69,3 +76,8 @@ def weakest_classes(per_class: Sequence[Mapping[str, Any]]) -> list[Mapping[str,
     """Classes that occur and are not recognised without a mistake, lowest F1 first, the more frequent first among equals."""
     flawed = [row for row in per_class if row["n"] and row["f1"] < 1]
     return sorted(flawed, key=lambda row: (row["f1"], -row["n"]))[:MOST_WEAK_CLASSES]
+
+
+def lost_pictures(old_new: OldNew, confidences_N: Floats) -> Positions:
+    """Positions of what was right before and is wrong now, the surest mistakes first."""
+    return old_new.lost[np.argsort(-confidences_N[old_new.lost], kind="stable")][:MOST_LOST]

@@ -15,7 +15,7 @@ def describe(shards: Shards) -> dict[str, Any]:
 
 def headline(metrics: dict[str, Any]) -> dict[str, Any]:
     """Metrics without their long lists."""
-    return {name: value for name, value in metrics.items() if name not in {"per_class", "slices", "curve"}}
+    return {name: value for name, value in metrics.items() if name not in {"per_class", "slices", "curve", "old_new"}}
 
 
 def judgement(metrics: dict[str, Any]) -> str:
@@ -25,7 +25,7 @@ def judgement(metrics: dict[str, Any]) -> str:
     right, (low, high) = round(metrics["top1"] * metrics["n"]), (100 * bound for bound in metrics["top1_ci95"])
     top1 = f"top-1 {100 * metrics['top1']:.1f} % (95 % interval {low:.1f} to {high:.1f} %)"
     more = f"top-5 {100 * metrics['top5']:.1f} %, macro-F1 {metrics['macro_f1']:.3f}, ECE {metrics['ece']:.3f}"
-    return f"{metrics['split']}: {right:,} of {metrics['n']:,} right, {top1}, {more}" + _accepted(metrics.get("accepted"))
+    return f"{metrics['split']}: {right:,} of {metrics['n']:,} right, {top1}, {more}" + _accepted(metrics.get("accepted")) + _old_new(metrics.get("old_new"))
 
 
 def _accepted(accepted: dict[str, Any] | None) -> str:
@@ -39,6 +39,17 @@ def _accepted(accepted: dict[str, Any] | None) -> str:
         f"\naccepted without a person: {accepted['share']:.1%} ({accepted['accepted']:,}), of these {accepted['precision']:.1%} right "
         f"(95 % interval {low:.1%} to {high:.1%}), {accepted['target_precision']:.1%} were promised"
     )
+
+
+def _old_new(old_new: dict[str, Any] | None) -> str:
+    """Against the bundle that the run went on from."""
+    if not old_new:
+        return ""
+    figures = old_new["all"]
+    tops = f"top-1 {figures['old_top1']:.1%} -> {figures['new_top1']:.1%}, macro-F1 {figures['old_macro_f1']:.3f} -> {figures['new_macro_f1']:.3f}"
+    worse = sum(row["difference"] < 0 for row in old_new["per_class"])
+    changes = f"{figures['gained']:,} images won, {figures['lost']:,} lost, {worse:,} classes worse"
+    return f"\nagainst {old_new['bundle']}: {tops} ({changes}; p {figures['p']:.2g})"
 
 
 def _tags_judgement(metrics: dict[str, Any]) -> str:

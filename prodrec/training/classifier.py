@@ -18,16 +18,18 @@ from prodrec.data.sides import training_sides
 from prodrec.data.stream import Batch, Transform, eval_transform, train_transform
 from prodrec.errors import ShardsError
 from prodrec.evaluation.calibration import fit_temperature
+from prodrec.evaluation.judge import predicted
 from prodrec.evaluation.metrics import evaluate
+from prodrec.evaluation.old_new import OldNew
 from prodrec.evaluation.page import page_facts
 from prodrec.evaluation.predict import predict
 from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.report import ReportData, write_report
 from prodrec.evaluation.summary import headline
 from prodrec.models.backbones import check_sides
-from prodrec.models.bundle import ClassifierInfo, write_bundle
+from prodrec.models.bundle import ClassifierInfo, load_bundle, write_bundle
 from prodrec.models.registry import Classifier
-from prodrec.models.start import starting_model, trained_counts
+from prodrec.models.start import starting_info, starting_model, trained_counts
 from prodrec.models.tasks import ClassificationTask
 from prodrec.training.records import BUNDLE, REPORT
 
@@ -71,14 +73,18 @@ class ClassifierKind:
         labels, counts_K, recipe = self.shards.manifest.labels, trained_counts(self.recipe, self.counts_K), self.recipe
         temperature = fit_temperature(predictions["val"]) if "val" in predictions else 1.0
         metrics = {split: evaluate(p, labels, counts_K, temperature, split) for split, p in predictions.items()}
+        judged = next(split for split in reversed(SPLITS) if split in predictions)
+        old_new = self._old_new(judged, predictions[judged], next(model.parameters()).device)
+        if old_new:
+            metrics[judged]["old_new"] = old_new.metrics()
         reports = Folder(run / REPORT).make()
         for split, values in metrics.items():
             reports.write(f"{split}.json", json.dumps(values, indent=1).encode())
-        judged = next(split for split in reversed(SPLITS) if split in predictions)
         report = ReportData(
             metrics=metrics,
             predictions=predictions[judged],
             temperature=temperature,
+            old_new=old_new,
             **page_facts(self.shards, judged, recipe.model_dump(mode="json"), labels, history),
         )
         write_report(reports, report)
@@ -95,3 +101,18 @@ class ClassifierKind:
             short_side=self.shards.manifest.short_side,
         )
         write_bundle(run / BUNDLE, model, info)
+
+    def _old_new(self, split: str, predictions: Predictions, device: torch.device) -> OldNew | None:
+        """Against the bundle that the run went on from, if it did; what was trained on would tell nothing."""
+        if split == "train" or starting_info(self.recipe) is None:
+            return None
+        bundle = load_bundle(self.recipe.model.weights, device, "classifier")
+        return OldNew(
+            old=predicted(bundle, self.shards, split, device),
+            new=predictions,
+            labels=self.shards.manifest.labels,
+            num_known=len(bundle.info.labels),
+            bundle=self.recipe.model.weights,
+            bundle_id=bundle.info.bundle_id,
+            same_data=bundle.info.data_manifest_sha256 == self.shards.manifest_sha256,
+        )

@@ -15,7 +15,7 @@ from prodrec.recipes import load_recipe, recipe_names
 from prodrec.training.context import LocalContext
 from prodrec.training.loop import Trainer
 
-QUICK = ["train.batch_size=8", "train.precision=fp32", "train.ema_decay=0", "data.threads=1", "data.limit=20", "augment.policy=light", "optim.warmup_epochs=0"]
+QUICK = ["train.batch_size=12", "train.precision=fp32", "train.ema_decay=0", "data.threads=1", "data.limit=20", "augment.policy=light", "optim.warmup_epochs=0"]
 RECIPES = {name: load_recipe(name) for name in recipe_names() if load_recipe(name).kind == "classifier"}
 ARCHS = {recipe.model.arch: name for name, recipe in RECIPES.items()}
 

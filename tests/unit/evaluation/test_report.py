@@ -14,7 +14,8 @@ from prodrec.data.files import Folder
 from prodrec.data.records import Label
 from prodrec.errors import OutputError
 from prodrec.evaluation.metrics import evaluate
-from prodrec.evaluation.page import duration, flat, interval, percent
+from prodrec.evaluation.old_new import OldNew
+from prodrec.evaluation.page import duration, flat, interval, percent, points
 from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.report import ReportData, render_report, weakest_classes, write_report
 
@@ -119,6 +120,47 @@ def test_what_users_wrote_is_text_and_never_markup(skill):
     assert not any(name.startswith("on") for name, _ in page.attributes)
 
 
+def with_old(report: ReportData, known: int, skill: float, same_data: bool = True) -> ReportData:
+    """The report of a run that went on from a bundle of the first `known` labels."""
+    rows, classes = len(report.predictions), len(report.labels)
+    labels = torch.arange(rows) % classes
+    logits = torch.randn(rows, known, generator=torch.Generator().manual_seed(9)) + skill * torch.nn.functional.one_hot(labels, classes)[:, :known]
+    old = Predictions.of(logits, labels, torch.arange(rows))
+    old_new = OldNew(old, report.predictions, report.labels, known, f"runs/{report.recipe['name']}/bundle", "1f", same_data)
+    metrics = {split: values | ({"old_new": old_new.metrics()} if split == report.judged else {}) for split, values in report.metrics.items()}
+    return replace(report, metrics=metrics, old_new=old_new)
+
+
+@pytest.mark.parametrize("known", [3, 6])
+@pytest.mark.parametrize("skill", [-50.0, 2.0, 50.0])
+def test_old_against_new_is_told_with_what_got_worse_first(known, skill):
+    report = with_old(made(name=HOSTILE), known, skill, same_data=known == 6)
+    html = render_report(report)
+    page, told = Page(html), report.metrics["test"]["old_new"]
+    assert page.open == [] and "script" not in page.tags
+    assert f"{told['known']['gained']} image" in page.text and f"{told['known']['lost']} lost" in page.text
+    assert ("New labels" in page.text) == (known == 3)
+    assert ("flatter it" in page.text) == (known == 3)
+    assert ("Right before, wrong now" in page.text) == bool(told["all"]["lost"])
+    table = page.text[page.text.index("Class by class") :]
+    changed = [row["label"] for row in told["per_class"] if row["difference"]]
+    places = [table.index(label) for label in changed]
+    assert places == sorted(places)
+    assert [row["label"] for row in told["per_class"] if row["difference"] < 0] == changed[: sum(row["difference"] < 0 for row in told["per_class"])]
+    assert not re.search(r"\b(?:nan|None|Undefined)\b", page.text)
+    assert "Old against new" not in Page(render_report(made())).text
+
+
+def test_the_verdict_follows_the_test():
+    words = {-50.0: "Of the two the new one is better", 50.0: "the new one is worse", 2.0: "neither is better with certainty"}
+    for skill, verdict in words.items():
+        assert verdict in Page(render_report(with_old(made(), 6, skill))).text
+    # Equal on what it knew: that it could not know three labels proves nothing.
+    report = with_old(made(skill=50.0), 3, 50.0)
+    assert report.metrics["test"]["old_new"]["all"]["p"] < 0.05
+    assert "on those that it knew neither is better with certainty: 0 images won" in Page(render_report(report)).text
+
+
 def test_headline_is_test_in_words():
     text = Page(render_report(made(rows=5, classes=5, skill=50.0))).text
     assert "Top-1 accuracy on test 100 % 5 of 5 right, 95 % interval 57–100 %" in text
@@ -182,5 +224,6 @@ def test_flat_facts_lead_back_to_their_values(facts):
 
 def test_numbers_claim_no_more_than_is_known():
     assert (percent(0.57), percent(0.57, 7), percent(None)) == ("57.0\u202f%", "57\u202f%", "–")
+    assert (points(0.0213), points(-0.004, 500), points(-0.5, 4), points(0.25, 4)) == ("+2.1", "−0.4", "−50", "+25")
     assert (interval((0.5655, 1), 5), interval((0.5655, 1), 500), interval((0, 1), 0), interval(None)) == ("57–100\u202f%", "56.5–100.0\u202f%", "–", "–")
     assert [duration(seconds) for seconds in (0.2, 99, 100, 5000, 12_000)] == ["0 s", "99 s", "2 min", "83 min", "3 h 20 min"]

@@ -14,7 +14,7 @@ from safetensors.torch import save, save_file
 
 from prodrec.config import ModelConfig
 from prodrec.errors import WeightsError
-from prodrec.models.registry import create_classifier
+from prodrec.models.registry import MODELS, create_classifier
 from prodrec.models.weights import hub_backbone, load_file
 
 # Nothing listens on the discard port.
@@ -90,6 +90,17 @@ def test_hub_position_embeddings_are_resized_to_the_input(hub):
     loaded = classifier("hub", arch="test_vit", size=64).backbone.state_dict()
     assert loaded.pop("pos_embed").shape[1] == 16 + 1
     del published["pos_embed"]
+    assert same(loaded, published)
+
+
+@pytest.mark.parametrize("arch", ["dinov2", "siglip", "clip"])
+def test_foundation_backbones_load_at_the_size_of_their_recipe(hub, arch):
+    thin = {"depth": 2, "embed_dim": 48, "num_heads": 2}
+    published = publish(hub, MODELS[arch], **thin)
+    size = 28 if arch == "dinov2" else 32
+    loaded = classifier("hub", arch=arch, size=size, args=thin).backbone.state_dict()
+    assert loaded.pop("pos_embed").shape[1] == 4 + (arch != "siglip")  # siglip pools by attention and has no class token
+    published.pop("pos_embed")
     assert same(loaded, published)
 
 
