@@ -3,9 +3,11 @@
 Models are frozen and refuse unknown keys. Reading them from YAML and `--set` is `prodrec.recipes`.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from prodrec.config_fit import FitConfig, check_fit
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -193,7 +195,7 @@ _FOREIGN: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 class Recipe(Frozen):
-    """One complete training run."""
+    """One complete training run; with `fit`, of heads on the features of a frozen backbone."""
 
     name: str
     kind: Literal["classifier", "tagger"] = "classifier"
@@ -205,12 +207,15 @@ class Recipe(Frozen):
     train: TrainConfig = TrainConfig()
     data: DataConfig = DataConfig()
     tags: TagsConfig = TagsConfig()
+    fit: FitConfig | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.data.lanes and self.train.batch_size < 2 * self.data.lanes:
             raise ValueError(f"train.batch_size {self.train.batch_size} is under two images a lane; raise it or lower data.lanes {self.data.lanes}")
-        if self.model.freeze_backbone and self.model.weights == "none":
+        if self.fit:
+            check_fit(self, self.fit)
+        elif self.model.freeze_backbone and self.model.weights == "none":
             raise ValueError("model.freeze_backbone with model.weights=none would train a head on random features; set one of them otherwise")
         if self.model.freeze_layers and self.model.weights == "none":
             raise ValueError("model.freeze_layers with model.weights=none would keep random layers; set model.freeze_layers=0 (--freeze 0) as well")
@@ -244,7 +249,8 @@ def explain_validation(error: ValidationError, model: type[BaseModel]) -> str:
 def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     for part in path:
         annotation = model.model_fields[str(part)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        sections = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not sections:
             return []
-        model = annotation
+        model = sections[0]
     return list(model.model_fields)

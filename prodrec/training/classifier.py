@@ -33,8 +33,7 @@ class ClassifierKind:
     """As `prodrec.training.kinds.Kind`."""
 
     def __init__(self, recipe: Recipe, shards: Shards) -> None:
-        if shards.manifest.boxes:
-            raise ShardsError(f"{shards.uri} has boxes instead of labels, and {recipe.name} is a classifier; choose a tagger's recipe, or other shards")
+        check_labelled(recipe, shards)
         self.recipe, self.shards = recipe, shards
         self.counts_K = shards.class_counts("train")
         self.repeats: npt.NDArray[np.float64] | None = None
@@ -86,3 +85,9 @@ class ClassifierKind:
             short_side=self.shards.manifest.short_side,
         )
         write_bundle(run / BUNDLE, model, info)
+
+
+def check_labelled(recipe: Recipe, shards: Shards) -> None:
+    """Raises: ShardsError: the shards have boxes instead of labels."""
+    if shards.manifest.boxes:
+        raise ShardsError(f"{shards.uri} has boxes instead of labels, and {recipe.name} is a classifier; choose a tagger's recipe, or other shards")

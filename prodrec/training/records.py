@@ -62,14 +62,19 @@ class RunRecords:
 
     def epoch(self, history: list[dict[str, Any]]) -> None:
         """Records the latest entry of the history."""
-        lines = [json.dumps(entry) for entry in history]
-        self.run.write(METRICS, ("\n".join(lines) + "\n").encode())
+        write_history(self.run, history)
         if self.board:
             latest = history[-1]
             for name, value in latest.items():
                 if name != "epoch":
                     self.board.add_scalar(name.replace("_", "/", 1) if name.startswith(("train_", "val_")) else name, value, latest["epoch"])
             self.board.flush()
+
+
+def write_history(run: Folder, history: list[dict[str, Any]]) -> None:
+    """Writes metrics.jsonl: one line an epoch, or one a trial of a fit."""
+    lines = [json.dumps(entry) for entry in history]
+    run.write(METRICS, ("\n".join(lines) + "\n").encode())
 
 
 def is_finished(run: Folder) -> bool:
@@ -82,14 +87,21 @@ def finished_summary(run: Folder) -> str:
     reports = Folder(run / REPORT)
     found = {split: json.loads(reports.read(f"{split}.json")) for split in ("train", "val", "test") if reports.exists(f"{split}.json")}
     lines = [judgement(metrics) for metrics in found.values()]
-    lines.append(_kept_epoch(run))
+    history = [json.loads(line) for line in run.read(METRICS).splitlines()]
+    metric = yaml.safe_load(run.read(CONFIG))["recipe"]["train"]["early_stop"]["metric"]
+    lines.append(_kept_trial(history, metric) if "trial" in history[0] else _kept_epoch(history, metric))
     return "\n".join([*lines, f"report {reports / 'index.html'}", f"bundle {run / BUNDLE}"])
 
 
-def _kept_epoch(run: Folder) -> str:
+def _kept_trial(history: list[dict[str, Any]], metric: str) -> str:
+    """Which head the bundle has."""
+    kept = next(entry for entry in history if entry["kept"])
+    told = f" ({metric} {kept[metric]:.3f})" if metric in kept else ""
+    return f"kept: {kept['head']} head, weight decay {kept['weight_decay']:g}, trial {kept['trial']} of {len(history)}{told}"
+
+
+def _kept_epoch(history: list[dict[str, Any]], metric: str) -> str:
     """Which epoch's weights the bundle has."""
-    history = [json.loads(line) for line in run.read(METRICS).splitlines()]
-    metric = yaml.safe_load(run.read(CONFIG))["recipe"]["train"]["early_stop"]["metric"]
     state = TrainState(history)
     best = max(range(1, len(history) + 1), key=lambda epoch: (state.score(epoch, metric), epoch))
     told = f" ({metric} {history[best - 1][metric]:.3f})" if metric in history[best - 1] else ""

@@ -30,10 +30,13 @@ class TrainState:
         if epoch == 0:
             return -math.inf
         entry = self.history[epoch - 1]
-        if metric not in entry:
-            return float(epoch)
-        return -float(entry[metric]) if metric == "val_loss" else float(entry[metric])
+        return score_of(entry, metric) if metric in entry else float(epoch)
 
     def is_stopped(self, config: EarlyStopConfig) -> bool:
         """Whether `patience` epochs have passed without a better one."""
         return config.patience is not None and self.epochs_done - self.best_epoch >= config.patience
+
+
+def score_of(entry: dict[str, Any], metric: str) -> float:
+    """How good an entry of the history is, higher is better."""
+    return -float(entry[metric]) if metric == "val_loss" else float(entry[metric])
