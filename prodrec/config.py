@@ -46,7 +46,8 @@ class ModelConfig(Frozen):
         arch: a name of `prodrec.models.registry` or any timm model name.
         weights: `hub` (pretrained, downloaded), `none` (random), the path of a .safetensors or .pth file, or the folder of a
             bundle, whose labels then stay and whose head grows by the new ones.
-        head: `linear`, or `mlp` (2048-512-64-K with ReLU).
+        head: `linear`, `mlp` (2048-512-64-K with ReLU), `cosine` or `arcface`; `prodrec.models.heads`.
+        head_args: keyword arguments of the head.
         dropout: before the head.
         freeze_backbone: train the head only; batch-norm statistics of the backbone stay fixed too. Classifiers only.
         freeze_layers: as many layers of the backbone, from the picture on, stay as they are. Taggers only.
@@ -55,7 +56,8 @@ class ModelConfig(Frozen):
 
     arch: str
     weights: str = "hub"
-    head: Literal["linear", "mlp"] = "linear"
+    head: Literal["linear", "mlp", "cosine", "arcface"] = "linear"
+    head_args: dict[str, Any] = {}
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     freeze_backbone: bool = False
     freeze_layers: Annotated[int, Field(ge=0)] = 0
@@ -186,7 +188,7 @@ _METRICS = {"classifier": ("val_top1", "val_top5", "val_loss"), "tagger": ("val_
 _FOREIGN: dict[str, dict[str, tuple[str, ...]]] = {
     "classifier": {"model": ("freeze_layers",), "augment": ("zoom_out",)},
     "tagger": {
-        "model": ("head", "dropout", "freeze_backbone"),
+        "model": ("head", "head_args", "dropout", "freeze_backbone"),
         "augment": ("erase",),
         "balance": ("class_weights", "sampling"),
         "optim": ("label_smoothing",),
@@ -219,6 +221,8 @@ class Recipe(Frozen):
             raise ValueError("model.freeze_backbone with model.weights=none would train a head on random features; set one of them otherwise")
         if self.model.freeze_layers and self.model.weights == "none":
             raise ValueError("model.freeze_layers with model.weights=none would keep random layers; set model.freeze_layers=0 (--freeze 0) as well")
+        if self.model.head == "arcface" and self.augment.mix:
+            raise ValueError("augment.mix has no meaning for model.head=arcface: a mixed image has no one class that the margin is of; set it to 0")
         if self.kind == "tagger" and self.input.resize == "crop":
             raise ValueError("input.resize=crop would cut boxes away; use pad or squash")
         if self.kind == "tagger" and self.augment.policy not in ("none", "light"):

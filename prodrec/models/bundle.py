@@ -20,6 +20,7 @@ from prodrec.data.files import Folder, writing
 from prodrec.errors import BundleError, OutputError, SourceError, UserError
 from prodrec.models.bundle_info import COPY_AGAIN, BundleInfo, ClassifierInfo, TaggerInfo, parse_info
 from prodrec.models.card import model_card
+from prodrec.models.heads import head_shape
 from prodrec.models.registry import create_classifier
 from prodrec.models.tagger import create_tagger
 from prodrec.models.weights import NONE
@@ -116,12 +117,15 @@ def _plain_name(name: str) -> str:
 
 
 def _misfit(state: dict[str, Tensor], info: BundleInfo) -> str:
-    """What is wrong with the number of classes of a classifier; a tagger's tensors tell it each in its own way."""
-    bias = state.get("head.logits.bias")
-    classes = 0 if bias is None else len(bias)
-    if isinstance(info, TaggerInfo) or classes == len(info.labels):
+    """What is wrong with the head of a classifier; a tagger's tensors tell it each in its own way."""
+    if not isinstance(info, ClassifierInfo):
         return ""
-    return f"bundle.json has {len(info.labels)} labels, the head has {classes} classes"
+    classes, embedding_dim = head_shape(state, info.model)
+    if classes != len(info.labels):
+        return f"bundle.json has {len(info.labels)} labels, the head has {classes} classes"
+    if embedding_dim != info.embedding_dim:
+        return f"bundle.json says embedding_dim {info.embedding_dim}, the head has {embedding_dim}"
+    return ""
 
 
 def _check_free(target: Folder) -> None:

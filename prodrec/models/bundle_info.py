@@ -94,12 +94,14 @@ class ClassifierInfo(BundleInfo):
         acceptance: None until `prodrec calibrate` has chosen it.
         temperature: logits are divided by it before the softmax.
         train_counts: [labels], training images of each.
+        embedding_dim: E of its embeddings; None where its head has none.
     """
 
     kind: Literal["classifier"] = "classifier"
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     train_counts: list[int]
     acceptance: Acceptance | None = None
+    embedding_dim: PositiveInt | None = None
 
 
 class TaggerInfo(BundleInfo):

@@ -17,7 +17,7 @@ from prodrec.data.transforms import NORMALIZATIONS
 from prodrec.errors import ConfigError, UserError
 from prodrec.models.backbones import closest_names, feature_dim, is_timm_name, timm_backbone
 from prodrec.models.custom_cnn import CustomCNN
-from prodrec.models.heads import create_head
+from prodrec.models.heads import CosineHead, create_head
 from prodrec.models.weights import HUB, NONE, hub_backbone, load_file, no_hub_weights
 
 # Own names: a class of ours, or what timm calls it. Any other name is looked up in timm.
@@ -52,6 +52,23 @@ class Classifier(nn.Module):
         logits_BK: Tensor = self.head(self.backbone(images_BCHW))
         return logits_BK
 
+    @property
+    def embedding_dim(self) -> int | None:
+        """E; None where the head has no embedding."""
+        return self.head.embedding_dim if isinstance(self.head, CosineHead) else None
+
+    def described(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits [B, K] and embeddings, float32 [B, E] of length 1 or None, of one pass through the backbone."""
+        features_BD = self.backbone(images_BCHW)
+        if not isinstance(self.head, CosineHead):
+            return self.head(features_BD), None
+        embedding_BE = self.head.embed(features_BD)
+        return self.head.classify(embedding_BE), embedding_BE
+
+    def with_margin(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+        """What the loss of training takes for the logits: with the head's margin, where it has one."""
+        return self.head.with_margin(logits_BK, labels_B) if isinstance(self.head, CosineHead) else logits_BK
+
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if self.freeze_backbone:
@@ -80,7 +97,7 @@ def create_classifier(config: ModelConfig, num_classes: int, input_size: int) ->
     """
     with _building(config, input_size):
         backbone = _create_backbone(config, input_size)
-        head = create_head(config.head, feature_dim(backbone, input_size), num_classes, config.dropout)
+        head = create_head(config.head, feature_dim(backbone, input_size), num_classes, config.dropout, config.head_args)
     if config.weights not in (HUB, NONE):
         load_file(config.weights, config.arch, backbone, head)
     return Classifier(backbone, head, freeze_backbone=config.freeze_backbone)

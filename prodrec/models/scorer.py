@@ -6,7 +6,8 @@ import torch
 
 from prodrec.data.transforms import Normalizer
 from prodrec.errors import ConfigError
-from prodrec.models.bundle import Bundle
+from prodrec.models.bundle import Bundle, TaggerInfo
+from prodrec.models.inference import classified
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -32,15 +33,20 @@ class Scorer:
         self.model = bundle.model.to(device, memory_format=torch.channels_last).eval()
         self.normalizer = Normalizer(bundle.info.input).to(device)
 
-    @torch.inference_mode()
     def __call__(self, images_BCHW: torch.Tensor) -> Any:
+        """As `described`, without embeddings."""
+        return self.described(images_BCHW)[0]
+
+    @torch.inference_mode()
+    def described(self, images_BCHW: torch.Tensor) -> tuple[Any, torch.Tensor | None]:
         """Scores a batch, in halves where memory runs out.
 
         Args:
             images_BCHW: uint8 [B, 3, S, S], on any device.
 
         Returns:
-            float32 logits [B, K] of a classifier, a list of B `Tags` of a tagger; on the scorer's device.
+            float32 logits [B, K] of a classifier, a list of B `Tags` of a tagger; and embeddings, float32 [B, E] of length 1, of a
+            classifier that has them. All on the scorer's device.
         """
         try:
             return self._run(images_BCHW)
@@ -51,14 +57,21 @@ class Scorer:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         middle = len(images_BCHW) // 2
-        first, second = self(images_BCHW[:middle]), self(images_BCHW[middle:])
-        return torch.cat([first, second]) if isinstance(first, torch.Tensor) else [*first, *second]
+        first, second = self.described(images_BCHW[:middle]), self.described(images_BCHW[middle:])
+        return _joined(first[0], second[0]), None if first[1] is None else _joined(first[1], second[1])
 
-    def _run(self, images_BCHW: torch.Tensor) -> Any:
+    def _run(self, images_BCHW: torch.Tensor) -> tuple[Any, torch.Tensor | None]:
         with autocast(self.device, self.precision):
             normalized = self.normalizer(images_BCHW.to(self.device, non_blocking=True))
-            found = self.model(normalized.contiguous(memory_format=torch.channels_last))
-        return found.float() if isinstance(found, torch.Tensor) else found
+            inputs_BCHW = normalized.contiguous(memory_format=torch.channels_last)
+            if isinstance(self.info, TaggerInfo):
+                return self.model(inputs_BCHW), None
+            logits_BK, embedding_BE = classified(self.model, inputs_BCHW)
+        return logits_BK.float(), embedding_BE
+
+
+def _joined(first: Any, second: Any) -> Any:
+    return torch.cat([first, second]) if isinstance(first, torch.Tensor) else [*first, *second]
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

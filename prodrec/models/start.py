@@ -115,13 +115,18 @@ def _created(recipe: Recipe, num_labels: int) -> nn.Module:
 
 
 def _check_same(recipe: Recipe, info: BundleInfo) -> None:
-    for name in ("arch", "args", "head"):
-        there, asked = getattr(info.model, name), getattr(recipe.model, name)
+    for name in ("arch", "args", "head", "head_args"):
+        there, asked = _fixed(getattr(info.model, name)), _fixed(getattr(recipe.model, name))
         if there != asked:
             raise ConfigError(f"model.{name} is {asked}, and the bundle {recipe.model.weights} has {there}; start by --from, which takes it from the bundle")
     scaled: PreprocessSpec = info.input
     if scaled.normalize != recipe.input.normalize:
         raise ConfigError(f"the bundle {recipe.model.weights} was trained with input.normalize={scaled.normalize}, not {recipe.input.normalize}; set that")
+
+
+def _fixed(value: Any) -> Any:
+    """What cannot be changed of a bundle; the margin is only of the loss."""
+    return {name: part for name, part in value.items() if name != "margin"} if isinstance(value, dict) else value
 
 
 def _grown(bundle: Bundle, model: nn.Module, num_labels: int) -> dict[str, Tensor]:
@@ -137,7 +142,10 @@ def _grown(bundle: Bundle, model: nn.Module, num_labels: int) -> dict[str, Tenso
 
 
 def _more_rows(name: str, old: Tensor, fresh: Tensor, before: int, now: int) -> Tensor:
-    """Rows are [classes x 4 edges] for the boxes of Faster R-CNN, and [anchors x classes] for the scores of every detector. Source: torchvision."""
+    """Rows are [classes x 4 edges] for the boxes of Faster R-CNN, and [anchors x classes] for the scores of every detector. Source: torchvision.
+
+    Those of a classifier are [centres x classes], with one centre in most heads.
+    """
     grown = fresh.clone()
     if "bbox_pred" in name:
         grown[: len(old)] = old

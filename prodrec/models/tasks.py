@@ -6,6 +6,7 @@ ranks and are divided once, at the end: float64 [3 + M], the sums of WEIGHT, LOS
 Shapes: images_BCHW uint8 [B, 3, S, S]; labels_B int64 [B]; logits_BK [B, K].
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from prodrec.config import PreprocessSpec
 from prodrec.data.mosaic import mosaic
 from prodrec.data.objects import Objects
 from prodrec.data.transforms import Normalizer
+from prodrec.models.inference import classified
 from prodrec.models.tagger import Tagger, Tags
 
 # Beta distribution of the mixing share. Source: Zhang et al. 2018 (arXiv 1710.09412), 0.1-0.4; Yun et al. 2019 (arXiv 1905.04899), 1.
@@ -25,6 +27,7 @@ _MIXUP_ALPHA, _CUTMIX_ALPHA = 0.2, 1.0
 TOP_K = 5
 
 WEIGHT, LOSS, N = range(3)
+Margin = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Task(nn.Module):
@@ -54,26 +57,34 @@ class ClassificationTask(Task):
         label_smoothing: in [0, 1).
         channels_last: memory format of the images.
         mix: share of the training steps that mix images and labels in pairs.
+        margin: of (logits_BK, labels_B), makes what the loss takes for the logits while training; None: nothing does.
     """
 
     names = ("top1", "top5")
 
     def __init__(
-        self, model: nn.Module, spec: PreprocessSpec, class_weights: torch.Tensor, label_smoothing: float, channels_last: bool, mix: float = 0.0
+        self,
+        model: nn.Module,
+        spec: PreprocessSpec,
+        class_weights: torch.Tensor,
+        label_smoothing: float,
+        channels_last: bool,
+        mix: float = 0.0,
+        margin: Margin | None = None,
     ) -> None:
         super().__init__()
         self.model = model.to(memory_format=torch.channels_last) if channels_last else model
         self.normalizer = Normalizer(spec)
         self.class_weights = nn.Buffer(class_weights.float(), persistent=False)
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.margin = label_smoothing, margin
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         classes = len(class_weights)
         mixers = [v2.MixUp(alpha=_MIXUP_ALPHA, num_classes=classes), v2.CutMix(alpha=_CUTMIX_ALPHA, num_classes=classes), v2.Identity()]
         self.mixer = v2.RandomChoice(mixers, p=[mix / 2, mix / 2, 1 - mix]) if mix else None
 
     def logits(self, images_BCHW: torch.Tensor, model: nn.Module | None = None) -> torch.Tensor:
-        """logits_BK of the task's model, or of another with the same inputs (a moving average)."""
-        return self._run(self.normalizer(images_BCHW), model or self.model)
+        """logits_BK of the task's model in eval mode, or of another with the same inputs (a moving average)."""
+        return classified(model or self.model, self._inputs(self.normalizer(images_BCHW)))[0]
 
     def forward(self, images_BCHW: torch.Tensor, labels_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits_BK, losses_B, weights_B = self.losses(images_BCHW, labels_B)
@@ -85,19 +96,20 @@ class ClassificationTask(Task):
     def losses(self, images_BCHW: torch.Tensor, labels_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Returns logits_BK, weighted losses_B (float32) and their weights_B; the loss of a step is sum(losses) / sum(weights).
 
-        A mixed image has the weights of its two classes in the shares in which it shows them.
+        The logits are without margin, as they are judged. A mixed image has the weights of its two classes in the shares in which
+        it shows them.
         """
         inputs, targets = self.normalizer(images_BCHW), labels_B
         if self.mixer is not None and self.training:
             inputs, targets = self.mixer(inputs, labels_B)
-        logits_BK = self._run(inputs, self.model)
+        logits_BK = self.model(self._inputs(inputs))
         weights_B = self.class_weights[targets] if targets.ndim == 1 else targets @ self.class_weights
-        losses_B = F.cross_entropy(logits_BK.float(), targets, label_smoothing=self.label_smoothing, reduction="none")
+        judged_BK = self.margin(logits_BK, labels_B) if self.margin and self.training else logits_BK
+        losses_B = F.cross_entropy(judged_BK.float(), targets, label_smoothing=self.label_smoothing, reduction="none")
         return logits_BK, losses_B * weights_B, weights_B
 
-    def _run(self, inputs_BCHW: torch.Tensor, model: nn.Module) -> torch.Tensor:
-        logits_BK: torch.Tensor = model(inputs_BCHW.contiguous(memory_format=self.memory_format))
-        return logits_BK
+    def _inputs(self, normalized_BCHW: torch.Tensor) -> torch.Tensor:
+        return normalized_BCHW.contiguous(memory_format=self.memory_format)
 
 
 class DetectionTask(Task):

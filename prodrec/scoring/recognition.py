@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
 from prodrec.data.quality import Quality
 
 
@@ -25,7 +28,7 @@ class Tag:
 
 @dataclass(frozen=True)
 class Recognition:
-    """What is known of one image. NOT covered yet: embeddings, as no bundle has one.
+    """What is known of one image.
 
     Attributes:
         width, height: of the upright original, pixels; None for a reject.
@@ -35,6 +38,7 @@ class Recognition:
             Source: Liu et al. 2020 (arXiv 2010.03759), equation 4 with temperature 1.
         tags: the best first; () without a tagger.
         quality: None for a reject.
+        embedding: float32 [E] of length 1; None without a classifier that has them. Never compared, and in no JSON.
         timings_ms: by stage (`prepare`, `classify`, `tag`), milliseconds; of a batch's stage an equal share.
         code, detail: why the image could not be used; None where it could.
     """
@@ -47,6 +51,7 @@ class Recognition:
     energy: float | None = None
     tags: tuple[Tag, ...] = ()
     quality: Quality | None = None
+    embedding: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     timings_ms: dict[str, float] = field(default_factory=dict, compare=False)
     code: str | None = None
     detail: str | None = None

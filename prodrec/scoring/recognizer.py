@@ -92,10 +92,14 @@ class Recognizer:
         if not self.classifier or not batch:
             return [{}] * len(batch)
         start, info = time.perf_counter(), self.classifier.info
-        logits_BK = self.classifier(_stacked([item.to_classify for item in batch]))
+        logits_BK, embeddings_BE = self.classifier.described(_stacked([item.to_classify for item in batch]))
         best = (logits_BK / info.temperature).softmax(1).topk(min(self.top_k, len(info.labels)))
         rows = zip(best.indices.tolist(), best.values.tolist(), (-logits_BK.logsumexp(1)).tolist(), strict=True)
-        found = [{"products": tuple(_product(info, k, p) for k, p in zip(ids, shares, strict=True)), "energy": energy} for ids, shares, energy in rows]
+        found: list[dict[str, Any]] = []
+        for ids, shares, energy in rows:
+            found.append({"products": tuple(_product(info, k, p) for k, p in zip(ids, shares, strict=True)), "energy": energy})
+        if embeddings_BE is not None:
+            found = [item | {"embedding": row} for item, row in zip(found, embeddings_BE.cpu().numpy(), strict=True)]
         return _timed("classify", start, found)
 
     def _tag(self, batch: list[Inputs]) -> list[dict[str, Any]]:
@@ -123,7 +127,7 @@ def joined(classified: Recognition, tagged: Recognition, judged: Recognition) ->
         return bad
     both = (classified.timings_ms, tagged.timings_ms)
     timings_ms = {stage: max(timings.get(stage, 0.0) for timings in both) for stage in both[0] | both[1]}  # they worked side by side
-    return replace(judged, products=classified.products, energy=classified.energy, tags=tagged.tags, timings_ms=timings_ms)
+    return replace(judged, products=classified.products, energy=classified.energy, embedding=classified.embedding, tags=tagged.tags, timings_ms=timings_ms)
 
 
 def _product(info: Any, label_id: int, probability: float) -> Product:

@@ -27,7 +27,7 @@ def read_image_file(path: Path) -> bytes:
 def describe(path: Path, answer: Recognition, decision: Decision, as_json: bool) -> str:
     """`shop.jpg: accept; blue-mug 97.1%, red-mug 1.0%; cup 0.98 at 12,40 to 130,210; ...`, or a JSON object on one line."""
     if as_json:
-        known = {name: value for name, value in asdict(answer).items() if value is not None}
+        known = {name: value for name, value in asdict(answer).items() if value is not None and name != "embedding"}
         quality = {"quality": answer.quality._asdict()} if answer.quality else {}
         decided = {"decision": decision.decision, "reasons": [asdict(reason) for reason in decision.reasons]}
         return json.dumps({"image": str(path)} | known | quality | decided)

@@ -24,6 +24,7 @@ from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.report import ReportData, write_report
 from prodrec.evaluation.summary import headline
 from prodrec.models.bundle import ClassifierInfo, write_bundle
+from prodrec.models.registry import Classifier
 from prodrec.models.start import starting_model, trained_counts
 from prodrec.models.tasks import ClassificationTask
 from prodrec.training.records import BUNDLE, REPORT
@@ -41,7 +42,8 @@ class ClassifierKind:
             self.repeats = repeat_factors(self.counts_K, recipe.balance)[shards.split("train").column("label_id").to_numpy()]
         model = starting_model(recipe, len(self.counts_K))
         weights_K = torch.from_numpy(class_weights(self.counts_K, recipe.balance))
-        self.task = ClassificationTask(model, recipe.input, weights_K, recipe.optim.label_smoothing, recipe.train.channels_last, recipe.augment.mix)
+        smoothing, channels_last = recipe.optim.label_smoothing, recipe.train.channels_last
+        self.task = ClassificationTask(model, recipe.input, weights_K, smoothing, channels_last, recipe.augment.mix, model.with_margin)
 
     def train_transform(self, epoch: int) -> Transform:
         return train_transform(self.recipe.input, self.recipe.augment, self.recipe.train.seed, epoch)
@@ -58,7 +60,7 @@ class ClassifierKind:
     def val_metrics(self, predictions: Predictions) -> dict[str, float]:
         return {"loss": predictions.nll(1.0), "top1": float(predictions.hits.mean()), "top5": float(predictions.hits_top5.mean())}
 
-    def finish(self, model: nn.Module, history: list[dict[str, Any]], predictions: dict[str, Predictions], run: Folder) -> None:
+    def finish(self, model: Classifier, history: list[dict[str, Any]], predictions: dict[str, Predictions], run: Folder) -> None:
         labels, counts_K, recipe = self.shards.manifest.labels, trained_counts(self.recipe, self.counts_K), self.recipe
         temperature = fit_temperature(predictions["val"]) if "val" in predictions else 1.0
         metrics = {split: evaluate(p, labels, counts_K, temperature, split) for split, p in predictions.items()}
@@ -81,6 +83,7 @@ class ClassifierKind:
             metrics=headline(metrics[judged]) | {f"{split}_top1": values["top1"] for split, values in metrics.items()},
             recipe=recipe.model_dump(mode="json"),
             train_counts=counts_K,
+            embedding_dim=model.embedding_dim,
             data_manifest_sha256=self.shards.manifest_sha256,
             short_side=self.shards.manifest.short_side,
         )

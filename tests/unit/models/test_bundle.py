@@ -34,6 +34,7 @@ def made(arch="custom_cnn", num_classes=3, size=32, **fields):
         metrics={"split": "test", "n": 40, "top1": 0.75, "top1_ci95": [0.6, 0.86]},
         recipe={"name": "tiny", "model": config.model_dump()},
         train_counts=[60, 60],
+        embedding_dim=model.embedding_dim,
         data_manifest_sha256="ab" * 32,
     )
     return model.eval(), info
@@ -63,7 +64,7 @@ def edit(folder, **changes):
 @hypothesis_settings(max_examples=12)
 @given(
     arch=st.sampled_from(["custom_cnn", "test_resnet", "test_vit"]),
-    head=st.sampled_from(["linear", "mlp"]),
+    head=st.sampled_from(["linear", "mlp", "cosine", "arcface"]),
     num_classes=st.integers(1, 9),
     precision=st.sampled_from([torch.float32, torch.bfloat16]),
 )
@@ -75,6 +76,8 @@ def test_what_is_loaded_gives_the_very_logits_of_what_was_written(arch, head, nu
     loaded = load_bundle(folder)
     images = torch.randn(3, 3, 32, 32, dtype=precision)
     assert torch.equal(loaded.model(images), model(images))
+    for there, expected in zip(loaded.model.described(images), model.described(images), strict=True):
+        assert there is expected is None or torch.equal(there, expected)
     assert loaded.info == info.model_copy(update={"weights_sha256": loaded.info.weights_sha256})
     assert {file.name for file in folder.iterdir()} == FILES
 
@@ -128,6 +131,7 @@ def test_a_missing_file_is_named(name, written):
         ({"schema_version": 2}, "schema version 2, this prodrec reads 1"),
         ({"kind": "detector"}, "kind 'detector', expected classifier or tagger"),
         ({"labels": [{"name": "a"}, {"name": "b"}]}, "2 labels, the head has 3 classes"),
+        ({"embedding_dim": 9}, "embedding_dim 9, the head has None"),
         ({"labels": []}, "labels"),
         ({"temperature": 0}, "temperature"),
         ({"colour": "red"}, "unknown key 'colour'; valid here: schema_version"),

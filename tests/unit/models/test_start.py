@@ -17,14 +17,14 @@ SIZE = 128
 KNOWN, MORE = [Label(name="cup"), Label(name="bowl")], [Label(name="bowl"), Label(name="jug"), Label(name="cup"), Label(name="pan")]
 
 
-def recipe(kind, arch):
+def recipe(kind, arch, **head):
     args = {"score_thresh": 1e-3} if arch in ("retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn") else few_regions(arch)  # untrained, they score 0.01
     early_stop = {"metric": "val_ap50" if kind == "tagger" else "val_top1"}
     return parse_recipe(
         {
             "name": "first",
             "kind": kind,
-            "model": {"arch": arch, "weights": "none", "args": args},
+            "model": {"arch": arch, "weights": "none", "args": args} | head,
             "input": {"size": SIZE, "normalize": "zero_one"},
             "train": {"epochs": 7, "early_stop": early_stop},
         },
@@ -32,14 +32,15 @@ def recipe(kind, arch):
     )
 
 
-def write(folder, kind, arch):
-    chosen = recipe(kind, arch)
+def write(folder, kind, arch, **head):
+    chosen = recipe(kind, arch, **head)
     torch.manual_seed(1)
     facts = {"model": chosen.model, "input": chosen.input, "labels": KNOWN, "metrics": {}, "recipe": chosen.model_dump(mode="json"), "data_manifest_sha256": ""}
     if kind == "tagger":
         model, info = create_tagger(chosen.model, 2), TaggerInfo(thresholds=[0.5, 0.5], train_boxes=[1, 1], **facts)
     else:
-        model, info = create_classifier(chosen.model, 2, SIZE), ClassifierInfo(temperature=1.0, train_counts=[1, 1], **facts)
+        model = create_classifier(chosen.model, 2, SIZE)
+        info = ClassifierInfo(temperature=1.0, train_counts=[1, 1], embedding_dim=model.embedding_dim, **facts)
     write_bundle(folder, model, info)
     return model.eval()
 
@@ -58,6 +59,20 @@ def test_a_classifier_says_the_same_of_what_it_knew(tmp_path):
     with torch.inference_mode():
         assert torch.allclose(after(images)[:, :2], before(images), atol=1e-6)
         assert after(images).shape == (3, 4)
+
+
+def test_the_centres_of_an_arcface_head_grow_by_new_classes(tmp_path):
+    head = {"head": "arcface", "head_args": {"centers": 3, "embedding_dim": 8, "margin": 0.3}}
+    before = write(tmp_path / "b", "classifier", "custom_cnn", **head)
+    after = starting_model(continued_recipe(str(tmp_path / "b"), None, ["model.head_args.margin=0.1"]), 4).eval()
+    images = torch.rand(5, 3, SIZE, SIZE)
+    with torch.inference_mode():
+        (old, embedding), (new, again) = before.described(images), after.described(images)
+    assert torch.allclose(new[:, :2], old, atol=1e-5)
+    assert torch.equal(embedding, again)
+    assert after.head.margin == 0.1
+    with pytest.raises(ConfigError, match=r"model\.head_args is .*'centers': 2"):
+        starting_model(continued_recipe(str(tmp_path / "b"), None, ["model.head_args.centers=2"]), 4)
 
 
 @pytest.mark.parametrize("arch", DETECTORS)

@@ -2,6 +2,8 @@ import io
 import json
 import resource
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,12 +11,17 @@ import torch
 from made import photo
 from PIL import Image
 
+from prodrec.config import ModelConfig, PreprocessSpec
+from prodrec.data.records import Label
 from prodrec.data.shards import open_shards
 from prodrec.errors import ConfigError
 from prodrec.evaluation.judge import open_judged, predicted
-from prodrec.models.bundle import Bundle, load_bundle
+from prodrec.models.bundle import Bundle, ClassifierInfo, load_bundle, write_bundle
+from prodrec.models.registry import create_classifier
 from prodrec.models.scorer import Scorer
 from prodrec.scoring import Recognizer
+from prodrec.scoring.decision import Decision
+from prodrec.scoring.show import describe
 
 
 def shard_images(shards: str, split: str) -> list[bytes]:
@@ -155,3 +162,24 @@ def test_calibrating_writes_thresholds_into_the_bundle(small_bundle, small_shard
     assert json.loads((bundle / "bundle.json").read_text())["acceptance"]["accepted"] == acceptance.accepted
     assert run("calibrate", bundle, small_shards, "--split", "train") == 2
     assert "--split train" in capsys.readouterr().err
+
+
+def test_an_answer_carries_the_embedding_of_its_forward_pass(tmp_path):
+    config = ModelConfig(arch="custom_cnn", weights="none", head="arcface", head_args={"embedding_dim": 7})
+    model = create_classifier(config, 3, 32).eval()
+    labels = [Label(name=name) for name in ("a", "b", "c")]
+    facts = {"temperature": 1.0, "train_counts": [1] * 3, "metrics": {}, "recipe": {}, "data_manifest_sha256": "", "embedding_dim": 7}
+    write_bundle(tmp_path / "b", model, ClassifierInfo(model=config, input=PreprocessSpec(size=32), labels=labels, **facts))
+    passes = []
+    recognizer = Recognizer.load(classifier=str(tmp_path / "b"))
+    recognizer.classifier.model.backbone.register_forward_hook(lambda *_: passes.append(1))
+    answers = recognizer.recognize([photo(0, 1), b"no image", photo(1, 2)])
+    assert len(passes) == 1
+    assert answers[1].embedding is None
+    for answer in (answers[0], answers[2]):
+        assert (answer.embedding.shape, answer.embedding.dtype) == ((7,), np.float32)
+        logits = recognizer.classifier.model.head.classify(torch.from_numpy(answer.embedding)[None]).detach()
+        assert logits.softmax(1).max().item() == pytest.approx(answer.products[0].probability, abs=1e-4)
+        assert answer == replace(answer, embedding=None)
+    assert "embedding" not in json.loads(describe(Path("x.jpg"), answers[0], Decision("review", None, ()), as_json=True))
+    assert not np.allclose(answers[0].embedding, answers[2].embedding)
