@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from prodrec.config import Recipe
 
-HeadKind = Literal["linear", "mlp"]
+HeadKind = Literal["linear", "mlp", "cosine", "arcface"]
 
 # What a fit reads, by section; every other field of a recipe must be left at its default. A list of what is allowed, so
 # that a field which is new elsewhere is refused here instead of being passed over in silence.
@@ -26,7 +26,7 @@ class FitConfig(BaseModel):
     """Heads to try on the features of a frozen backbone, and how. `optim` and `train.epochs`, `.batch_size` are those of the heads.
 
     Attributes:
-        heads: as `model.head`; where there is no val split to choose on, the first is taken.
+        heads: as `model.head`, each with its default arguments; where there is no val split to choose on, the first is taken.
         weight_decays: tried with every head, on features scaled to a spread of 1; without val the first is taken.
         random_backbone: allows model.weights=none: the features of a backbone that has learned nothing, as a baseline.
     """

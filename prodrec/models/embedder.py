@@ -1,7 +1,6 @@
 """A frozen backbone that turns pictures into features: what a bundle with it computes before its head."""
 
 import hashlib
-from typing import Any
 
 import torch
 from torch import nn
@@ -20,8 +19,7 @@ class Embedder:
 
     def __init__(self, backbone: nn.Module, spec: PreprocessSpec, device: torch.device, precision: str) -> None:
         self.device, self.precision = device, precision
-        self.backbone: Any = backbone
-        self.backbone.to(device, memory_format=torch.channels_last).eval()
+        self.backbone = backbone.to(device).to(memory_format=torch.channels_last).eval()
         self.normalizer = Normalizer(spec).to(device)
 
     @torch.inference_mode()

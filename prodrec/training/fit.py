@@ -29,7 +29,7 @@ from prodrec.training.optim import build_optimizer, lr_factor, set_lr
 from prodrec.training.state import score_of
 
 # Of two heads that val finds equally good, the one that comes first here is kept.
-_SIMPLEST_FIRST: tuple[HeadKind, ...] = ("linear", "mlp")
+_SIMPLEST_FIRST: tuple[HeadKind, ...] = ("linear", "cosine", "arcface", "mlp")
 # A feature whose spread is under this share of the largest says nothing and is left out. Source: assumed; float32 has 7 digits.
 _LEAST_SPREAD = 1e-6
 # Rows that a head judges at once. Source: as `prodrec evaluate` scores images, `prodrec.evaluation.judge`.
@@ -80,7 +80,7 @@ def search(
     class_weights_K: torch.Tensor,
     judge: Callable[[nn.Module], dict[str, float]] | None,
     on_trial: Callable[[dict[str, Any]], None],
-) -> tuple[nn.Sequential, list[dict[str, Any]]]:
+) -> tuple[nn.Module, list[dict[str, Any]]]:
     """Fits every trial and keeps the best by the recipe's early-stop metric on val; of equals the simplest.
 
     Args:
@@ -110,7 +110,7 @@ def search(
     return best[0], [entry | {"kept": entry is best[1]} for entry in history]
 
 
-def fit_head(trial: Trial, recipe: Recipe, train: Rows, class_weights_K: torch.Tensor) -> tuple[nn.Sequential, dict[str, float]]:
+def fit_head(trial: Trial, recipe: Recipe, train: Rows, class_weights_K: torch.Tensor) -> tuple[nn.Module, dict[str, float]]:
     """Fits one head by the recipe's optimiser and schedule; a pure function of its arguments on one device.
 
     Returns:
@@ -123,7 +123,8 @@ def fit_head(trial: Trial, recipe: Recipe, train: Rows, class_weights_K: torch.T
     device, epochs = train.features_ND.device, recipe.train.epochs
     head = create_head(trial.head, train.features_ND.shape[1], len(class_weights_K), recipe.model.dropout).to(device)
     scaling = _scaling(train.features_ND) if _first_linear(head) else None
-    optimizer = build_optimizer(Classifier(nn.Identity(), head), recipe.optim.model_copy(update={"weight_decay": trial.weight_decay}))
+    model = Classifier(nn.Identity(), head)
+    optimizer = build_optimizer(model, recipe.optim.model_copy(update={"weight_decay": trial.weight_decay}))
     steps = -(-len(train.labels_N) // recipe.train.batch_size)
     sums = torch.zeros(3)
     for epoch in range(epochs):
@@ -132,7 +133,7 @@ def fit_head(trial: Trial, recipe: Recipe, train: Rows, class_weights_K: torch.T
             set_lr(optimizer, lr_factor(epoch + step / steps, epochs, recipe.optim))
             batch = train.chosen(rows)
             inputs_BD = (batch.features_ND - scaling[0]) * scaling[1] if scaling else batch.features_ND
-            sums += _step(head, inputs_BD, batch.labels_N, class_weights_K, recipe, optimizer)
+            sums += _step(model, inputs_BD, batch.labels_N, class_weights_K, recipe, optimizer)
         if not torch.isfinite(sums).all():
             raise TrainingError(f"the loss of the {trial.head} head is not finite in epoch {epoch + 1}; lower optim.lr or set optim.clip_norm")
     if scaling:
@@ -163,16 +164,16 @@ def predict_features(head: nn.Module, rows: Rows, dtype: torch.dtype, device: to
 
 
 def _step(
-    head: nn.Module, inputs_BD: torch.Tensor, labels_B: torch.Tensor, class_weights_K: torch.Tensor, recipe: Recipe, optimizer: torch.optim.Optimizer
+    model: Classifier, inputs_BD: torch.Tensor, labels_B: torch.Tensor, class_weights_K: torch.Tensor, recipe: Recipe, optimizer: torch.optim.Optimizer
 ) -> torch.Tensor:
     """One step of the optimiser on sum(w_i l_i) / sum(w_i), as `prodrec.training.loop`; returns [sum w l, sum w, hits]."""
-    logits_BK = head(inputs_BD)
+    logits_BK: torch.Tensor = model(inputs_BD)
     weights_B = class_weights_K[labels_B]
-    losses_B = F.cross_entropy(logits_BK, labels_B, label_smoothing=recipe.optim.label_smoothing, reduction="none") * weights_B
+    losses_B = F.cross_entropy(model.with_margin(logits_BK, labels_B), labels_B, label_smoothing=recipe.optim.label_smoothing, reduction="none") * weights_B
     optimizer.zero_grad(set_to_none=True)
     (losses_B.sum() / weights_B.sum()).backward()
     if recipe.optim.clip_norm:
-        torch.nn.utils.clip_grad_norm_(head.parameters(), recipe.optim.clip_norm)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.optim.clip_norm)
     optimizer.step()
     hits = (logits_BK.detach().argmax(1) == labels_B).sum()
     return torch.stack([losses_B.detach().double().sum(), weights_B.double().sum(), hits.double()])
@@ -184,14 +185,13 @@ def _scaling(features_ND: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return mean_D, torch.where(spread_D > _LEAST_SPREAD * spread_D.max(), 1 / spread_D, 0.0)
 
 
-def _first_linear(head: nn.Sequential) -> nn.Linear | None:
+def _first_linear(head: nn.Module) -> nn.Linear | None:
     """The layer that reads the features; None where a head looks at their direction, which scaling would turn."""
-    layer = next((layer for layer in head if next(layer.parameters(), None) is not None), None)
-    return layer if isinstance(layer, nn.Linear) else None
+    return next((layer for layer in head if isinstance(layer, nn.Linear)), None) if isinstance(head, nn.Sequential) else None
 
 
 @torch.no_grad()
-def _fold(head: nn.Sequential, mean_D: torch.Tensor, scale_D: torch.Tensor) -> None:
+def _fold(head: nn.Module, mean_D: torch.Tensor, scale_D: torch.Tensor) -> None:
     """Lets the first layer take features as they are."""
     layer = _first_linear(head)
     assert layer is not None

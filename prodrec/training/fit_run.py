@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -28,6 +29,8 @@ from prodrec.training.features import FEATURES, FeaturePlan, embed_here, plan_fe
 from prodrec.training.fit import Rows, predict_features, search
 from prodrec.training.records import is_finished, write_history
 from prodrec.training.run import judged_sample
+
+OnTrial = Callable[[dict[str, Any]], Any]
 
 
 class FittedKind(ClassifierKind):
@@ -50,7 +53,7 @@ def fit_here(recipe: Recipe, shards: Shards, run: Folder, device: torch.device, 
     watch = EmbeddingWatch(plan, run, observer)
     embed_here(plan, backbone, device, recipe.data.threads or usable_cores(), watch)
     watch.done()
-    fit_on_features(plan, backbone, run, device, observer)
+    fit_on_features(plan, backbone, run, device, observer.epoch)
 
 
 def begin(recipe: Recipe, shards: Shards, run: Folder) -> tuple[FeaturePlan, nn.Module]:
@@ -101,10 +104,15 @@ class EmbeddingWatch:
         if self.total:
             seconds = time.monotonic() - self.started
             self.observer.note(f"embedded {self.total:,} images in {seconds:.1f} s, {self.total / seconds:,.0f} images/s")
+        if not self.plan.shards.split("val").rows:
+            self.observer.note("no val split to choose on: only the first of fit.heads is fitted, with the first of fit.weight_decays")
 
 
-def fit_on_features(plan: FeaturePlan, backbone: nn.Module, run: Folder, device: torch.device, observer: RunObserver) -> None:
+def fit_on_features(plan: FeaturePlan, backbone: nn.Module, run: Folder, device: torch.device, on_trial: OnTrial) -> None:
     """Fits the heads of a recipe on complete features, keeps the best, judges it on every split, and writes reports and the bundle.
+
+    Args:
+        on_trial: told each entry of the history.
 
     Raises:
         TrainingError: a loss or a logit that is not finite.
@@ -120,9 +128,7 @@ def fit_on_features(plan: FeaturePlan, backbone: nn.Module, run: Folder, device:
     def val_metrics(head: nn.Module) -> dict[str, float]:
         return kind.val_metrics(predict_features(head, rows["val"], dtype, device, recipe.train.precision))
 
-    if "val" not in rows:
-        observer.note("no val split to choose on: only the first of fit.heads is fitted, with the first of fit.weight_decays")
-    head, history = search(recipe, recipe.fit, rows["train"], weights_K, val_metrics if "val" in rows else None, _recorded(run, observer))
+    head, history = search(recipe, recipe.fit, rows["train"], weights_K, val_metrics if "val" in rows else None, _recorded(run, on_trial))
     write_history(run, history)
     judged = rows | {"train": _judged(rows["train"])}
     predictions = {split: predict_features(head, there, dtype, device, recipe.train.precision) for split, there in judged.items()}
@@ -131,21 +137,21 @@ def fit_on_features(plan: FeaturePlan, backbone: nn.Module, run: Folder, device:
     kind.finish(Classifier(backbone, head, freeze_backbone=True), history, predictions, run)
 
 
-def _recorded(run: Folder, observer: RunObserver) -> Callable[[dict[str, Any]], None]:
-    """Writes the history after each trial, and tells the observer."""
+def _recorded(run: Folder, on_trial: OnTrial) -> OnTrial:
+    """Writes the history after each trial as well."""
     history: list[dict[str, Any]] = []
 
-    def on_trial(entry: dict[str, Any]) -> None:
+    def record(entry: dict[str, Any]) -> None:
         history.append(entry)
         write_history(run, history)
-        observer.epoch(entry)
+        on_trial(entry)
 
-    return on_trial
+    return record
 
 
 def _rows(plan: FeaturePlan, split: str) -> Rows:
-    labels = plan.shards.split(split).column("label_id").to_numpy()
-    return Rows(plan.read(split), torch.from_numpy(labels).long())
+    labels = plan.shards.split(split).column("label_id").to_numpy().astype(np.int64)
+    return Rows(plan.read(split), torch.from_numpy(labels))
 
 
 def _judged(train: Rows) -> Rows:
