@@ -123,13 +123,20 @@ class FeaturePlan:
         folder.write(MANIFEST, manifest.model_dump_json(indent=1).encode())
 
     def read(self, split: str) -> torch.Tensor:
-        """float32 [N, D] of a split, rows in order; complete ones only."""
+        """float32 [N, D] of a split, rows in order; complete ones only.
+
+        Raises:
+            OutputError: a file holds other rows than its name says.
+        """
         manifest = self.manifest()
         assert manifest is not None
         folder, chunks = Folder(self.uri), []
         for part in (part for part in self.parts() if part.split == split):
             with folder.filesystem.open_input_file(folder.within(part.name)) as file:
-                flat = pq.read_table(file, columns=["features"])["features"].combine_chunks().flatten()
+                table = pq.read_table(file)
+            if not np.array_equal(table["row"].to_numpy(), np.arange(part.first, part.first + part.rows)):
+                raise OutputError(f"{folder / part.name} holds other features than it should; delete {self.uri} and run it again")
+            flat = table["features"].combine_chunks().flatten()
             chunks.append(torch.from_numpy(flat.to_numpy().reshape(part.rows, manifest.dim).copy()))
         return torch.cat(chunks) if chunks else torch.empty(0, manifest.dim)
 
