@@ -18,7 +18,7 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 class RunDisplay:
-    """One line an epoch, and under it a bar with loss, accuracy, images/s and the time left."""
+    """One line an epoch or a trial, and under it a bar with loss, accuracy, images/s and the time left."""
 
     def __init__(self, bar: Progress) -> None:
         self.bar = bar
@@ -32,7 +32,18 @@ class RunDisplay:
 
     def epoch(self, metrics: dict[str, Any]) -> None:
         splits = [f"{split} {_facts(metrics, f'{split}_')}" for split in ("train", "val") if f"{split}_loss" in metrics]
-        self.bar.console.print(f"epoch {metrics['epoch']:>3}  {'  '.join(splits)}  {metrics['images_per_s']:,.0f} images/s")
+        if "trial" in metrics:
+            head = f"{metrics['head']} head, weight decay {metrics['weight_decay']:g}"
+            self.bar.console.print(f"trial {metrics['trial']:>3}  {head:<30}  {'  '.join(splits)}  {metrics['seconds']:.1f} s")
+        else:
+            self.bar.console.print(f"epoch {metrics['epoch']:>3}  {'  '.join(splits)}  {metrics['images_per_s']:,.0f} images/s")
+
+    def embedding(self, done: int, total: int, images_per_s: float) -> None:
+        left = f"{_duration((total - done) / images_per_s)} left" if images_per_s else ""
+        self.bar.update(self.task, description="embedding", completed=done, total=total, facts=f"{images_per_s:,.0f} images/s  {left}")
+
+    def note(self, text: str) -> None:
+        self.bar.console.print(text)
 
 
 @contextmanager

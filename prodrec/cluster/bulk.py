@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from prodrec.cluster.session import ray_session
+from prodrec.cluster.session import prodrec_cause, ray_session
 
 # isort: split
 import ray
@@ -23,7 +23,7 @@ from prodrec.cluster.tagging import COUNTS, Ledger, ListingScorer
 from prodrec.config import explain_validation
 from prodrec.data.files import Folder
 from prodrec.data.listings import Listings
-from prodrec.errors import ConfigError, ProdrecError
+from prodrec.errors import ConfigError
 from prodrec.models.bundle import load_bundle, load_info
 from prodrec.models.bundle_info import BundleInfo, joined_id, now_utc
 from prodrec.scoring.fetch import FetchLimits
@@ -193,7 +193,7 @@ def results(listings: Listings, plan: TagPlan, workers: Workers) -> Iterator[dic
         )
         yield from scored.iter_rows()
     except ray.exceptions.RayError as error:
-        raise _cause(error) from error
+        raise prodrec_cause(error) from error
     finally:
         context.target_max_block_size, context.raise_original_map_exception = before
 
@@ -203,17 +203,6 @@ def _cpus_a_gpu() -> int:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
     shares = [int((resources.get("CPU", 1) - _FETCH_CPUS) / _SCORE_CPUS / resources["GPU"]) for resources in nodes]
     return max(1, min([_CPUS_A_GPU, *shares]))
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The error of ours that a worker raised, or Ray's."""
-    seen: BaseException | None = error
-    while seen is not None:
-        cause = getattr(seen, "cause", None) or seen.__cause__
-        if isinstance(cause, ProdrecError):
-            return cause
-        seen = cause
-    return error
 
 
 def _add_up(results: Iterator[dict[str, Any]], listings: Listings, on_progress: OnProgress) -> dict[str, int]:

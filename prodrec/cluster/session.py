@@ -60,6 +60,17 @@ def quiet_data() -> DataContext:
     return context
 
 
+def prodrec_cause(error: BaseException) -> BaseException:
+    """The error of ours that a worker of Ray Data raised, or Ray's."""
+    seen: BaseException | None = error
+    while seen is not None:
+        cause = getattr(seen, "cause", None) or seen.__cause__
+        if isinstance(cause, ProdrecError):
+            return cause
+        seen = cause
+    return error
+
+
 def _start_local() -> None:
     # Two logical CPUs at least, so that reading can run beside one worker on the smallest machine.
     cpus = max(2, usable_cores())

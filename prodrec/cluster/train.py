@@ -20,6 +20,7 @@ from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig,
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from prodrec.cluster.embed import Pool, fit_on_cluster
 from prodrec.cluster.ingest import stream_tables
 from prodrec.config import Recipe
 from prodrec.data.files import Folder
@@ -65,10 +66,17 @@ def train(recipe: Recipe, shards: Shards, run: Folder, workers: Workers, observe
         # On the driver's node: a worker's may be taken away, and watching must never decide how a run ends.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         board = ray.remote(num_cpus=0)(_Board).options(scheduling_strategy=here).remote()
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        scaling = _scaling(workers, nodes)
+        if recipe.fit:
+            pool = Pool(workers.least, workers.most, scaling.resources_per_worker["CPU"], workers.gpu, math.ceil(workers.most / len(nodes)))
+            with _observed(board, observer):
+                fit_on_cluster(recipe, shards, run, pool, observer, board)
+            return
         trainer = TorchTrainer(
             _train_on_worker,
             train_loop_config={"recipe": recipe, "shards": shards, "run": run.uri, "board": board, "cpus": workers.cpus},
-            scaling_config=_scaling(workers, [node["Resources"] for node in ray.nodes() if node["Alive"]]),
+            scaling_config=scaling,
             run_config=RunConfig(
                 name="ray",
                 storage_path=run.uri,

@@ -4,12 +4,14 @@ Models are frozen and refuse unknown keys. Reading them from YAML and `--set` is
 """
 
 from prodrec.config.base import SHORT_SIDE_PX, Fraction, Frozen, PositiveFloat, PositiveInt, explain_validation
+from prodrec.config.fit import FitConfig
 from prodrec.config.recipe import Recipe
 from prodrec.config.sections import (
     AugmentConfig,
     BalanceConfig,
     DataConfig,
     EarlyStopConfig,
+    HeadKind,
     ModelConfig,
     OptimConfig,
     PreprocessSpec,
@@ -23,8 +25,10 @@ __all__ = [
     "BalanceConfig",
     "DataConfig",
     "EarlyStopConfig",
+    "FitConfig",
     "Fraction",
     "Frozen",
+    "HeadKind",
     "ModelConfig",
     "OptimConfig",
     "PositiveFloat",

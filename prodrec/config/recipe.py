@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from prodrec.config.base import Frozen
+from prodrec.config.fit import FitConfig, fit_faults
 from prodrec.config.sections import (
     AugmentConfig,
     BalanceConfig,
@@ -35,7 +36,7 @@ SIDE_STEP = 32
 
 
 class Recipe(Frozen):
-    """One complete training run."""
+    """One complete training run; with `fit`, of heads on the features of a frozen backbone."""
 
     name: str
     kind: Literal["classifier", "tagger"] = "classifier"
@@ -47,10 +48,11 @@ class Recipe(Frozen):
     train: TrainConfig = TrainConfig()
     data: DataConfig = DataConfig()
     tags: TagsConfig = TagsConfig()
+    fit: FitConfig | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        faults = (*self._foreign(), *self._freezing(), *self._of_a_tagger(), *self._of_a_classifier())
+        faults = (*(fit_faults(self, self.fit) if self.fit else ()), *self._foreign(), *self._freezing(), *self._of_a_tagger(), *self._of_a_classifier())
         if faults:
             raise ValueError(faults[0])
         if self.data.lanes and self.train.batch_size < 2 * self.data.lanes:
@@ -60,7 +62,7 @@ class Recipe(Frozen):
         return self
 
     def _freezing(self) -> Iterator[str]:
-        if self.model.freeze_backbone and self.model.weights == "none":
+        if self.model.freeze_backbone and self.model.weights == "none" and not self.fit:
             yield "model.freeze_backbone with model.weights=none would train a head on random features; set one of them otherwise"
         if self.model.freeze_layers and self.model.weights == "none":
             yield "model.freeze_layers with model.weights=none would keep random layers; set model.freeze_layers=0 (--freeze 0) as well"

@@ -6,6 +6,8 @@ from pydantic import Field
 
 from prodrec.config.base import Fraction, Frozen, PositiveFloat, PositiveInt
 
+HeadKind = Literal["linear", "relu", "mlp", "cosine", "arcface"]
+
 
 class PreprocessSpec(Frozen):
     """How an image becomes a model input at evaluation and serving time; part of the bundle.
@@ -44,7 +46,7 @@ class ModelConfig(Frozen):
 
     arch: str
     weights: str = "hub"
-    head: Literal["linear", "relu", "mlp", "cosine", "arcface"] = "linear"
+    head: HeadKind = "linear"
     head_args: dict[str, Any] = {}
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     freeze_backbone: bool = False

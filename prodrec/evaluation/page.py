@@ -24,7 +24,8 @@ class ReportPage:
         title: of the page.
         recipe, data: facts by name, nested or not.
         history: one entry an epoch with epoch, train_loss, lr, images_per_s, seconds, and val_loss where there is a val split;
-            empty where no training is reported.
+            one a trial with trial, head, weight_decay, kept, train_loss, train_top1, seconds and those of val where heads were
+            fitted on features; empty where no training is reported.
         metrics: of each split that was judged; at least one.
         labels: [K].
         image_of: row of the split `judged` to JPEG bytes.
@@ -50,7 +51,8 @@ class ReportPage:
         """What the figures of that split are worth, by how it was used."""
         if self.judged == "train":
             return "The model was trained on these images, so this says little about new photos."
-        return f"These images also chose the best epoch and {self.chosen_on_val}, so expect a little less on new photos." if self.judged == "val" else None
+        chosen = "head" if self.history and "trial" in self.history[0] else "best epoch"
+        return f"These images also chose the {chosen} and {self.chosen_on_val}, so expect a little less on new photos." if self.judged == "val" else None
 
 
 def page_facts(shards: Shards, split: str, recipe: dict[str, Any], labels: list[Label], history: list[dict[str, Any]]) -> dict[str, Any]:

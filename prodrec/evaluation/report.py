@@ -57,8 +57,10 @@ def render_report(report: ReportData) -> str:
 def _parts(report: ReportData) -> dict[str, Any]:
     predictions, thumbnails = report.predictions, Thumbnails(report.image_of)
     confidences_N, unscaled_N = (predictions.confidence(temperature)[:, 0] for temperature in (report.temperature, 1.0))
-    charts = [loss_curve(report.history), accuracy_curve(report.history)] if report.history else []
+    trials = [entry for entry in report.history if "trial" in entry]
+    charts = [loss_curve(report.history), accuracy_curve(report.history)] if report.history and not trials else []
     return {
+        "trials": trials,
         "curves": [Markup(chart) for chart in charts],
         "reliability": Markup(reliability_chart(reliability(unscaled_N, predictions.hits), reliability(confidences_N, predictions.hits))),
         "slice_rules": SLICE_RULES,

@@ -37,7 +37,7 @@ def starting_info(recipe: Recipe) -> BundleInfo | None:
 
 def starting_labels(recipe: Recipe, labels: list[Label]) -> list[Label]:
     """The labels of a run on data with `labels`: those of the bundle that it starts from stay in front, new ones follow."""
-    info = starting_info(recipe)
+    info = continued_info(recipe)
     known = info.labels if info else []
     names = {label.name for label in known}
     return known + [label for label in labels if label.name not in names]
@@ -45,7 +45,7 @@ def starting_labels(recipe: Recipe, labels: list[Label]) -> list[Label]:
 
 def trained_counts(recipe: Recipe, counts_K: npt.NDArray[np.int64]) -> list[int]:
     """Images (or boxes) of each label that the weights have learned from: those of the run and of the bundle that it starts from."""
-    info = starting_info(recipe)
+    info = continued_info(recipe)
     before = info.train_boxes if isinstance(info, TaggerInfo) else info.train_counts if isinstance(info, ClassifierInfo) else []
     return [count + earlier for count, earlier in zip_longest(counts_K.tolist(), before, fillvalue=0)]
 
@@ -67,6 +67,19 @@ def starting_model(recipe: Recipe, num_labels: int) -> Any:
     return model
 
 
+def starting_backbone(recipe: Recipe) -> nn.Module:
+    """The frozen backbone of a recipe with `fit`, in eval mode; of a bundle nothing else is taken.
+
+    Raises: as `starting_model`.
+    """
+    info, head = starting_info(recipe), recipe.model
+    if info:  # loading checks that the recipe asks for the bundle's architecture; whatever head stands there is dropped
+        head = info.model.model_copy(update={name: getattr(recipe.model, name) for name in ("arch", "args", "weights")})
+    model = starting_model(recipe.model_copy(update={"model": head}), len(info.labels) if info else 1)
+    backbone: nn.Module = model.backbone.requires_grad_(False).eval()
+    return backbone
+
+
 def continued_recipe(folder: str, name_or_path: str | None, overrides: list[str] | None) -> Recipe:
     """The recipe of a run that goes on from a bundle: architecture and input are the bundle's, all else is that of the recipe named.
 
@@ -79,12 +92,19 @@ def continued_recipe(folder: str, name_or_path: str | None, overrides: list[str]
     """
     info, where = load_info(folder), Folder(folder).uri
     model = info.model.model_dump(mode="json", exclude={"freeze_backbone", "freeze_layers"}) | {"weights": where}
+    backbone = {name: model[name] for name in ("arch", "args", "weights")}
     sections = {"model": model, "input": info.input.model_dump(mode="json")}
     if name_or_path:
         if (named := load_recipe(name_or_path)).kind != info.kind:
             raise ConfigError(f"{where} is a {info.kind}, and the recipe {name_or_path} trains a {named.kind}; name another, or leave --recipe out")
-        return load_recipe(name_or_path, overrides, sections)
+        return load_recipe(name_or_path, overrides, sections | ({"model": backbone} if named.fit else {}))
+    sections |= {"model": backbone} if info.recipe.get("fit") else {}
     return parse_recipe(info.recipe | sections, f"the recipe in {where}", overrides)
+
+
+def continued_info(recipe: Recipe) -> BundleInfo | None:
+    """Of the bundle whose head a run goes on with; a fit takes only the backbone of a bundle, its head knows what it was fitted on."""
+    return None if recipe.fit else starting_info(recipe)
 
 
 def _created(recipe: Recipe, num_labels: int) -> nn.Module:

@@ -29,7 +29,7 @@ from prodrec.evaluation.summary import headline
 from prodrec.models.backbones import check_sides
 from prodrec.models.bundle import ClassifierInfo, load_bundle, write_bundle
 from prodrec.models.registry import Classifier
-from prodrec.models.start import starting_info, starting_model, trained_counts
+from prodrec.models.start import continued_info, starting_model, trained_counts
 from prodrec.models.tasks import ClassificationTask
 from prodrec.training.records import BUNDLE, REPORT
 
@@ -38,8 +38,7 @@ class ClassifierKind:
     """As `prodrec.training.kinds.Kind`."""
 
     def __init__(self, recipe: Recipe, shards: Shards) -> None:
-        if shards.manifest.boxes:
-            raise ShardsError(f"{shards.uri} has boxes instead of labels, and {recipe.name} is a classifier; choose a tagger's recipe, or other shards")
+        check_labelled(recipe, shards)
         self.recipe, self.shards = recipe, shards
         self.counts_K = shards.class_counts("train")
         self.repeats: npt.NDArray[np.float64] | None = None
@@ -104,7 +103,7 @@ class ClassifierKind:
 
     def _old_new(self, split: str, predictions: Predictions, device: torch.device) -> OldNew | None:
         """Against the bundle that the run went on from, if it did; what was trained on would tell nothing."""
-        if split == "train" or starting_info(self.recipe) is None:
+        if split == "train" or continued_info(self.recipe) is None:
             return None
         bundle = load_bundle(self.recipe.model.weights, device, "classifier")
         return OldNew(
@@ -116,3 +115,9 @@ class ClassifierKind:
             bundle_id=bundle.info.bundle_id,
             same_data=bundle.info.data_manifest_sha256 == self.shards.manifest_sha256,
         )
+
+
+def check_labelled(recipe: Recipe, shards: Shards) -> None:
+    """Raises: ShardsError: the shards have boxes instead of labels."""
+    if shards.manifest.boxes:
+        raise ShardsError(f"{shards.uri} has boxes instead of labels, and {recipe.name} is a classifier; choose a tagger's recipe, or other shards")

@@ -43,7 +43,14 @@ class RunObserver(Protocol):
 
     def progress(self, progress: Progress) -> None: ...
 
-    def epoch(self, metrics: dict[str, Any]) -> None: ...
+    def epoch(self, metrics: dict[str, Any]) -> None:
+        """An entry of the run's metrics.jsonl: an epoch, or a trial of a fit."""
+
+    def embedding(self, done: int, total: int, images_per_s: float) -> None:
+        """How many images a fit has embedded."""
+
+    def note(self, text: str) -> None:
+        """One line for a person."""
 
 
 class WorkerContext(Protocol):

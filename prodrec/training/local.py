@@ -8,6 +8,7 @@ from prodrec.data.shards import Shards
 from prodrec.errors import ConfigError
 from prodrec.machine import torch_device
 from prodrec.training.context import LocalContext, RunObserver
+from prodrec.training.fit_run import fit_here
 from prodrec.training.run import run_training
 
 
@@ -20,7 +21,11 @@ def train_local(recipe: Recipe, shards: Shards, run: Folder, observer: RunObserv
     """
     if "://" in run.uri:
         raise ConfigError(f"--local writes to local disks only, not to {run.uri}; choose a local --out or train on Ray")
-    context = LocalContext(Path(run.uri), recipe.train.keep_checkpoints, torch_device(gpu), observer)
+    device = torch_device(gpu)
+    if recipe.fit:
+        fit_here(recipe, shards, run, device, observer)
+        return
+    context = LocalContext(Path(run.uri), recipe.train.keep_checkpoints, device, observer)
     failure = run_training(recipe, shards, run, context)
     if failure:
         raise failure

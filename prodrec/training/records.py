@@ -72,7 +72,7 @@ class RunRecords:
 
 
 def write_history(run: Folder, history: list[dict[str, Any]]) -> None:
-    """Writes metrics.jsonl, one line an epoch."""
+    """Writes metrics.jsonl: one line an epoch, or one a trial of a fit."""
     lines = [json.dumps(entry) for entry in history]
     run.write(METRICS, ("\n".join(lines) + "\n").encode())
 
@@ -88,8 +88,16 @@ def finished_summary(run: Folder) -> str:
     found = {split: json.loads(reports.read(f"{split}.json")) for split in ("train", "val", "test") if reports.exists(f"{split}.json")}
     lines = [judgement(metrics) for metrics in found.values()]
     history = [json.loads(line) for line in run.read(METRICS).splitlines()]
-    lines.append(_kept_epoch(history, yaml.safe_load(run.read(CONFIG))["recipe"]["train"]))
+    train = yaml.safe_load(run.read(CONFIG))["recipe"]["train"]
+    lines.append(_kept_trial(history, train) if "trial" in history[0] else _kept_epoch(history, train))
     return "\n".join([*lines, f"report {reports / 'index.html'}", f"bundle {run / BUNDLE}"])
+
+
+def _kept_trial(history: list[dict[str, Any]], train: dict[str, Any]) -> str:
+    """Which head the bundle has."""
+    metric, kept = train["early_stop"]["metric"], next(entry for entry in history if entry["kept"])
+    told = f" ({metric} {kept[metric]:.3f})" if metric in kept else ""
+    return f"kept: {kept['head']} head, weight decay {kept['weight_decay']:g}, trial {kept['trial']} of {len(history)}{told}"
 
 
 def _kept_epoch(history: list[dict[str, Any]], train: dict[str, Any]) -> str:

@@ -39,7 +39,7 @@ def run_training(recipe: Recipe, shards: Shards, run: Folder, context: WorkerCon
     state = trainer.fit(records)
     trainer.choose(records)
     rows = {split: trainer.shards.split(split).rows for split in ("train", "val", "test")}
-    predictions = {split: trainer.predict(split, _sample(rows[split]) if split == "train" else None) for split in rows if rows[split]}
+    predictions = {split: trainer.predict(split, judged_sample(rows[split]) if split == "train" else None) for split in rows if rows[split]}
     if context.rank == 0:
         trainer.kind.finish(trainer.evaluated_model(), state.history, predictions, run)
     return None
@@ -56,6 +56,6 @@ def _agreed(build: Callable[[], Trainer], context: WorkerContext) -> Trainer | P
     return next((error for error in errors if error), result)
 
 
-def _sample(rows: int) -> Ints | None:
+def judged_sample(rows: int) -> Ints | None:
     """Row numbers spread evenly where there are more than are judged."""
     return np.linspace(0, rows - 1, _TRAIN_ROWS_JUDGED).astype(np.int64) if rows > _TRAIN_ROWS_JUDGED else None
