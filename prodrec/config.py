@@ -49,6 +49,9 @@ class ModelConfig(Frozen):
         freeze_backbone: train the head only; batch-norm statistics of the backbone stay fixed too. Classifiers only.
         freeze_layers: as many layers of the backbone, from the picture on, stay as they are. Taggers only.
         args: keyword arguments of the architecture.
+        fuse: how the features of a listing's views become those of the listing: `lstm` (their order matters), `mean` or
+            `attention` (it does not); None: each image is classified by itself. Classifiers only.
+        max_views: of a listing; of more, those spread evenly over it are taken. Source: assumed; a listing's photos.
     """
 
     arch: str
@@ -58,6 +61,8 @@ class ModelConfig(Frozen):
     freeze_backbone: bool = False
     freeze_layers: Annotated[int, Field(ge=0)] = 0
     args: dict[str, Any] = {}
+    fuse: Literal["lstm", "mean", "attention"] | None = None
+    max_views: Annotated[int, Field(ge=1, le=256)] = 8
 
 
 class AugmentConfig(Frozen):
@@ -142,7 +147,7 @@ class TrainConfig(Frozen):
     """The loop.
 
     Attributes:
-        batch_size: images of one optimiser step over all workers together.
+        batch_size: images (with model.fuse listings) of one optimiser step over all workers together.
         precision: `bf16` autocast or `fp32`.
         ema_decay: decay by step of an exponential moving average of the weights that is validated and kept; 0 is off.
         keep_checkpoints: the best this many (and the latest) stay on disk.
@@ -184,7 +189,7 @@ _METRICS = {"classifier": ("val_top1", "val_top5", "val_loss"), "tagger": ("val_
 _FOREIGN: dict[str, dict[str, tuple[str, ...]]] = {
     "classifier": {"model": ("freeze_layers",), "augment": ("zoom_out",)},
     "tagger": {
-        "model": ("head", "dropout", "freeze_backbone"),
+        "model": ("head", "dropout", "freeze_backbone", "fuse"),
         "augment": ("erase",),
         "balance": ("class_weights", "sampling"),
         "optim": ("label_smoothing",),
@@ -214,6 +219,10 @@ class Recipe(Frozen):
             raise ValueError("model.freeze_backbone with model.weights=none would train a head on random features; set one of them otherwise")
         if self.model.freeze_layers and self.model.weights == "none":
             raise ValueError("model.freeze_layers with model.weights=none would keep random layers; set model.freeze_layers=0 (--freeze 0) as well")
+        if not self.model.fuse and self.model.max_views != ModelConfig.model_fields["max_views"].default:
+            raise ValueError("model.max_views has no meaning without model.fuse; set model.fuse to lstm, mean or attention, or leave it out")
+        if self.model.fuse and self.augment.mix:
+            raise ValueError("augment.mix mixes single images, and model.fuse takes listings; leave one of them out")
         if self.kind == "tagger" and self.input.resize == "crop":
             raise ValueError("input.resize=crop would cut boxes away; use pad or squash")
         if self.kind == "tagger" and self.augment.policy not in ("none", "light"):

@@ -18,6 +18,7 @@ from prodrec.errors import ConfigError, UserError
 from prodrec.models.backbones import closest_names, feature_dim, is_timm_name, timm_backbone
 from prodrec.models.custom_cnn import CustomCNN
 from prodrec.models.heads import create_head
+from prodrec.models.sequence import SequenceHead, create_fusion
 from prodrec.models.weights import HUB, NONE, hub_backbone, load_file, no_hub_weights
 
 # Own names: a class of ours, or what timm calls it. Any other name is looked up in timm.
@@ -47,9 +48,12 @@ class Classifier(nn.Module):
         if freeze_backbone:
             backbone.requires_grad_(False).eval()
 
-    def forward(self, images_BCHW: Tensor) -> Tensor:
-        """Logits [B, K] of normalised float images [B, 3, S, S]."""
-        logits_BK: Tensor = self.head(self.backbone(images_BCHW))
+    def forward(self, images_BCHW: Tensor, *lengths_B: Tensor) -> Tensor:
+        """Logits [B, K] of normalised float images [B, 3, S, S].
+
+        A model that fuses views takes the images of listings, one after the other, and how many each has; without, each is a listing.
+        """
+        logits_BK: Tensor = self.head(self.backbone(images_BCHW), *lengths_B)
         return logits_BK
 
     def train(self, mode: bool = True) -> Self:
@@ -80,7 +84,11 @@ def create_classifier(config: ModelConfig, num_classes: int, input_size: int) ->
     """
     with _building(config, input_size):
         backbone = _create_backbone(config, input_size)
-        head = create_head(config.head, feature_dim(backbone, input_size), num_classes, config.dropout)
+        features = feature_dim(backbone, input_size)
+        fusion = create_fusion(config.fuse, features) if config.fuse else None
+        head: nn.Module = create_head(config.head, fusion.width if fusion else features, num_classes, config.dropout)
+        if fusion:
+            head = SequenceHead(fusion, head)
     if config.weights not in (HUB, NONE):
         load_file(config.weights, config.arch, backbone, head)
     return Classifier(backbone, head, freeze_backbone=config.freeze_backbone)

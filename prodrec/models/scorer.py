@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from prodrec.data.transforms import Normalizer
+from prodrec.data.views import Views
 from prodrec.errors import ConfigError
 from prodrec.models.bundle import Bundle
 
@@ -33,11 +34,12 @@ class Scorer:
         self.normalizer = Normalizer(bundle.info.input).to(device)
 
     @torch.inference_mode()
-    def __call__(self, images_BCHW: torch.Tensor) -> Any:
+    def __call__(self, images_BCHW: torch.Tensor | Views) -> Any:
         """Scores a batch, in halves where memory runs out.
 
         Args:
-            images_BCHW: uint8 [B, 3, S, S], on any device.
+            images_BCHW: uint8 [B, 3, S, S], on any device; the views of B listings for a bundle that fuses them (to which an image
+                is a listing of one view).
 
         Returns:
             float32 logits [B, K] of a classifier, a list of B `Tags` of a tagger; on the scorer's device.
@@ -54,10 +56,11 @@ class Scorer:
         first, second = self(images_BCHW[:middle]), self(images_BCHW[middle:])
         return torch.cat([first, second]) if isinstance(first, torch.Tensor) else [*first, *second]
 
-    def _run(self, images_BCHW: torch.Tensor) -> Any:
+    def _run(self, images_BCHW: torch.Tensor | Views) -> Any:
+        images, lengths = (images_BCHW.images, [images_BCHW.lengths]) if isinstance(images_BCHW, Views) else (images_BCHW, [])
         with autocast(self.device, self.precision):
-            normalized = self.normalizer(images_BCHW.to(self.device, non_blocking=True))
-            found = self.model(normalized.contiguous(memory_format=torch.channels_last))
+            normalized = self.normalizer(images.to(self.device, non_blocking=True))
+            found = self.model(normalized.contiguous(memory_format=torch.channels_last), *lengths)
         return found.float() if isinstance(found, torch.Tensor) else found
 
 

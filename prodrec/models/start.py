@@ -95,7 +95,7 @@ def _created(recipe: Recipe, num_labels: int) -> nn.Module:
 
 
 def _check_same(recipe: Recipe, info: BundleInfo) -> None:
-    for name in ("arch", "args", "head"):
+    for name in ("arch", "args", "head", "fuse"):
         there, asked = getattr(info.model, name), getattr(recipe.model, name)
         if there != asked:
             raise ConfigError(f"model.{name} is {asked}, and the bundle {recipe.model.weights} has {there}; start by --from, which takes it from the bundle")

@@ -1,4 +1,4 @@
-"""Classifiers in the training loop: one label an image."""
+"""Classifiers in the training loop: one label an image, or a listing."""
 
 import json
 from collections.abc import Iterable
@@ -24,6 +24,7 @@ from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.report import ReportData, write_report
 from prodrec.evaluation.summary import headline
 from prodrec.models.bundle import ClassifierInfo, write_bundle
+from prodrec.models.sequence_task import SequenceTask
 from prodrec.models.start import starting_model, trained_counts
 from prodrec.models.tasks import ClassificationTask
 from prodrec.training.records import BUNDLE, REPORT
@@ -42,7 +43,8 @@ class ClassifierKind:
             self.repeats = repeat_factors(self.counts_K, recipe.balance)[shards.split("train").column("label_id").to_numpy()]
         model = starting_model(recipe, len(self.counts_K))
         weights_K = torch.from_numpy(class_weights(self.counts_K, recipe.balance))
-        self.task = ClassificationTask(model, recipe.input, weights_K, recipe.optim.label_smoothing, recipe.train.channels_last, recipe.augment.mix)
+        task = SequenceTask if recipe.model.fuse else ClassificationTask
+        self.task = task(model, recipe.input, weights_K, recipe.optim.label_smoothing, recipe.train.channels_last, recipe.augment.mix)
 
     def train_transform(self, epoch: int) -> Transform:
         return train_transform(self.recipe.input, self.recipe.augment, self.recipe.train.seed, epoch)
