@@ -27,7 +27,7 @@ def trained(shards, folder, watcher=None, epochs=2, **data):
         "name": "tiny",
         "model": {"arch": "custom_cnn", "weights": "none", "fuse": "attention", "max_views": 3, "dropout": 0.2},
         "input": {"size": 24},
-        "balance": {"sampling": "over", "threshold": 0.4, "class_weights": "effective"},
+        "balance": {"class_weights": "effective"},
         "train": {"epochs": epochs, "batch_size": 16, "precision": "fp32", "ema_decay": 0.8},
         "data": {"threads": 1, "lanes": 2} | data,
     }
