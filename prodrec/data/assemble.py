@@ -102,7 +102,7 @@ def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows
     _write_rejects(out, pd.concat([rejects, bad_boxes]))
     manifest = ShardsManifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        split_rule=f"publisher's where given, else {fractions.train:g}/{fractions.val:g}/{fractions.test:g} by class and sha256",
+        split_rule=f"publisher's where given, else {fractions.train:g}/{fractions.val:g}/{fractions.test:g} by class and sha256, listings whole",
         content_sha256=_content_sha256(kept),
         labels=labels,
         splits=files,
