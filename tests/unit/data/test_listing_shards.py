@@ -97,6 +97,14 @@ def test_batches_of_listings_are_alike_wherever_they_are_decoded_and_hold_each_l
     assert sorted(row for batch in here for row in batch.rows.tolist()) == list(range(split.rows))
 
 
+def test_each_image_has_a_number_of_its_own_to_draw_by(shards):
+    split = by_listing(shards, 8).split("val")
+    order = epoch_order(split.row_group_sizes, 16, seed=1)
+    numbered = batches(read_windows(split, order.windows), order, lambda image, row, nth: torch.full((3, 2, 2), row), threads=1)
+    seen = [int(image[0, 0, 0]) for batch in numbered for image in batch.images.images]
+    assert sorted(seen) == list(range(shards.split("val").rows))
+
+
 def test_views_are_sliced_by_listing():
     views = Views(torch.arange(6).float()[:, None, None, None].expand(6, 3, 2, 2), torch.tensor([1, 3, 2]))
     assert views[1:].images[:, 0, 0, 0].tolist() == [1, 2, 3, 4, 5]
