@@ -95,6 +95,8 @@ class RejectCode(StrEnum):
     # The same bytes stand in two of the publisher's splits: the copy nearer to training is taken out,
     # so that the publisher's test split stays whole and nothing leaks into it.
     DUPLICATE_ACROSS_SPLITS = "duplicate_across_splits"
+    # Other images of its listing stand in another of the publisher's splits, further from training.
+    LISTING_ACROSS_SPLITS = "listing_across_splits"
     # Refused before or instead of an answer: the scheme, host or port is not on the list, the address is not public, or a redirect.
     NOT_ALLOWED = "not_allowed"
     FETCH_FAILED = "fetch_failed"

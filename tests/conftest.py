@@ -12,7 +12,7 @@ os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 import pytest
 from hypothesis import settings
-from made import build_box_shards, build_shards, run
+from made import build_box_shards, build_shards, prepare_here, run, write_listings
 
 settings.register_profile("prodrec", max_examples=40, deadline=None, derandomize=True)
 settings.load_profile("prodrec")
@@ -47,6 +47,30 @@ def calibrated_bundle(small_bundle, small_shards, tmp_path_factory) -> str:
     shutil.copytree(small_bundle, bundle)
     assert run("calibrate", bundle, small_shards, "--precision", "0.7", "--confidence", "0.8") == 0
     return str(bundle)
+
+
+LISTING_SETTINGS = ["train.epochs=12", "train.batch_size=16", "input.size=32", "optim.lr=0.006", "data.threads=1", "model.dropout=0.0"]
+
+
+@pytest.fixture(scope="session")
+def listing_source(tmp_path_factory) -> Path:
+    """A manifest with 160 listings of 4 products, of which one view alone leaves two."""
+    return write_listings(tmp_path_factory.mktemp("listings") / "source", 40)
+
+
+@pytest.fixture(scope="session")
+def listing_shards(listing_source) -> str:
+    """Of `listing_source`: 96 listings of train, 32 of val, 32 of test."""
+    return prepare_here(listing_source, listing_source.parent / "shards")
+
+
+@pytest.fixture(scope="session")
+def listing_run(listing_shards, tmp_path_factory) -> Path:
+    """The run of an LSTM over the views of `listing_shards`."""
+    folder = tmp_path_factory.mktemp("listing_run") / "run"
+    options = [part for setting in LISTING_SETTINGS for part in ("--set", setting)]
+    assert run("train", listing_shards, "--recipe", "cnn_lstm", "--out", folder, "--local", *options) == 0
+    return folder
 
 
 # Few proposals: most of the time goes into them.

@@ -155,3 +155,58 @@ def run(*arguments):
     except SystemExit as stop:
         return stop.code or 0
     return 0
+
+
+def prepare_here(source: Path, out: Path, short_side: int = 48, fractions=(0.6, 0.2, 0.2)) -> str:
+    """Shards of a source of images with labels, made without Ray by the functions that `prepare` calls."""
+    from prodrec.data.assemble import assemble, stage, start_output
+    from prodrec.data.decode import prepare_image
+    from prodrec.data.listing_order import cuts, gathered
+    from prodrec.data.sources import open_source
+    from prodrec.data.split import Fractions
+
+    listing, ends = gathered(open_source(str(source)).listing, shuffle=True)
+    folder = start_output(str(out))
+    for number, (start, stop) in enumerate(cuts(ends, 256)):
+        rows = []
+        for said in listing.slice(start, stop - start).to_pylist():
+            made = prepare_image(Path(said["uri"]).read_bytes(), short_side)
+            facts = {name: getattr(made, name) for name in ("width", "height", "source_width", "source_height", "sha256", "phash")}
+            named = {name: said[name] for name in ("uri", "listing_id", "view", "label", "group", "split")}
+            rows.append(named | facts | {"image": made.jpeg, "image_bytes": len(made.jpeg)})
+        stage(folder, number, rows)
+    provenance = {"source": "test", "source_format": "test", "code_version": "test", "short_side": short_side, "jpeg_quality": 90}
+    assemble(folder, Fractions(*fractions), provenance, len(listing))
+    return str(out)
+
+
+def sided_photo(is_back: bool, design: int, number: int, side: int = 40) -> bytes:
+    """A JPEG of one side of a product: a disc (front) or a square (back) in the colour of its design, on a noisy grey ground."""
+    rng = np.random.default_rng([5, is_back, design, number])
+    pixels = rng.normal(128, 20, (side, side, 3))
+    y, x = np.mgrid[:side, :side] - rng.uniform(side * 0.4, side * 0.6, 2)[:, None, None]
+    inside = np.maximum(abs(x), abs(y)) < side * 0.28 if is_back else x**2 + y**2 < (side * 0.3) ** 2
+    pixels[inside] = np.array(COLORS[design]) + rng.normal(0, 10, (int(inside.sum()), 3))
+    data = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(data, "JPEG", quality=92)
+    return data.getvalue()
+
+
+# Products of `write_listings`: the designs of their fronts and backs. One side alone leaves two of the four.
+SIDES = {"aa": (0, 0), "ab": (0, 1), "ba": (1, 0), "bb": (1, 1)}
+
+
+def write_listings(folder: Path, listings: int) -> Path:
+    """A manifest with `listings` listings of each of four products, of 2 to 4 views with both sides; rows are mixed up."""
+    rng = np.random.default_rng(3)
+    (folder / "images").mkdir(parents=True)
+    lines, number = [], 0
+    for label, designs in SIDES.items():
+        for listing in range(listings):
+            count = int(rng.integers(2, 5))
+            for view, is_back in enumerate(rng.permutation([True, False, *(rng.random(count - 2) < 0.5)])):
+                number += 1
+                (folder / "images" / f"{number}.jpg").write_bytes(sided_photo(bool(is_back), designs[bool(is_back)], number))
+                lines.append(f"images/{number}.jpg,{label},{label}-{listing},{view}")
+    (folder / "manifest.csv").write_text("\n".join(["uri,label,listing_id,view", *rng.permutation(lines)]) + "\n")
+    return folder

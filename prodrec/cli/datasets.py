@@ -16,11 +16,14 @@ def sample(
     images: Annotated[int, typer.Option(help="Number of good images, train and test together.")] = 1200,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     scenes: Annotated[bool, typer.Option("--scenes", help="Scenes of several products with boxes instead, as a COCO set.")] = False,
+    views: Annotated[bool, typer.Option("--views", help="Listings of 2 to 5 photos instead, none of which alone tells the product: a manifest.")] = False,
     packshots: Annotated[str | None, typer.Option(help="For --scenes: your product photos on white or with alpha, LABEL/image or LABEL.png.")] = None,
 ) -> None:
-    """Write the embedded sample catalogue: procedural product photos as a source in Products-10K layout."""
-    from prodrec.data.sample import empty_folder, product_cutouts, read_cutouts, write_sample, write_scenes
+    """Write the embedded sample catalogue: procedural product photos as a source in Products-10K layout, or as --scenes or --views."""
+    from prodrec.data.sample import empty_folder, product_cutouts, read_cutouts, write_sample, write_scenes, write_views
 
+    if scenes and views:
+        raise ConfigError("--scenes and --views are two kinds of samples; choose one")
     if packshots and not scenes:
         raise ConfigError("--packshots is for --scenes; add that")
     if scenes:
@@ -28,6 +31,11 @@ def sample(
         composed = write_scenes(empty_folder(out), cutouts, images, seed)
         by_split = ", ".join(f"{count} {split}" for split, count in composed.scenes.items())
         print("\n".join([*(f"left out {line}" for line in refused), f"{out}: scenes: {by_split}; {composed.boxes} boxes of {composed.labels} labels"]))
+        return
+    if views:
+        shown = write_views(out, products, images, seed)
+        counts = f"{shown.train} training and {shown.test} test listings of {shown.products} products, {shown.images} photos"
+        print(f"{out}: {counts}; one photo alone tells the product in {shown.best_single_view:.1%} of the cases at best")
         return
     made = write_sample(out, products, images, seed)
     print(f"{out}: {made.train} training and {made.test} test photos of {made.products} products in {made.groups} groups, and {made.broken} broken files")

@@ -20,21 +20,24 @@ def recognize(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     gpu: Gpu = False,
 ) -> None:
-    """Say which product images show, and what is on them."""
+    """Say which product images show, and what is on them. To a classifier that fuses views they are the views of one product, in order."""
     from prodrec.machine import torch_device
     from prodrec.scoring import Recognizer
     from prodrec.scoring.decision import Decider
     from prodrec.scoring.policy import load_policy
-    from prodrec.scoring.show import describe, draw_tags, read_image_file
+    from prodrec.scoring.show import describe, describe_views, draw_tags, read_image_file
 
     targets = {image: draw if len(images) == 1 else draw / f"{image.stem}.png" for image in images} if draw else {}
     _check_targets(targets)
     data = [read_image_file(image) for image in images]
     recognizer = Recognizer.load(classifier, tagger, device=torch_device(gpu).type, threshold=threshold)
     decider = Decider(recognizer.classifier_info, recognizer.tagger_info, load_policy(policy))
-    answers = recognizer.recognize(data)
+    [answers] = recognizer.recognize_listings([data])
+    if recognizer.fuses:
+        print(describe_views(images, answers, decider.decide(answers), as_json))
     for image, content, answer in zip(images, data, answers, strict=True):
-        print(describe(image, answer, decider.decide([answer]), as_json))
+        if not recognizer.fuses:
+            print(describe(image, answer, decider.decide([answer]), as_json))
         if draw and not answer.code:
             draw_tags(content, answer, targets[image])
             if not as_json:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import ray.data
 
@@ -15,6 +14,7 @@ from prodrec.data.boxes import fit_boxes
 from prodrec.data.decode import PreparedImage, prepare_image
 from prodrec.data.files import Folder
 from prodrec.data.formats import ImageLimits
+from prodrec.data.listing_order import cuts, gathered
 from prodrec.data.records import ShardsManifest
 from prodrec.data.sources import Source, read_images
 from prodrec.data.split import Fractions
@@ -70,13 +70,12 @@ def prepare(source: Source, out_uri: str, options: PrepareOptions, on_progress: 
 def _slices(listing: pa.Table) -> Iterator[pa.Table]:
     """The listing in pieces of one task each, numbered.
 
-    Images by URI are mixed, so that neighbours in a shard are not neighbours in the source; embedded images stay in the
-    order of their row groups, which are read whole.
+    Listings by URI are mixed, so that neighbours in a shard are not neighbours in the source; embedded images stay in the
+    order of their row groups, which are read whole. The images of a listing stay together.
     """
-    if listing["row_group"].null_count == listing.num_rows:
-        listing = listing.take(pa.array(np.random.default_rng(0).permutation(listing.num_rows)))
-    for number, start in enumerate(range(0, listing.num_rows, _SLICE_ROWS)):
-        piece = listing.slice(start, _SLICE_ROWS).combine_chunks()
+    listing, ends = gathered(listing, shuffle=listing["row_group"].null_count == listing.num_rows)
+    for number, (start, stop) in enumerate(cuts(ends, _SLICE_ROWS)):
+        piece = listing.slice(start, stop - start).combine_chunks()
         yield piece.append_column("slice", pa.array([number] * piece.num_rows, pa.int32()))
 
 
@@ -88,7 +87,7 @@ def _stage_slice(out_uri: str, options: PrepareOptions, listing: pa.Table) -> pa
 
 
 def _stage_row(row: dict[str, Any], image: bytes | Reject, options: PrepareOptions) -> dict[str, Any]:
-    said = {name: row[name] for name in ("uri", "listing_id", "label", "group", "split")}
+    said = {name: row[name] for name in ("uri", "listing_id", "view", "label", "group", "split")}
     try:
         if isinstance(image, Reject):
             raise image

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -65,19 +66,28 @@ class ListingScorer:
 
     def _recognize(self, listings: Sequence[dict[str, Any]]) -> list[Recognition]:
         """All images at once; where that has killed a process before, one by one, so that the bad one is found and left out."""
-        images = [data for row in listings for data in row["image"] if data is not None]
+        images = [[data for data in row["image"] if data is not None] for row in listings]
         batch = json_sha256([[row["listing_id"], row["sha256"]] for row in listings])
-        if not images:
+        if not any(images):
             return []
         deaths = ray.get(self.ledger.begin.remote(self.me, batch))
         if deaths > MOST_BATCH_DEATHS:
-            answers = [_crashed(deaths)] * len(images)
+            answers = [[_crashed(deaths)] * len(listing) for listing in images]
         elif deaths:
-            answers = [self._recognize_one(data) for data in images]
+            answers = self._recognize_apart(images)
         else:
-            answers = self.recognizer.recognize(images)
+            answers = self.recognizer.recognize_listings(images)
         ray.get(self.ledger.end.remote(self.me, batch))
-        return answers
+        return list(chain.from_iterable(answers))
+
+    def _recognize_apart(self, listings: Sequence[Sequence[bytes]]) -> list[list[Recognition]]:
+        alone = [[self._recognize_one(data) for data in listing] for listing in listings]
+        if not self.recognizer.fuses:
+            return alone
+        # The bad ones are known now: the others of a listing are seen together, as they would have been.
+        pairs = [list(zip(listing, answers, strict=True)) for listing, answers in zip(listings, alone, strict=True)]
+        together = chain.from_iterable(self.recognizer.recognize_listings([[data for data, answer in listing if not answer.code] for listing in pairs]))
+        return [[answer if answer.code else next(together) for answer in answers] for answers in alone]
 
     def _recognize_one(self, data: bytes) -> Recognition:
         key = hashlib.sha256(data).hexdigest()

@@ -23,7 +23,7 @@ _METRICS = {"classifier": ("val_top1", "val_top5", "val_loss"), "tagger": ("val_
 _FOREIGN: dict[str, dict[str, tuple[str, ...]]] = {
     "classifier": {"augment": ("zoom_out",)},
     "tagger": {
-        "model": ("head", "head_args", "dropout", "freeze_backbone"),
+        "model": ("head", "head_args", "dropout", "freeze_backbone", "fuse"),
         "input": ("flip",),
         "augment": ("erase", "start_size"),
         "balance": ("class_weights", "sampling", "logit_adjustment"),
@@ -88,6 +88,12 @@ class Recipe(Frozen):
     def _of_a_classifier(self) -> Iterator[str]:
         if self.model.head == "arcface" and self.augment.mix:
             yield "augment.mix has no meaning for model.head=arcface: a mixed image has no one class that the margin is of; set it to 0"
+        if self.model.fuse and self.augment.mix:
+            yield "augment.mix mixes single images, and model.fuse takes listings; leave one of them out"
+        if self.model.fuse and self.model.head in ("cosine", "arcface"):
+            yield f"model.head={self.model.head} has the embedding of one image, and model.fuse takes listings; set model.head to linear, relu or mlp"
+        if not self.model.fuse and self.model.max_views != ModelConfig.model_fields["max_views"].default:
+            yield "model.max_views has no meaning without model.fuse; set model.fuse to lstm, mean or attention, or leave it out"
         if self.balance.logit_adjustment and self.balance.class_weights != "none":
             yield "balance.logit_adjustment and balance.class_weights would correct the same thing twice; set class_weights=none, or leave the other out"
         start = self.augment.start_size

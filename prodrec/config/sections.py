@@ -42,6 +42,9 @@ class ModelConfig(Frozen):
         freeze_backbone: train the head only; batch-norm statistics of the backbone stay fixed too. Classifiers only.
         freeze_layers: as many layers of the backbone, from the picture on, stay as they are.
         args: keyword arguments of the architecture.
+        fuse: how the features of a listing's views become those of the listing: `lstm` (their order matters), `mean` or
+            `attention` (it does not); None: each image is classified by itself. Classifiers only.
+        max_views: of a listing; of more, those spread evenly over it are taken. Source: assumed; a listing's photos.
     """
 
     arch: str
@@ -52,6 +55,8 @@ class ModelConfig(Frozen):
     freeze_backbone: bool = False
     freeze_layers: Annotated[int, Field(ge=0)] = 0
     args: dict[str, Any] = {}
+    fuse: Literal["lstm", "mean", "attention"] | None = None
+    max_views: Annotated[int, Field(ge=1, le=256)] = 8
 
 
 class AugmentConfig(Frozen):
@@ -145,7 +150,7 @@ class TrainConfig(Frozen):
     """The loop.
 
     Attributes:
-        batch_size: images of one optimiser step over all workers together.
+        batch_size: images (with model.fuse listings) of one optimiser step over all workers together.
         precision: `bf16` autocast or `fp32`.
         ema_decay: decay by step of an exponential moving average of the weights that is validated and kept; 0 is off.
         keep_checkpoints: the best this many (and the latest) stay on disk.

@@ -1,7 +1,7 @@
 """Making shards: staged images are divided, distributed and described.
 
-`prepare` stages images as they stream by; only then are all labels, hashes and rejects known, so that the split can be
-decided and the bytes distributed to the shards. Rows go to a shard by their hash, so each shard is a random sample.
+`prepare` stages images as they stream by, those of a listing together; only then are all labels, hashes and rejects known, so that the split can be
+decided and the bytes distributed to the shards. Rows go to a shard by their hash, or their listing's, so each shard is a random sample.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from prodrec.data.files import Folder, writing
 from prodrec.data.records import BOX, REJECT_SCHEMA, SHARD_SCHEMA, BoxCounts, Label, ShardFile, ShardsManifest, label_order, object_lists
-from prodrec.data.shard_writers import ROW_GROUP_ROWS, ShardWriters, compression
+from prodrec.data.shard_writers import ShardWriters, compression
 from prodrec.data.shards import MANIFEST
 from prodrec.data.split import Fractions, assign_splits
 from prodrec.errors import OutputError, RejectCode, ShardsError
@@ -84,12 +84,17 @@ def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows
     has_boxes = bool(rows["objects"].notna().any())
     if has_boxes:
         rows["label"] = _rarest_labels(rows["objects"])
-    split = assign_splits(rows.loc[good, "sha256"], rows.loc[good, "label"], rows.loc[good, "split"], fractions)
+    usable = rows[good]
+    split = assign_splits(usable["sha256"], usable["label"], usable["split"], fractions, usable["listing_id"])
     rows["split"] = split.reindex(rows.index)
     dropped = good & rows["split"].isna()
-    rows.loc[dropped, "code"] = RejectCode.DUPLICATE_ACROSS_SPLITS.value
-    rows.loc[dropped, "detail"] = "the same bytes stand in a split that is held out"
     kept = rows[good & ~dropped]
+    twins = rows["sha256"].isin(kept["sha256"])
+    for which, code, detail in (
+        (dropped & twins, RejectCode.DUPLICATE_ACROSS_SPLITS, "the same bytes stand in a split that is held out"),
+        (dropped & ~twins, RejectCode.LISTING_ACROSS_SPLITS, "other images of its listing stand in a split that is held out"),
+    ):
+        rows.loc[which, ["code", "detail"]] = code.value, detail
     labels = [Label(name=name) for name in _object_labels(kept["objects"])] if has_boxes else _labels(kept)
     files = _write_shards(out, staged, kept, {label.name: number for number, label in enumerate(labels)})
     rejects = rows[rows["code"].notna()]
@@ -97,7 +102,7 @@ def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows
     _write_rejects(out, pd.concat([rejects, bad_boxes]))
     manifest = ShardsManifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        split_rule=f"publisher's where given, else {fractions.train:g}/{fractions.val:g}/{fractions.test:g} by class and sha256",
+        split_rule=f"publisher's where given, else {fractions.train:g}/{fractions.val:g}/{fractions.test:g} by class and sha256, listings whole",
         content_sha256=_content_sha256(kept),
         labels=labels,
         splits=files,
@@ -105,6 +110,7 @@ def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows
         rows_ok=len(kept),
         rejects=dict(sorted(Counter(rejects["code"]).items())),
         boxes=_box_counts(kept, len(bad_boxes)) if has_boxes else None,
+        listings=int(kept["listing_id"].nunique()) or None,
         **provenance,
     )
     out.write(MANIFEST, json.dumps(manifest.model_dump(mode="json"), indent=1).encode())
@@ -113,7 +119,7 @@ def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows
 
 
 class _Staged:
-    """The staged files: their small columns as one frame, their images one batch at a time in the frame's order."""
+    """The staged files: their small columns as one frame, their images one file at a time in the frame's order."""
 
     def __init__(self, out: Folder) -> None:
         self.folder = Folder(out / STAGING)
@@ -126,8 +132,7 @@ class _Staged:
     def batches(self) -> Iterator[pa.Table]:
         for path in self.paths:
             with self.folder.filesystem.open_input_file(path) as source:
-                for batch in pq.ParquetFile(source).iter_batches(batch_size=ROW_GROUP_ROWS):
-                    yield pa.Table.from_batches([batch])
+                yield pq.ParquetFile(source).read()
 
 
 def _write_shards(out: Folder, staged: _Staged, kept: pd.DataFrame, ids: dict[str, int]) -> dict[str, list[ShardFile]]:

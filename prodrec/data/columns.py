@@ -17,6 +17,7 @@ from prodrec.errors import SourceError
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 _ABSOLUTE = r"^(/|[A-Za-z][A-Za-z0-9+.-]*://)"
+_WHOLE = r"^-?\d{1,9}(\.0*)?$"
 _LOCAL_URI = r"^file://(localhost)?"
 
 
@@ -88,6 +89,18 @@ def splits(names: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
     if len(strange):
         raise SourceError(f"{where}: split '{strange[0].as_py()}' is unknown; use {', '.join(SPLITS)} (or leave it empty)")
     return pc.take(pa.array(list(SPLIT_NAMES.values())), known)
+
+
+def whole_numbers(values: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
+    """A column of text as int32; `3.0`, as programs without empty integers write it, is 3.
+
+    Raises:
+        SourceError: a value that is no whole number of that size.
+    """
+    wrong = values.filter(pc.and_(pc.is_valid(values), pc.invert(pc.match_substring_regex(values, _WHOLE))))
+    if len(wrong):
+        raise SourceError(f"{where}: {name} '{wrong[0].as_py()}' is no whole number; write 0, 1, 2, ... (or leave it empty)")
+    return pc.replace_substring_regex(values, r"\.0*$", "").cast(pa.int32())
 
 
 def absolute_uris(folder: Folder, uris: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:

@@ -1,7 +1,7 @@
 """Listings to be tagged: a folder of images, a CSV/TSV/Parquet manifest, or prepared shards. No image is opened.
 
-A manifest has a row an image: `uri` (or `bytes`, Parquet only), and optionally `listing_id` and what the seller declared
-(`category`, `brand`, `price`). Rows with one listing_id are the images of one listing; without it each image is a listing.
+A manifest has a row an image: `uri` (or `bytes`, Parquet only), and optionally `listing_id`, `view` and what the seller declared
+(`category`, `brand`, `price`). Rows with one listing_id are the images of one listing, ordered by view; without it each is a listing.
 The table of listings is held in memory (some 200 bytes an image); the images never are.
 """
 
@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
-from prodrec.data.columns import absolute_uris, text
+from prodrec.data.columns import absolute_uris, text, whole_numbers
 from prodrec.data.files import Folder
 from prodrec.data.layouts import image_paths
 from prodrec.data.manifests import MANIFEST_SUFFIXES, located, read_manifest
@@ -22,7 +23,7 @@ from prodrec.data.shards import MANIFEST, open_shards
 from prodrec.errors import SourceError, shown_url
 
 DECLARED = ("category", "brand", "price")
-_COLUMNS = ("listing_id", *DECLARED)
+_COLUMNS = ("listing_id", "view", *DECLARED)
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _DECIMAL_COMMA = r"^[+-]?\d+,\d{1,2}$"
 _THOUSANDS = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"
@@ -98,12 +99,12 @@ def gather(uri: str, images: pa.Table, query: str = "") -> Listings:
         images: a row an image, columns as told above; those that are not there are null.
 
     Raises:
-        SourceError: no row.
+        SourceError: no row, or a view that is no whole number.
     """
     if not len(images):
         raise SourceError(f"{uri} lists no images; there is nothing to tag")
     images = _completed(images, uri)
-    kept = _firsts(images)
+    kept = _by_view(_firsts(images))
     columns = [(name, "first") for name in DECLARED] + [(name, "list") for name in ("uri", "row_group", "row")]
     grouped = kept.group_by("listing_id", use_threads=False).aggregate(columns)
     table = grouped.rename_columns(["listing_id", *(name for name, _ in columns)])
@@ -117,6 +118,14 @@ def _firsts(images: pa.Table) -> pa.Table:
     return images if len(firsts) == len(images) else images.take(pa.array(np.sort(firsts.to_numpy())))
 
 
+def _by_view(images: pa.Table) -> pa.Table:
+    """The images of each listing by view, those without one behind; listings in the order of their first rows."""
+    if images["view"].null_count == len(images):
+        return images
+    listing, _ = pd.factorize(images["listing_id"].to_pandas())
+    return images.take(pa.array(np.lexsort((images["view"].to_pandas().fillna(np.inf).to_numpy(np.float64), listing))))
+
+
 def _completed(images: pa.Table, where: str) -> pa.Table:
     """All columns with their types; an image without a listing_id is a listing by its place."""
     columns = {name: text(images, name, where) for name in ("uri", *_COLUMNS)}
@@ -128,7 +137,8 @@ def _completed(images: pa.Table, where: str) -> pa.Table:
     price = pc.if_else(pc.match_substring_regex(price, _DECIMAL_COMMA), pc.replace_substring(price, ",", "."), price)
     price = pc.if_else(pc.match_substring_regex(price, _NUMBER), price, None)
     listing_id = pc.coalesce(columns["listing_id"], inside, columns["uri"], numbers)
-    return pa.table({**columns, **places, "listing_id": listing_id, "price": pc.cast(price, pa.float64())})
+    view = whole_numbers(columns["view"], "view", where)
+    return pa.table({**columns, **places, "listing_id": listing_id, "view": view, "price": pc.cast(price, pa.float64())})
 
 
 def _file(file: Folder) -> pa.Table:

@@ -1,6 +1,6 @@
 """Manifests of a source: CSV, TSV or Parquet tables of URIs or embedded bytes with labels.
 
-Columns: `uri` or `bytes` (Parquet only), `label`; optional `group`, `split`, `listing_id`. The bytes are not read here.
+Columns: `uri` or `bytes` (Parquet only), `label`; optional `group`, `split`, `listing_id`, `view`. The bytes are not read here.
 """
 
 from collections.abc import Sequence
@@ -9,27 +9,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prodrec.data.columns import absolute_uris, listing, read_csv, refuse_twins, require_columns, splits, text
+from prodrec.data.columns import absolute_uris, listing, read_csv, refuse_twins, require_columns, splits, text, whole_numbers
 from prodrec.data.files import Folder
 from prodrec.data.layouts import Listed
 from prodrec.errors import SourceError
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
 BYTES_COLUMN = "bytes"
-_TEXT_COLUMNS = ("label", "group", "split", "listing_id")
+_TEXT_COLUMNS = ("label", "group", "split", "listing_id", "view")
 
 
 def list_manifests(folder: Folder, names: list[str]) -> Listed:
     """Lists the rows of manifests in one folder, one after the other; relative URIs are resolved against the folder.
 
     Raises:
-        SourceError: a file that cannot be read, lacks a column or names an unknown split.
+        SourceError: a file that cannot be read, lacks a column, names an unknown split or a view that is no number.
     """
     tables = []
     for name in names:
         table = read_manifest(folder, name, _TEXT_COLUMNS, required=("label",))
         columns = {column: table[column] for column in table.column_names}
-        tables.append(listing(len(table), {**columns, "split": splits(columns["split"], folder / name)}))
+        read = {"split": splits(columns["split"], folder / name), "view": whole_numbers(columns["view"], "view", folder / name)}
+        tables.append(listing(len(table), columns | read))
     return Listed(f"manifest: {names[0] if len(names) == 1 else f'{len(names):,} Parquet files'}", pa.concat_tables(tables))
 
 

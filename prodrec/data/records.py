@@ -18,6 +18,8 @@ BOX = pa.list_(pa.float32(), 4)  # absolute xyxy pixels
 #   row_group, row   position of embedded bytes in the Parquet file `uri`; null for images by URI
 #   label        null or "" where the source gives none
 #   split        publisher's split, null where there is none
+#   listing_id   images with one are those of one listing; null: an image by itself
+#   view         place of the image among those of its listing; null where the source does not tell: then the order of the source
 #   objects      of sources with boxes, [] for a picture that shows none; null for sources without. `id` is the annotation's,
 #                `crowd` marks a box around many objects: not learned from, and no mistake where it is predicted
 #   width, height   pixels of the picture that was annotated, null where not told
@@ -30,13 +32,14 @@ LISTING_SCHEMA = pa.schema(
         ("group", pa.string()),
         ("split", pa.string()),
         ("listing_id", pa.string()),
+        ("view", pa.int32()),
         ("objects", pa.list_(pa.struct([("id", pa.string()), ("label", pa.string()), ("box", BOX), ("crowd", pa.bool_())]))),
         ("width", pa.int32()),
         ("height", pa.int32()),
     ]
 )
 
-# What prepare writes. One row an image.
+# What prepare writes. One row an image; the images of a listing lie together, ordered by view (see `prodrec.data.listing_order`).
 #   image          JPEG bytes, RGB or grey, upright, short side <= the manifest's short_side
 #   label_id       index into the manifest's labels; null for sources with boxes
 #   objects        of sources with boxes; boxes in pixels of `image`
@@ -54,6 +57,7 @@ SHARD_SCHEMA = pa.schema(
         ("phash", pa.uint64()),
         ("uri", pa.string()),
         ("listing_id", pa.string()),
+        ("view", pa.int32()),
         ("objects", pa.list_(pa.struct([("label_id", pa.int32()), ("box", BOX), ("crowd", pa.bool_())]))),
     ]
 )
@@ -126,6 +130,7 @@ class ShardsManifest(Frozen):
         content_sha256: of the sorted (sha256, label, split) of all images: equal for equal data, whatever the order.
         rejects: number of rejected rows by reason code; rows_in = rows_ok + their sum.
         boxes: None for sources without boxes.
+        listings: number of listings whose images lie together; None where the source names no listings, or of an older prepare.
     """
 
     schema_version: Annotated[int, Field(ge=1, le=1)] = 1
@@ -143,6 +148,7 @@ class ShardsManifest(Frozen):
     rows_ok: int
     rejects: dict[str, int]
     boxes: BoxCounts | None = None
+    listings: int | None = None
 
     def rows(self, split: str) -> int:
         """Number of images of a split; 0 where there is none."""

@@ -1,4 +1,6 @@
-"""Writing shards: rows are distributed by their hash, and buffered to whole row groups."""
+"""Writing shards: rows are distributed by their hash, or that of their listing, and buffered to whole row groups."""
+
+import hashlib
 
 import numpy as np
 import pandas as pd
@@ -6,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prodrec.data.files import Folder
+from prodrec.data.listing_order import cuts, sequence_ends
 from prodrec.data.records import SHARD_SCHEMA, SPLITS, ShardFile
 
 SHARD_BYTES = 96 * 2**20  # Source: the issue's 64-128 MB; large enough for object stores, small enough to balance
@@ -38,17 +41,20 @@ class _ShardWriter:
         return ShardFile(name=self.name, row_groups=self.row_groups, size_bytes=size)
 
     def _flush(self, keep_rest: bool) -> None:
+        """Row groups end where listings end."""
         table = pa.concat_tables(self.waiting) if self.waiting else SHARD_SCHEMA.empty_table()
-        whole = table.num_rows - table.num_rows % self.buffer_rows if keep_rest else table.num_rows
-        for low in range(0, whole, self.buffer_rows):
-            part = table.slice(low, min(self.buffer_rows, whole - low)).combine_chunks()
-            self.writer.write_table(part, row_group_size=part.num_rows)
+        self.waiting = []
+        for low, high in cuts(sequence_ends(table["listing_id"], table["label_id"]), self.buffer_rows):
+            part = table.slice(low, high - low)
+            if keep_rest and high == table.num_rows and len(part) < self.buffer_rows:
+                self.waiting = [part]
+                break
+            self.writer.write_table(part.combine_chunks(), row_group_size=part.num_rows)
             self.row_groups.append(part.num_rows)
-        self.waiting = [table.slice(whole)] if whole < table.num_rows else []
 
 
 class ShardWriters:
-    """The open shards of all splits; a row's hash names its shard."""
+    """The open shards of all splits; a row's hash names its shard, and its listing's where it has one."""
 
     def __init__(self, out: Folder, kept: pd.DataFrame) -> None:
         self.out = out
@@ -60,8 +66,9 @@ class ShardWriters:
         self.writers: dict[tuple[str, int], _ShardWriter] = {}
 
     def add(self, table: pa.Table, part: pd.DataFrame) -> None:
-        """Distributes rows of SHARD_SCHEMA; `part` holds their split and sha256."""
-        number = np.array([int(sha[:12], 16) % self.counts[split] for sha, split in zip(part["sha256"], part["split"], strict=True)])
+        """Distributes rows of SHARD_SCHEMA; `part` holds their split, sha256 and listing_id."""
+        hashes = [_sha256(listing) if isinstance(listing, str) else sha for sha, listing in zip(part["sha256"], part["listing_id"], strict=True)]
+        number = np.array([int(sha[:12], 16) % self.counts[split] for sha, split in zip(hashes, part["split"], strict=True)])
         for key, positions in part.groupby([part["split"].to_numpy(), number]).indices.items():
             self._writer(*key).add(table.take(pa.array(positions)))
 
@@ -74,6 +81,10 @@ class ShardWriters:
             name = f"{split}-{number:05d}-of-{self.counts[split]:05d}.parquet"
             self.writers[split, number] = _ShardWriter(self.out, name, self.buffer_rows)
         return self.writers[split, number]
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def compression(schema: pa.Schema) -> dict[str, str]:

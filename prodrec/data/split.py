@@ -1,6 +1,9 @@
 """Which image is learned from, which chooses, which judges.
 
-The rule (a function of the image bytes and their label only, so the order of the source does not matter):
+The rule (a function of the image bytes, their label and their listing only, so the order of the source does not matter):
+
+- The images of a listing go together, and so do listings with the very same images; an image without a listing is a listing of
+  one. "Image" below means such a unit, and its sha256 that of all of its bytes.
 
 - A publisher's split is kept. Bytes that stand in two of its splits stay in the one furthest from training
   (test, then val); their other rows are dropped, for the caller to account for.
@@ -9,7 +12,8 @@ The rule (a function of the image bytes and their label only, so the order of th
 - A class of n images sends floor(n * share + u) to a held-out split, where u in [0, 1) is a hash of the label: over
   many small classes the shares come out exact. A class of 3 or more has at least one image in test, of 4 or more one
   in val, and every class keeps at least one in train.
-- Rows with the same bytes always go together.
+- Bytes that stand in listings of two splits stay in the one furthest from training, too; and of a listing whose images stand
+  in two of the publisher's splits, those nearer to training are dropped.
 """
 
 import hashlib
@@ -22,6 +26,7 @@ from prodrec.errors import ConfigError
 
 _LEVELS = {"train": 1, "val": 2, "test": 3}  # the further from training, the higher; 0 is none given
 _HELD_OUT = ("test", "val")
+_SHA256_DIGITS = 64
 _LEAST_FOR_ONE = {"test": 3, "val": 4}
 
 
@@ -50,21 +55,22 @@ def parse_fractions(text: str) -> Fractions:
     return Fractions(*shares)
 
 
-def assign_splits(sha256: pd.Series, label: pd.Series, given: pd.Series, fractions: Fractions) -> pd.Series:
-    """Split of every row, or None for a row that must be dropped as a duplicate across the publisher's splits.
+def assign_splits(sha256: pd.Series, label: pd.Series, given: pd.Series, fractions: Fractions, listing_id: pd.Series | None = None) -> pd.Series:
+    """Split of every row, or None for a row that must be dropped, as its bytes or others of its listing stand further from training.
 
     Args:
         sha256: of the image bytes, [N] strings.
         label: class name, [N] strings.
         given: publisher's split, [N] strings or None.
         fractions: shares for images without a given split.
+        listing_id: [N] strings or None.
 
     Returns:
         [N] of "train", "val", "test" or None, with the index of `sha256`.
     """
     given_level = given.map(_LEVELS).fillna(0).astype(int)
-    rows = pd.DataFrame({"sha256": sha256, "label": label, "level": given_level})
-    images = rows.groupby("sha256").agg(label=("label", "min"), level=("level", "max"))
+    rows = pd.DataFrame({"sha256": sha256, "unit": _units(sha256, listing_id), "label": label, "level": given_level})
+    images = rows.groupby("unit").agg(label=("label", "min"), level=("level", "max"))
     publishers = {name for name, level in _LEVELS.items() if (given_level == level).any()}
     shares = _open_shares(publishers, fractions)
     divisible = images["level"] == 0
@@ -74,8 +80,19 @@ def assign_splits(sha256: pd.Series, label: pd.Series, given: pd.Series, fractio
     if divisible.any():
         divided = _divide(images.loc[divisible, ["label"]], shares)
         images.loc[divided.index, "split"] = divided
-    dropped = (given_level > 0) & (given_level < rows["sha256"].map(images["level"]))
-    return rows["sha256"].map(images["split"]).astype(object).mask(dropped, None)
+    split = rows["unit"].map(images["split"]).astype(object)
+    split = split.mask((given_level > 0) & (given_level < rows["unit"].map(images["level"])), None)
+    level = split.map(_LEVELS).fillna(0)
+    return split.mask(level < level.groupby(rows["sha256"]).transform("max"), None)
+
+
+def _units(sha256: pd.Series, listing_id: pd.Series | None) -> pd.Series:
+    """[N], what goes together: the bytes of the row, or all those of its listing."""
+    if listing_id is None or listing_id.isna().all():
+        return sha256
+    known = pd.DataFrame({"listing_id": listing_id, "sha256": sha256}).dropna().drop_duplicates().sort_values("sha256")
+    joined = known.groupby("listing_id")["sha256"].agg("".join).map(lambda text: text if len(text) == _SHA256_DIGITS else _sha256(text))
+    return listing_id.map(joined).fillna(sha256)
 
 
 def _open_shares(publishers: set[str], fractions: Fractions) -> dict[str, float]:
@@ -87,7 +104,7 @@ def _open_shares(publishers: set[str], fractions: Fractions) -> dict[str, float]
 
 
 def _divide(images: pd.DataFrame, shares: dict[str, float]) -> pd.Series:
-    """Divides images (index sha256, column label) class by class; [M] of split names."""
+    """Divides units (their sha256 is the index, column label) class by class; [M] of split names."""
     ordered = images.sort_index()
     rank = ordered.groupby("label").cumcount()
     sizes = ordered.groupby("label").size()
@@ -113,3 +130,7 @@ def _held_out(sizes: pd.Series, share: float, name: str, room: pd.Series) -> pd.
 
 def _unit_hash(text: str) -> float:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -23,6 +23,7 @@ from prodrec.data.objects import Objects, placed_columns, read_objects, read_pla
 from prodrec.data.order import EpochOrder, Window
 from prodrec.data.shards import SplitIndex
 from prodrec.data.transforms import augment, resize
+from prodrec.data.views import Views, decode_views, is_views, read_views, views_column
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,12 @@ class Batch:
     """Model inputs of one step.
 
     Attributes:
-        images: uint8 [B, 3, S, S].
+        images: uint8 [B, 3, S, S], or the `Views` of B listings.
         targets: int64 [B], labels, or the objects of images with boxes.
         rows: int64 [B], row numbers in the split.
     """
 
-    images: torch.Tensor
+    images: Any
     targets: Any
     rows: torch.Tensor
 
@@ -97,6 +98,8 @@ def batches(tables: Iterator[pa.Table], order: EpochOrder, transform: AnyTransfo
 def decode_pixels(table: pa.Table, transform: AnyTransform) -> pa.Table:
     """Replaces the column `image` by `pixels`, and objects by those of the model input: for decoding away from the consumer."""
     pixels, targets = _decode(table, transform)
+    if isinstance(pixels, Views):
+        return table.drop_columns(["image", "image_row"]).append_column("pixels", views_column(pixels))
     flat = pa.array(pixels.reshape(-1).numpy())
     table = table.drop_columns(["image"]).append_column("pixels", pa.FixedSizeListArray.from_arrays(flat, pixels[0].numel()))
     if isinstance(targets, Objects):
@@ -132,8 +135,11 @@ def _by_lane(table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
 
 
 def _batch(table: pa.Table, transform: AnyTransform, pin_memory: bool) -> Batch:
+    images: torch.Tensor | Views
     targets: torch.Tensor | Objects
-    if "pixels" in table.column_names:
+    if "pixels" in table.column_names and is_views(table["pixels"]):
+        images, targets = read_views(table["pixels"]), _labels(table)
+    elif "pixels" in table.column_names:
         column = table["pixels"].combine_chunks()
         side = round((column.type.list_size // 3) ** 0.5)
         images = torch.from_numpy(column.flatten().to_numpy().reshape(-1, 3, side, side).copy())
@@ -143,7 +149,9 @@ def _batch(table: pa.Table, transform: AnyTransform, pin_memory: bool) -> Batch:
     return Batch(images.pin_memory() if pin_memory else images, targets, torch.from_numpy(table["row"].to_numpy().copy()))
 
 
-def _decode(table: pa.Table, transform: Any) -> tuple[torch.Tensor, torch.Tensor | Objects]:
+def _decode(table: pa.Table, transform: Any) -> tuple[torch.Tensor | Views, torch.Tensor | Objects]:
+    if is_views(table["image"]):
+        return decode_views(table, transform), _labels(table)
     images, rows = (decode_rgb(image.as_py()) for image in table["image"]), zip(table["row"].to_pylist(), table["occurrence"].to_pylist(), strict=True)
     if "objects" not in table.column_names:
         return torch.stack([transform(image, row, nth) for image, (row, nth) in zip(images, rows, strict=True)]), _labels(table)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from prodrec.data.files import Folder
+from prodrec.data.listing_shards import by_listing
 from prodrec.data.order import sequential_order
 from prodrec.data.shards import Shards, open_shards
 from prodrec.data.stream import AnyTransform, Batch, batches, eval_box_transform, eval_transform, read_windows
@@ -53,7 +54,7 @@ def judge(bundle_uri: str, shards_uri: str, split: str, out_uri: str, gpu: bool 
 
 
 def open_judged(bundle_uri: str, shards_uri: str, split: str, device: torch.device) -> tuple[Bundle, Shards]:
-    """A bundle, and shards of its kind whose labels in the split it knows, as they are in the shards.
+    """A bundle, and shards of its kind (by listing for one that fuses views) whose labels in the split it knows, as they are in the shards.
 
     Raises:
         BundleError, ShardsError: as `judge`.
@@ -62,6 +63,8 @@ def open_judged(bundle_uri: str, shards_uri: str, split: str, device: torch.devi
     if not shards.split(split).rows:
         raise ShardsError(f"{shards.uri} has no images in split '{split}'; it has {', '.join(shards.manifest.splits)}: choose one by --split")
     bundle = load_bundle(bundle_uri, device.type)
+    if bundle.info.model.fuse:
+        shards = by_listing(shards, bundle.info.model.max_views)
     if (bundle.info.kind == "tagger") != bool(shards.manifest.boxes):
         has = "boxes" if shards.manifest.boxes else "no boxes"
         raise ShardsError(f"{shards.uri} has {has}, and {bundle_uri} is a {bundle.info.kind}; give shards of its kind")

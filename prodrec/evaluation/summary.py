@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from prodrec.data.listing_shards import ListingShards
 from prodrec.data.shards import Shards
 
 
@@ -10,6 +11,8 @@ def describe(shards: Shards) -> dict[str, Any]:
     manifest = shards.manifest
     groups = {label.group for label in manifest.labels if label.group is not None}
     rows = {f"{split} images": manifest.rows(split) for split in manifest.splits}
+    if isinstance(shards, ListingShards):  # of which all figures are then
+        rows |= {f"{split} listings": shards.split(split).rows for split in manifest.splits}
     return {"source": manifest.source, "labels": len(manifest.labels), "groups": len(groups), **rows, "rejected": sum(manifest.rejects.values())}
 
 

@@ -124,6 +124,17 @@ def _of_kind(info: BundleInfo) -> dict[str, str]:
             "chosen": "thresholds",
         }
     assert isinstance(info, ClassifierInfo)
+    if info.model.fuse:
+        return {
+            "purpose": f"Recognises which of {count} products the photos of a listing show: one label and a calibrated probability for each listing.",
+            "use": "Tagging listings of the products below, alone or with a person checking what the model is unsure of.",
+            "limits": _CLASSIFIER_LIMITS.format(count=count, temperature=info.temperature)
+            + f"\n- Of a listing it sees up to {info.model.max_views} photos, fused by {info.model.fuse}; one photo alone may not tell the product.",
+            "trained_on": f"{sum(info.train_counts):,} listings of {count} products",
+            "output": f"(and int64 lengths [B], which sum to the images) -> logits [B, {count}]",
+            "embedding": "",
+            "chosen": "temperature",
+        }
     return {
         "purpose": f"Recognises which of {count} products an image shows: one label and a calibrated probability for each image.",
         "use": "Tagging photos of the products listed below, alone or with a person checking what the model is unsure of.",

@@ -21,6 +21,7 @@ from prodrec.models.custom_cnn import CustomCNN
 from prodrec.models.heads import CosineHead, create_head
 from prodrec.models.layers import freeze_first, layers, untrained
 from prodrec.models.model_cnn import ModelCNN
+from prodrec.models.sequence import SequenceHead, create_fusion
 from prodrec.models.weights import HUB, NONE, hub_backbone, load_file, no_hub_weights
 
 # Own names: a class of ours, or what timm calls it. Any other name is looked up in timm.
@@ -65,9 +66,12 @@ class Classifier(nn.Module):
             freeze_first(backbone, freeze_layers)
         self.train()
 
-    def forward(self, images_BCHW: Tensor) -> Tensor:
-        """Logits [B, K] of normalised float images [B, 3, S, S]."""
-        logits_BK: Tensor = self.head(self.backbone(images_BCHW))
+    def forward(self, images_BCHW: Tensor, *lengths_B: Tensor) -> Tensor:
+        """Logits [B, K] of normalised float images [B, 3, S, S].
+
+        A model that fuses views takes the images of listings, one after the other, and how many each has; without, each is a listing.
+        """
+        logits_BK: Tensor = self.head(self.backbone(images_BCHW), *lengths_B)
         return logits_BK
 
     @property
@@ -75,11 +79,11 @@ class Classifier(nn.Module):
         """E; None where the head has no embedding."""
         return self.head.embedding_dim if isinstance(self.head, CosineHead) else None
 
-    def described(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Logits [B, K] and embeddings, float32 [B, E] of length 1 or None, of one pass through the backbone."""
+    def described(self, images_BCHW: Tensor, *lengths_B: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits [B, K] and embeddings, float32 [B, E] of length 1 or None, of one pass through the backbone; arguments as of `forward`."""
         features_BD = self.backbone(images_BCHW)
         if not isinstance(self.head, CosineHead):
-            return self.head(features_BD), None
+            return self.head(features_BD, *lengths_B), None
         embedding_BE = self.head.embed(features_BD)
         return self.head.classify(embedding_BE), embedding_BE
 
@@ -120,7 +124,11 @@ def create_classifier(config: ModelConfig, num_classes: int, input_size: int) ->
     """
     with _building(config, input_size):
         backbone = _create_backbone(config, input_size)
-        head = create_head(config.head, feature_dim(backbone, input_size), num_classes, config.dropout, config.head_args)
+        features = feature_dim(backbone, input_size)
+        fusion = create_fusion(config.fuse, features) if config.fuse else None
+        head: nn.Module = create_head(config.head, fusion.width if fusion else features, num_classes, config.dropout, config.head_args)
+        if fusion:
+            head = SequenceHead(fusion, head)
     if config.weights not in (HUB, NONE):
         load_file(config.weights, config.arch, backbone, head)
     return Classifier(backbone, head, freeze_backbone=config.freeze_backbone, freeze_layers=config.freeze_layers)

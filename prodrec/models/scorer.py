@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from prodrec.data.transforms import Normalizer
+from prodrec.data.views import Views
 from prodrec.errors import ConfigError
 from prodrec.models.bundle import Bundle, TaggerInfo
 from prodrec.models.inference import classified
@@ -33,16 +34,17 @@ class Scorer:
         self.model = bundle.model.to(device, memory_format=torch.channels_last).eval()
         self.normalizer = Normalizer(bundle.info.input).to(device)
 
-    def __call__(self, images_BCHW: torch.Tensor) -> Any:
+    def __call__(self, images_BCHW: torch.Tensor | Views) -> Any:
         """As `described`, without embeddings."""
         return self.described(images_BCHW)[0]
 
     @torch.inference_mode()
-    def described(self, images_BCHW: torch.Tensor) -> tuple[Any, torch.Tensor | None]:
+    def described(self, images_BCHW: torch.Tensor | Views) -> tuple[Any, torch.Tensor | None]:
         """Scores a batch, in halves where memory runs out.
 
         Args:
-            images_BCHW: uint8 [B, 3, S, S], on any device.
+            images_BCHW: uint8 [B, 3, S, S], on any device; the views of B listings for a bundle that fuses them (to which an image
+                is a listing of one view).
 
         Returns:
             float32 logits [B, K] of a classifier, a list of B `Tags` of a tagger; and embeddings, float32 [B, E] of length 1, of a
@@ -60,13 +62,14 @@ class Scorer:
         first, second = self.described(images_BCHW[:middle]), self.described(images_BCHW[middle:])
         return _joined(first[0], second[0]), None if first[1] is None else _joined(first[1], second[1])
 
-    def _run(self, images_BCHW: torch.Tensor) -> tuple[Any, torch.Tensor | None]:
+    def _run(self, images_BCHW: torch.Tensor | Views) -> tuple[Any, torch.Tensor | None]:
+        images, lengths = (images_BCHW.images, [images_BCHW.lengths]) if isinstance(images_BCHW, Views) else (images_BCHW, [])
         with autocast(self.device, self.precision):
-            normalized = self.normalizer(images_BCHW.to(self.device, non_blocking=True))
+            normalized = self.normalizer(images.to(self.device, non_blocking=True))
             inputs_BCHW = normalized.contiguous(memory_format=torch.channels_last)
             if isinstance(self.info, TaggerInfo):
                 return self.model(inputs_BCHW), None
-            logits_BK, embedding_BE = classified(self.model, inputs_BCHW, self.info.input.flip)
+            logits_BK, embedding_BE = classified(self.model, inputs_BCHW, self.info.input.flip, *lengths)
         return logits_BK.float(), embedding_BE
 
 

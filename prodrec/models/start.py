@@ -115,7 +115,7 @@ def _created(recipe: Recipe, num_labels: int) -> nn.Module:
 
 
 def _check_same(recipe: Recipe, info: BundleInfo) -> None:
-    for name in ("arch", "args", "head", "head_args"):
+    for name in ("arch", "args", "head", "head_args", "fuse"):
         there, asked = _fixed(getattr(info.model, name)), _fixed(getattr(recipe.model, name))
         if there != asked:
             raise ConfigError(f"model.{name} is {asked}, and the bundle {recipe.model.weights} has {there}; start by --from, which takes it from the bundle")

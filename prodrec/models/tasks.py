@@ -87,7 +87,8 @@ class ClassificationTask(Task):
 
     def logits(self, images_BCHW: torch.Tensor, model: nn.Module | None = None) -> torch.Tensor:
         """logits_BK of the task's model in eval mode, or of another with the same inputs (a moving average)."""
-        return classified(model or self.model, self._inputs(self.normalizer(images_BCHW)), self.flip)[0]
+        inputs_BCHW, *lengths_B = self._arguments(self.normalizer(images_BCHW))
+        return classified(model or self.model, inputs_BCHW, self.flip, *lengths_B)[0]
 
     def forward(self, images_BCHW: torch.Tensor, labels_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits_BK, losses_B, weights_B = self.losses(images_BCHW, labels_B)
@@ -105,7 +106,7 @@ class ClassificationTask(Task):
         inputs, targets = self.normalizer(images_BCHW), labels_B
         if self.mixer is not None and self.training:
             inputs, targets = self.mixer(inputs, labels_B)
-        logits_BK = self.model(self._inputs(inputs))
+        logits_BK = self.model(*self._arguments(inputs))
         weights_B = self.class_weights[targets] if targets.ndim == 1 else targets @ self.class_weights
         losses_B = F.cross_entropy(self._judged(logits_BK.float(), labels_B), targets, label_smoothing=self.label_smoothing, reduction="none")
         return logits_BK, losses_B * weights_B, weights_B
@@ -116,8 +117,9 @@ class ClassificationTask(Task):
             return logits_BK
         return (self.margin(logits_BK, labels_B) if self.margin else logits_BK) + self.log_prior
 
-    def _inputs(self, normalized_BCHW: torch.Tensor) -> torch.Tensor:
-        return normalized_BCHW.contiguous(memory_format=self.memory_format)
+    def _arguments(self, normalized: Any) -> tuple[torch.Tensor, ...]:
+        """Of the model."""
+        return (normalized.contiguous(memory_format=self.memory_format),)
 
 
 class DetectionTask(Task):

@@ -5,12 +5,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import torch
 
+from prodrec.data.listing_shards import evenly
 from prodrec.data.objects import to_source
+from prodrec.data.views import Views
 from prodrec.errors import ConfigError
 from prodrec.machine import usable_cores
 from prodrec.models.bundle import Bundle, load_bundle
@@ -72,27 +74,63 @@ class Recognizer:
 
     def stream(self, images: Iterable[bytes]) -> Iterator[Recognition]:
         """As `recognize`, one by one; the next images are prepared while some are scored."""
-        waiting: deque[list[Job]] = deque()
         coming = iter(images)
-        while batch := list(islice(coming, BATCH_SIZE)):
-            waiting.append(self.inputs.submit(batch))
-            if len(waiting) > _AHEAD:
-                yield from self.score(self.inputs.collect(waiting.popleft()))
-        while waiting:
-            yield from self.score(self.inputs.collect(waiting.popleft()))
+        for batch in self._prepared(iter(lambda: list(islice(coming, BATCH_SIZE)), [])):
+            yield from self.score(batch)
 
-    def score(self, batch: Sequence[Inputs]) -> Iterator[Recognition]:
-        """Answers to images that are prepared, in order: all good ones in one forward pass a bundle."""
+    @property
+    def fuses(self) -> bool:
+        """Whether the classifier sees the views of a listing together."""
+        return self.classifier_info is not None and self.classifier_info.model.fuse is not None
+
+    def recognize_listings(self, listings: Sequence[Sequence[bytes]]) -> list[list[Recognition]]:
+        """One answer an image, listing by listing, views in order.
+
+        A classifier that fuses views tells the product of a listing by all of its usable images: each of them has this one answer.
+        """
+        if not self.fuses:
+            answers = self.stream(chain.from_iterable(listings))
+            return [list(islice(answers, len(listing))) for listing in listings]
+        chunks = list(_chunks(listings))
+        prepared = self._prepared([list(chain.from_iterable(chunk)) for chunk in chunks])
+        found = ((iter(self.score(batch, [len(listing) for listing in chunk])), chunk) for batch, chunk in zip(prepared, chunks, strict=True))
+        return [list(islice(answers, len(listing))) for answers, chunk in found for listing in chunk]
+
+    def score(self, batch: Sequence[Inputs], listings: Sequence[int] | None = None) -> Iterator[Recognition]:
+        """Answers to images that are prepared, in order: all good ones in one forward pass a bundle.
+
+        Args:
+            listings: images of each listing, to see their views together; None: each image is one.
+        """
         good = [item for item in batch if not item.answer.code]
-        classified, tagged = iter(self._classify(good)), iter(self._tag(good))
+        classified = iter(self._classify(good) if listings is None else self._classify_listings(batch, listings))
+        tagged = iter(self._tag(good))
         for item in batch:
             yield item.answer if item.answer.code else _joined(item.answer, next(classified), next(tagged))
 
     def _classify(self, batch: list[Inputs]) -> list[dict[str, Any]]:
         if not self.classifier or not batch:
             return [{}] * len(batch)
-        start, info = time.perf_counter(), self.classifier.info
-        logits_BK, embeddings_BE = self.classifier.described(_stacked([item.to_classify for item in batch]))
+        start = time.perf_counter()
+        return _timed("classify", start, self._named(*self.classifier.described(_stacked([item.to_classify for item in batch]))))
+
+    def _classify_listings(self, batch: Sequence[Inputs], listings: Sequence[int]) -> list[dict[str, Any]]:
+        """One answer for each good image: that of its listing."""
+        assert self.classifier is not None
+        start, coming = time.perf_counter(), iter(batch)
+        good = [[item for item in islice(coming, size) if not item.answer.code] for size in listings]
+        good = [items for items in good if items]
+        if not good:
+            return []
+        shown = [[items[i] for i in evenly(len(items), self.classifier.info.model.max_views)] for items in good]
+        views = Views(_stacked([item.to_classify for items in shown for item in items]), torch.tensor([len(items) for items in shown]))
+        found = self._named(*self.classifier.described(views))
+        return _timed("classify", start, [answer for answer, items in zip(found, good, strict=True) for _ in items])
+
+    def _named(self, logits_BK: torch.Tensor, embeddings_BE: torch.Tensor | None) -> list[dict[str, Any]]:
+        """Products, energy and embedding of each row."""
+        assert self.classifier is not None
+        info = self.classifier.info
         best = (logits_BK / info.temperature).softmax(1).topk(min(self.top_k, len(info.labels)))
         rows = zip(best.indices.tolist(), best.values.tolist(), (-logits_BK.logsumexp(1)).tolist(), strict=True)
         found: list[dict[str, Any]] = []
@@ -100,7 +138,16 @@ class Recognizer:
             found.append({"products": tuple(_product(info, k, p) for k, p in zip(ids, shares, strict=True)), "energy": energy})
         if embeddings_BE is not None:
             found = [item | {"embedding": row} for item, row in zip(found, embeddings_BE.cpu().numpy(), strict=True)]
-        return _timed("classify", start, found)
+        return found
+
+    def _prepared(self, batches: Iterable[list[bytes]]) -> Iterator[list[Inputs]]:
+        waiting: deque[list[Job]] = deque()
+        for batch in batches:
+            waiting.append(self.inputs.submit(batch))
+            if len(waiting) > _AHEAD:
+                yield self.inputs.collect(waiting.popleft())
+        while waiting:
+            yield self.inputs.collect(waiting.popleft())
 
     def _tag(self, batch: list[Inputs]) -> list[dict[str, Any]]:
         if not self.tagger or not batch:
@@ -128,6 +175,18 @@ def joined(classified: Recognition, tagged: Recognition, judged: Recognition) ->
     both = (classified.timings_ms, tagged.timings_ms)
     timings_ms = {stage: max(timings.get(stage, 0.0) for timings in both) for stage in both[0] | both[1]}  # they worked side by side
     return replace(judged, products=classified.products, energy=classified.energy, embedding=classified.embedding, tags=tagged.tags, timings_ms=timings_ms)
+
+
+def _chunks(listings: Sequence[Sequence[bytes]]) -> Iterator[list[Sequence[bytes]]]:
+    """Whole listings with about `BATCH_SIZE` images together."""
+    chunk: list[Sequence[bytes]] = []
+    for listing in listings:
+        chunk.append(listing)
+        if sum(map(len, chunk)) >= BATCH_SIZE:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 def _product(info: Any, label_id: int, probability: float) -> Product:

@@ -2,7 +2,8 @@
 
 import io
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from PIL import ImageOps
@@ -38,6 +39,23 @@ def describe(path: Path, answer: Recognition, decision: Decision, as_json: bool)
     found = "; ".join([*([", ".join(products)] if products else []), *tags]) or "nothing found (--threshold shows surer and less sure tags)"
     reasons = [f"\n  {reason.code}: {reason.detail}; {reason.hint}" for reason in decision.reasons]
     return f"{path}: {decision.decision}; {found}{''.join(reasons)}"
+
+
+def describe_views(paths: Sequence[Path], answers: Sequence[Recognition], decision: Decision, as_json: bool) -> str:
+    """The same of one product whose views were seen together: rejects first, then one line for all others, or a JSON object on one line."""
+    if as_json:
+        images = [json.loads(describe(path, answer, decision, as_json)) for path, answer in zip(paths, answers, strict=True)]
+        shared = {name: next((image[name] for image in images if name in image), None) for name in ("products", "energy", "decision", "reasons")}
+        return json.dumps({"images": [{name: value for name, value in image.items() if name not in shared} for image in images]} | shared)
+    bad = [describe(path, answer, decision, False) for path, answer in zip(paths, answers, strict=True) if answer.code]
+    good = [(path, answer) for path, answer in zip(paths, answers, strict=True) if not answer.code]
+    if not good:
+        return "\n".join(bad)
+    together = replace(good[0][1], tags=tuple(tag for _, answer in good for tag in answer.tags) if len(good) == 1 else ())
+    lines = [*bad, describe(Path(" + ".join(str(path) for path, _ in good)), together, decision, False)]
+    if len(good) > 1:
+        lines += [f"  {path}: {tag.label} {tag.score:.2f}" for path, answer in good for tag in answer.tags]
+    return "\n".join(lines)
 
 
 def draw_tags(data: bytes, answer: Recognition, path: Path) -> None:

@@ -19,6 +19,7 @@ import torch
 from torch import distributed
 
 from prodrec.config import Recipe
+from prodrec.data.listing_shards import by_listing
 from prodrec.data.order import EpochOrder, Ints, epoch_order, sequential_order
 from prodrec.data.shards import Shards
 from prodrec.data.stream import AnyTransform, Batch, batches
@@ -43,13 +44,15 @@ class Trainer:
     """One rank of a run.
 
     Raises:
-        ShardsError: no training images.
+        ShardsError: no training images, or no listings for a model that fuses views.
         WeightsError, BundleError, ConfigError: from building the model, or an epoch that cannot be divided among the workers.
     """
 
     def __init__(self, recipe: Recipe, shards: Shards, context: WorkerContext) -> None:
         shards = shards.limited(recipe.data.limit)
         shards = shards.relabelled(starting_labels(recipe, shards.manifest.labels))
+        if recipe.model.fuse:
+            shards = by_listing(shards, recipe.model.max_views)
         self.recipe, self.shards, self.context = recipe, shards, context
         self.train_split, self.val_split = shards.split("train"), shards.split("val")
         if not self.train_split.rows:

@@ -40,6 +40,8 @@ def test_a_recipe_file_and_its_name(tmp_path):
         ("input.normalize=other", "'zero_one', 'minus_one_one', 'imagenet' or 'clip'"),
         ("model.arch.x=1", "is a value, not a section"),
         ("model.freeze_backbone=true", "random features"),
+        ("model.max_views=4", "model.max_views has no meaning without model.fuse"),
+        ("model.fuse=sum", "'lstm', 'mean' or 'attention'"),
         ("=3", "expected a.b=value"),
         ("optim.lr=[", "not YAML"),
     ],
@@ -58,3 +60,15 @@ def test_a_file_that_is_no_recipe(tmp_path, content):
         load_recipe(str(tmp_path / "r.yaml"))
     with pytest.raises(ConfigError, match="cannot read"):
         load_recipe(str(tmp_path / "missing.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "message"),
+    [
+        ("cnn_lstm", ["augment.mix=0.5"], "augment.mix mixes single images, and model.fuse takes listings"),
+        ("fasterrcnn", ["model.fuse=mean"], "model.fuse has no meaning for a tagger"),
+    ],
+)
+def test_fusing_views_is_refused_where_it_has_no_meaning(recipe, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(recipe, overrides)

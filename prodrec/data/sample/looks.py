@@ -55,6 +55,7 @@ class Stream(IntEnum):
     PROP = 4
     CATALOGUE = 5
     SCENE = 6
+    VIEW = 7
 
 
 @dataclass(frozen=True)

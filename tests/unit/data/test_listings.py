@@ -104,3 +104,12 @@ def test_bad_input_is_one_clear_line(tmp_path, name, content, told):
     assert told in str(caught.value)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_images_of_a_listing_are_ordered_by_view_and_listings_by_their_first_rows():
+    rows = [("b", "1", "2"), ("a", "2", None), ("b", "3", "0"), ("a", "4", "1"), ("a", "5", "1"), (None, "6", None)]
+    columns = zip(*rows, strict=True)
+    table = pa.table([pa.array(values, pa.string()) for values in columns], ["listing_id", "uri", "view"])
+    assert [(listing, uri) for listing, uri, _, _ in places(gather("x", table))] == [("b", "3"), ("b", "1"), ("a", "4"), ("a", "5"), ("a", "2"), ("6", "6")]
+    with pytest.raises(SourceError, match="view 'side' is no whole number"):
+        gather("x", table.set_column(2, "view", pa.array(["side"] * 6)))

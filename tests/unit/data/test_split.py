@@ -98,3 +98,50 @@ def test_fractions():
     for wrong in ("0.8", "0.8,0.3", "0,0.5,0.5", "a,b", "1.2,-0.2", ""):
         with pytest.raises(ConfigError, match="sum to 1"):
             parse_fractions(wrong)
+
+
+listed = st.lists(
+    st.tuples(st.integers(0, 25), st.sampled_from("ab"), st.sampled_from([None, "train", "val", "test"]), st.none() | st.integers(0, 8)),
+    min_size=1,
+    max_size=60,
+)
+
+
+def divide_listed(found, given=True):
+    data = frame([(image, label, split if given else None) for image, label, split, _ in found])
+    data["listing_id"] = pd.Series([None if listing is None else str(listing) for *_, listing in found], dtype=object)
+    return data, assign_splits(data["sha256"], data["label"], data["given"], THREE, data["listing_id"])
+
+
+@given(listed, st.booleans())
+def test_neither_a_listing_nor_the_same_bytes_ever_stand_in_two_splits(found, given):
+    data, split = divide_listed(found, given)
+    for name in ("listing_id", "sha256"):
+        assert (split.dropna().groupby(data[name]).nunique() == 1).all()
+
+
+@given(listed)
+def test_what_a_listing_loses_stands_further_from_training(found):
+    data, split = divide_listed(found)
+    level = {"train": 1, "val": 2, "test": 3}
+    for row in data[split.isna()].itertuples():
+        others = split[(data["sha256"] == row.sha256) | ((data["listing_id"] == row.listing_id) if row.listing_id else False)].dropna()
+        assert len(others)
+        assert row.given is None or max(level[name] for name in others) >= level[row.given]
+
+
+@given(listed, st.randoms(use_true_random=False))
+def test_with_listings_the_order_of_the_source_does_not_matter_either(found, random):
+    shuffled = random.sample(range(len(found)), len(found))
+    split = divide_listed(found)[1]
+    assert divide_listed([found[i] for i in shuffled])[1].tolist() == [split[i] for i in shuffled]
+
+
+def test_listings_are_divided_as_images_are_and_listed_again_they_stay_together():
+    found = [(f"{listing}-{view}", "a", None, listing) for listing in range(100) for view in range(3)]
+    data, split = divide_listed(found)
+    assert split.groupby(data["listing_id"]).first().value_counts().to_dict() == pytest.approx({"train": 80, "val": 10, "test": 10}, abs=1)
+    again = [(f"{listing % 5}-{view}", "a", None, listing) for listing in range(20) for view in range(3)]
+    _, split = divide_listed(again)
+    assert split.notna().all()
+    assert {"train", "test"} <= set(split)

@@ -15,6 +15,7 @@ OF_DATA_SETS = {
     RejectCode.BAD_BOX,
     RejectCode.WRONG_SIZE,
     RejectCode.DUPLICATE_ACROSS_SPLITS,
+    RejectCode.LISTING_ACROSS_SPLITS,
 }
 
 

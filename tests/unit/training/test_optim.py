@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prodrec.config import ModelConfig, OptimConfig
-from prodrec.models.backbones import layers
+from prodrec.models.layers import layers
 from prodrec.models.registry import create_classifier
 from prodrec.training.optim import build_optimizer, lr_factor, set_lr
 
@@ -64,5 +64,5 @@ def test_layers_are_those_of_timm():
 
     backbone = create_classifier(ModelConfig(arch="test_vit", weights="none"), 3, 32).backbone
     scales = {id(p): group["lr_scale"] for group in param_groups_layer_decay(backbone, layer_decay=0.5) for p in group["params"]}
-    for number, layer in enumerate(reversed(layers(backbone))):
-        assert {scales[id(p)] for p in layer} == {0.5**number}
+    for number, layer in enumerate(reversed(layers(backbone, coarse=False))):
+        assert {scales[id(backbone.get_parameter(name))] for name in layer} == {0.5**number}
