@@ -176,7 +176,8 @@ def test_a_split_that_flatters_says_so(splits, judged, caveat):
 
 
 def test_a_long_report_stays_small():
-    report = made(rows=3000, classes=300, skill=3.0)
+    report = with_old(made(rows=3000, classes=300, skill=3.0), 250, 2.0)
+    assert "more are in test.json" in Page(render_report(report)).text
     noisy = torch.randint(256, (400, 400, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8).numpy()
     report = replace(report, image_of=lambda _: _jpeg(noisy))
     assert len(render_report(report).encode()) < 2_000_000
