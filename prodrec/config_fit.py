@@ -12,6 +12,7 @@ HeadKind = Literal["linear", "mlp", "cosine", "arcface"]
 # What a fit reads, by section; every other field of a recipe must be left at its default. A list of what is allowed, so
 # that a field which is new elsewhere is refused here instead of being passed over in silence.
 _USED: dict[str, set[str]] = {
+    "input": {"size", "resize", "crop_fraction", "normalize"},
     "model": {"arch", "weights", "dropout", "freeze_backbone", "args"},
     "balance": {"class_weights", "beta"},
     "optim": {"name", "lr", "momentum", "warmup_epochs", "final_lr_fraction", "clip_norm", "label_smoothing"},
@@ -52,7 +53,7 @@ def check_fit(recipe: "Recipe", fit: FitConfig) -> None:
             "(fit.random_backbone=true if random features are what you want to measure)"
         )
     for section, values in recipe:
-        if not isinstance(values, BaseModel) or section in {"input", "fit"}:
+        if not isinstance(values, BaseModel) or section == "fit":
             continue
         for name, field in type(values).model_fields.items():
             if name not in _USED.get(section, ()) and getattr(values, name) != field.get_default(call_default_factory=True):
