@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # What a fit reads, by section; every other field of a recipe must be left at its default. A list of what is allowed, so
 # that a field which is new elsewhere is refused here instead of being passed over in silence.
 _USED: dict[str, set[str]] = {
+    "input": {"size", "resize", "crop_fraction", "normalize"},
     "model": {"arch", "weights", "dropout", "freeze_backbone", "args"},
     "input": {"size", "resize", "crop_fraction", "normalize"},
     "balance": {"class_weights", "beta"},
