@@ -7,6 +7,7 @@ logits_BK      [B, K]        unscaled; K classes
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Self
 
 import timm
@@ -18,7 +19,7 @@ from prodrec.errors import ConfigError, UserError
 from prodrec.models.backbones import closest_names, feature_dim, is_timm_name, timm_backbone
 from prodrec.models.custom_cnn import CustomCNN
 from prodrec.models.heads import create_head
-from prodrec.models.sequence import SequenceHead, create_fusion
+from prodrec.models.sequence import Fusion, create_fusion
 from prodrec.models.weights import HUB, NONE, hub_backbone, load_file, no_hub_weights
 
 # Own names: a class of ours, or what timm calls it. Any other name is looked up in timm.
@@ -37,12 +38,14 @@ class Classifier(nn.Module):
     Args:
         backbone: images_BCHW -> features_BD.
         head: features_BD -> logits_BK.
+        fusion: between them, where the model fuses the views of listings.
         freeze_backbone: the backbone gets no gradients and stays in eval mode, so that its batch-norm statistics stay too.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, *, freeze_backbone: bool = False) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Module, *, fusion: Fusion | None = None, freeze_backbone: bool = False) -> None:
         super().__init__()
         self.backbone = backbone
+        self.fusion = fusion
         self.head = head
         self.freeze_backbone = freeze_backbone
         if freeze_backbone:
@@ -53,8 +56,13 @@ class Classifier(nn.Module):
 
         A model that fuses views takes the images of listings, one after the other, and how many each has; without, each is a listing.
         """
-        logits_BK: Tensor = self.head(self.backbone(images_BCHW), *lengths_B)
+        logits_BK: Tensor = self.head(self.features(images_BCHW, *lengths_B))
         return logits_BK
+
+    def features(self, images_BCHW: Tensor, *lengths_B: Tensor) -> Tensor:
+        """What the head sees: features_BD of images, or of listings."""
+        features_BD: Tensor = self.backbone(images_BCHW)
+        return features_BD if self.fusion is None else self.fusion(features_BD, *lengths_B)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -67,7 +75,8 @@ class Classifier(nn.Module):
         return (p for p in self.backbone.parameters() if p.requires_grad)
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
-        return self.head.parameters()
+        """All that is not the backbone's."""
+        return chain(self.fusion.parameters() if self.fusion else (), self.head.parameters())
 
 
 def create_classifier(config: ModelConfig, num_classes: int, input_size: int) -> Classifier:
@@ -86,12 +95,11 @@ def create_classifier(config: ModelConfig, num_classes: int, input_size: int) ->
         backbone = _create_backbone(config, input_size)
         features = feature_dim(backbone, input_size)
         fusion = create_fusion(config.fuse, features) if config.fuse else None
-        head: nn.Module = create_head(config.head, fusion.width if fusion else features, num_classes, config.dropout)
-        if fusion:
-            head = SequenceHead(fusion, head)
+        head = create_head(config.head, fusion.width if fusion else features, num_classes, config.dropout)
     if config.weights not in (HUB, NONE):
-        load_file(config.weights, config.arch, backbone, head)
-    return Classifier(backbone, head, freeze_backbone=config.freeze_backbone)
+        # A head without the fusion that it was trained with would be worth nothing; the folder of a bundle brings both.
+        load_file(config.weights, config.arch, backbone, nn.Identity() if fusion else head)
+    return Classifier(backbone, head, fusion=fusion, freeze_backbone=config.freeze_backbone)
 
 
 def check_normalization(config: ModelConfig, spec: PreprocessSpec) -> None:
