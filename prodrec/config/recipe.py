@@ -90,8 +90,6 @@ class Recipe(Frozen):
             yield "augment.mix has no meaning for model.head=arcface: a mixed image has no one class that the margin is of; set it to 0"
         if self.model.fuse and self.augment.mix:
             yield "augment.mix mixes single images, and model.fuse takes listings; leave one of them out"
-        if self.model.fuse and self.model.head in ("cosine", "arcface"):
-            yield f"model.head={self.model.head} has the embedding of one image, and model.fuse takes listings; set model.head to linear, relu or mlp"
         if not self.model.fuse and self.model.max_views != ModelConfig.model_fields["max_views"].default:
             yield "model.max_views has no meaning without model.fuse; set model.fuse to lstm, mean or attention, or leave it out"
         if self.balance.logit_adjustment and self.balance.class_weights != "none":

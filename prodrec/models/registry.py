@@ -7,6 +7,7 @@ logits_BK      [B, K]        unscaled; K classes
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Self
 
 import timm
@@ -21,7 +22,7 @@ from prodrec.models.custom_cnn import CustomCNN
 from prodrec.models.heads import CosineHead, create_head
 from prodrec.models.layers import freeze_first, layers, untrained
 from prodrec.models.model_cnn import ModelCNN
-from prodrec.models.sequence import SequenceHead, create_fusion
+from prodrec.models.sequence import Fusion, create_fusion
 from prodrec.models.weights import HUB, NONE, hub_backbone, load_file, no_hub_weights
 
 # Own names: a class of ours, or what timm calls it. Any other name is looked up in timm.
@@ -49,6 +50,7 @@ class Classifier(nn.Module):
     Args:
         backbone: images_BCHW -> features_BD.
         head: features_BD -> logits_BK.
+        fusion: between them, where the model fuses the views of listings.
         freeze_backbone: the backbone gets no gradients and stays in eval mode, so that its batch-norm statistics stay too.
         freeze_layers: so do its first so many layers, see `prodrec.models.layers`.
 
@@ -56,9 +58,10 @@ class Classifier(nn.Module):
         ConfigError: the backbone has fewer layers.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, *, freeze_backbone: bool = False, freeze_layers: int = 0) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Module, *, fusion: Fusion | None = None, freeze_backbone: bool = False, freeze_layers: int = 0) -> None:
         super().__init__()
         self.backbone = backbone
+        self.fusion = fusion
         self.head = head
         if freeze_backbone:
             backbone.requires_grad_(False)
@@ -71,8 +74,13 @@ class Classifier(nn.Module):
 
         A model that fuses views takes the images of listings, one after the other, and how many each has; without, each is a listing.
         """
-        logits_BK: Tensor = self.head(self.backbone(images_BCHW), *lengths_B)
+        logits_BK: Tensor = self.head(self.features(images_BCHW, *lengths_B))
         return logits_BK
+
+    def features(self, images_BCHW: Tensor, *lengths_B: Tensor) -> Tensor:
+        """What the head sees: features_BD of images, or of listings."""
+        features_BD: Tensor = self.backbone(images_BCHW)
+        return features_BD if self.fusion is None else self.fusion(features_BD, *lengths_B)
 
     @property
     def embedding_dim(self) -> int | None:
@@ -81,9 +89,9 @@ class Classifier(nn.Module):
 
     def described(self, images_BCHW: Tensor, *lengths_B: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits [B, K] and embeddings, float32 [B, E] of length 1 or None, of one pass through the backbone; arguments as of `forward`."""
-        features_BD = self.backbone(images_BCHW)
+        features_BD = self.features(images_BCHW, *lengths_B)
         if not isinstance(self.head, CosineHead):
-            return self.head(features_BD, *lengths_B), None
+            return self.head(features_BD), None
         embedding_BE = self.head.embed(features_BD)
         return self.head.classify(embedding_BE), embedding_BE
 
@@ -107,7 +115,8 @@ class Classifier(nn.Module):
         return [[p for p in layer if p.requires_grad] for layer in named]
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
-        return self.head.parameters()
+        """All that is not the backbone's."""
+        return chain(self.fusion.parameters() if self.fusion else (), self.head.parameters())
 
 
 def create_classifier(config: ModelConfig, num_classes: int, input_size: int) -> Classifier:
@@ -126,12 +135,11 @@ def create_classifier(config: ModelConfig, num_classes: int, input_size: int) ->
         backbone = _create_backbone(config, input_size)
         features = feature_dim(backbone, input_size)
         fusion = create_fusion(config.fuse, features) if config.fuse else None
-        head: nn.Module = create_head(config.head, fusion.width if fusion else features, num_classes, config.dropout, config.head_args)
-        if fusion:
-            head = SequenceHead(fusion, head)
+        head = create_head(config.head, fusion.width if fusion else features, num_classes, config.dropout, config.head_args)
     if config.weights not in (HUB, NONE):
-        load_file(config.weights, config.arch, backbone, head)
-    return Classifier(backbone, head, freeze_backbone=config.freeze_backbone, freeze_layers=config.freeze_layers)
+        # A head without the fusion that it was trained with would be worth nothing; the folder of a bundle brings both.
+        load_file(config.weights, config.arch, backbone, nn.Identity() if fusion else head)
+    return Classifier(backbone, head, fusion=fusion, freeze_backbone=config.freeze_backbone, freeze_layers=config.freeze_layers)
 
 
 def check_normalization(config: ModelConfig, spec: PreprocessSpec) -> None:

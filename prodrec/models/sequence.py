@@ -1,12 +1,11 @@
-"""Fusing the views of a listing: a head that takes the features of all of its images.
+"""Fusing the views of a listing: between a backbone, which sees each image once, and a head, which sees listings.
 
-images of B listings -> backbone, once for each image -> features_ND -> padded to features_BVD -> fused_BF -> logits_BK
+images of B listings -> backbone -> features_ND -> padded to features_BVD -> fused_BF -> head -> logits_BK
 
 N images of all listings together, V views of the longest listing, D features of the backbone, F of the fusion. mask_BV is True
 where there is a view. What is padded never changes an answer: means and softmaxes leave it out, and the LSTM comes to it last.
 """
 
-from collections import OrderedDict
 from typing import Literal, NamedTuple
 
 import torch
@@ -37,29 +36,44 @@ def pad_views(features_ND: Tensor, lengths_B: Tensor) -> Padded:
     return Padded(padded.unflatten(0, mask_BV.shape), mask_BV.to(features_ND.device, non_blocking=True))
 
 
-class MeanFusion(nn.Module):
+class Fusion(nn.Module):
+    """Features of images to features of listings.
+
+    Args:
+        width: F.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, features_ND: Tensor, lengths_B: Tensor | None = None) -> Tensor:
+        """fused_BF of the views of listings, one after the other; without lengths_B each image is a listing of its own."""
+        return self.fuse(pad_views(features_ND, torch.ones(len(features_ND), dtype=torch.int64) if lengths_B is None else lengths_B))
+
+    def fuse(self, views: Padded) -> Tensor:
+        """fused_BF."""
+        raise NotImplementedError
+
+
+class MeanFusion(Fusion):
     """The mean over the views; their order does not matter. F = D."""
 
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.width = features
-
-    def forward(self, views: Padded) -> Tensor:
+    def fuse(self, views: Padded) -> Tensor:
         return views.features_BVD.sum(1) / views.mask_BV.sum(1, keepdim=True)
 
 
-class AttentionFusion(nn.Module):
+class AttentionFusion(Fusion):
     """A mean weighted by a learned importance of each view; their order does not matter. F = D.
 
     a_v = softmax over v of w^T tanh(U h_v).  Source: Ilse et al. 2018 (arXiv 1802.04712), equations 7 and 8.
     """
 
     def __init__(self, features: int) -> None:
-        super().__init__()
-        self.width = features
+        super().__init__(features)
         self.scores = nn.Sequential(nn.Linear(features, ATTENTION_WIDTH, bias=False), nn.Tanh(), nn.Linear(ATTENTION_WIDTH, 1, bias=False))
 
-    def forward(self, views: Padded) -> Tensor:
+    def fuse(self, views: Padded) -> Tensor:
         weights_BV1 = self.weights(views)[..., None]
         return (views.features_BVD * weights_BV1).sum(1)
 
@@ -69,7 +83,7 @@ class AttentionFusion(nn.Module):
         return scores_BV.masked_fill(~views.mask_BV, -torch.inf).softmax(1)
 
 
-class LstmFusion(nn.Module):
+class LstmFusion(Fusion):
     """The state of an LSTM after a listing's last view. F = LSTM_WIDTH.
 
     One direction: what is padded comes behind the last view and cannot change the state there, so nothing needs to be packed (which
@@ -77,11 +91,10 @@ class LstmFusion(nn.Module):
     """
 
     def __init__(self, features: int) -> None:
-        super().__init__()
-        self.width = LSTM_WIDTH
+        super().__init__(LSTM_WIDTH)
         self.lstm = nn.LSTM(features, LSTM_WIDTH, batch_first=True)
 
-    def forward(self, views: Padded) -> Tensor:
+    def fuse(self, views: Padded) -> Tensor:
         # In float32: small beside the backbone, and rounding would add up along the sequence.
         with torch.autocast(views.features_BVD.device.type, enabled=False):
             states_BVF, _ = self.lstm(views.features_BVD.float())
@@ -90,27 +103,9 @@ class LstmFusion(nn.Module):
         return states_BF
 
 
-Fusion = MeanFusion | AttentionFusion | LstmFusion
-FUSIONS: dict[str, type[Fusion]] = {"lstm": LstmFusion, "mean": MeanFusion, "attention": AttentionFusion}
+FUSIONS: dict[str, type[MeanFusion | AttentionFusion | LstmFusion]] = {"lstm": LstmFusion, "mean": MeanFusion, "attention": AttentionFusion}
 
 
 def create_fusion(kind: Literal["lstm", "mean", "attention"], features: int) -> Fusion:
     """A fusion of views with `features` numbers each, with random weights; its attribute `width` is F."""
     return FUSIONS[kind](features)
-
-
-class SequenceHead(nn.Sequential):
-    """A fusion, and the layers of an ordinary head behind it, under their own names (the last is `logits`)."""
-
-    def __init__(self, fusion: Fusion, head: nn.Module) -> None:
-        super().__init__(OrderedDict([("fusion", fusion), *head.named_children()]))
-
-    def forward(self, features_ND: Tensor, lengths_B: Tensor | None = None) -> Tensor:
-        """logits_BK; without lengths_B each image is a listing of its own."""
-        if lengths_B is None:
-            lengths_B = torch.ones(len(features_ND), dtype=torch.int64)
-        fusion, *layers = self
-        values: Tensor = fusion(pad_views(features_ND, lengths_B))
-        for layer in layers:
-            values = layer(values)
-        return values

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import torch as safetensors
 
 from prodrec.config import ModelConfig
 from prodrec.models.registry import create_classifier
@@ -15,7 +16,7 @@ D = 6
 
 def fused(kind, listings):
     torch.manual_seed(0)
-    return create_fusion(kind, D)(pad_views(torch.cat(listings), torch.tensor([len(views) for views in listings]))).detach()
+    return create_fusion(kind, D)(torch.cat(listings), torch.tensor([len(views) for views in listings])).detach()
 
 
 def features(lengths, seed=1):
@@ -82,3 +83,13 @@ def test_any_backbone_can_see_the_views():
     args = {"depth": 1, "embed_dim": 48, "num_heads": 3}
     model = create_classifier(ModelConfig(arch="vit_tiny16", weights="none", fuse="lstm", head="mlp", args=args), 5, 32).eval()
     assert model(torch.randn(3, 3, 32, 32), torch.tensor([2, 1])).shape == (2, 5)
+
+
+def test_a_classifier_of_images_gives_its_network_to_one_of_listings(tmp_path):
+    plain = create_classifier(ModelConfig(arch="custom_cnn", weights="none"), 3, 32)
+    safetensors.save_file(plain.state_dict(), tmp_path / "model.safetensors")
+    config = ModelConfig(arch="custom_cnn", weights=str(tmp_path / "model.safetensors"), fuse="mean")
+    fused = create_classifier(config, 3, 32)
+    assert all(torch.equal(tensor, fused.backbone.state_dict()[name]) for name, tensor in plain.backbone.state_dict().items())
+    assert not torch.equal(fused.head.logits.weight, plain.head.logits.weight)
+    assert len(list(fused.head_parameters())) == 2
