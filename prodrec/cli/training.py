@@ -1,11 +1,10 @@
 """Commands that make and judge bundles."""
 
-import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prodrec.cli.app import Gpu, Out, announce_ray, app, interruption, worker_range
+from prodrec.cli.app import Gpu, Out, announce_ray, app, interruption, judged, worker_range
 from prodrec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -66,16 +65,10 @@ def evaluate(
     gpu: Gpu = False,
 ) -> None:
     """Judge a bundle on a split; writes metrics.json and index.html. Within a Ray job it runs as a task of the cluster, else here."""
+    from prodrec.evaluation.judge import judge
     from prodrec.evaluation.summary import judgement
 
-    if os.environ.get("RAY_ADDRESS"):
-        from prodrec.cluster.evaluate import evaluate_on_cluster
-
-        metrics = evaluate_on_cluster(bundle, shards, split, out, gpu)
-    else:
-        from prodrec.evaluation.judge import judge
-
-        metrics = judge(bundle, shards, split, out, gpu=gpu)
+    metrics = judged(judge, gpu, bundle, shards, split, out)
     print(judgement(metrics))
     print(f"{out}/metrics.json, {out}/index.html")
 

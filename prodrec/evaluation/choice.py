@@ -18,16 +18,20 @@ SIGNIFICANT_P = 0.05
 # Times within this share of each other count as equal: repeated timings on a busy machine differ by about as much.
 # Source: assumed; docs/log.md 2026-11-25 has what repeated measurements gave.
 SAME_TIME = 0.1
+# A candidate may be this much behind the leader on val, as a share of the images: on few images even large gaps are not
+# significant, and nobody would give away 3 points for milliseconds. Source: assumed.
+MOST_BEHIND = 0.01
 
 RULE = (
     "The leader is the run with the most val images right. Candidates are the runs that are not significantly worse than the leader on the same "
-    f"val images (McNemar's exact test, p above {SIGNIFICANT_P:g}, not corrected: a correction would let worse models in). Of these the one that is "
-    f"cheapest at inference is recommended (milliseconds an image in batches, measured here; times within {SAME_TIME:.0%} count as equal, and then "
-    "the one with more val images right is taken). Test images choose nothing."
+    f"val images (McNemar's exact test, p above {SIGNIFICANT_P:g}, not corrected: a correction would let worse models in) and at most "
+    f"{100 * MOST_BEHIND:g} point behind it. Of these the one that is cheapest at inference is recommended (milliseconds an image in batches, measured "
+    f"here; times within {SAME_TIME:.0%} count as equal, and then the one with more val images right is taken). Test images choose nothing."
 )
 PROMOTION_RULE = (
     "A bundle takes the place of the current one if it is significantly better on the same val images (McNemar's exact test, "
-    f"p at most {SIGNIFICANT_P:g}), or not significantly worse and at least {SAME_TIME:.0%} cheaper at inference; otherwise the current one stays."
+    f"p at most {SIGNIFICANT_P:g}), or not significantly worse, at most {100 * MOST_BEHIND:g} point behind and at least {SAME_TIME:.0%} cheaper "
+    "at inference; otherwise the current one stays."
 )
 
 
@@ -70,7 +74,7 @@ class Choice(NamedTuple):
     Attributes:
         leader: most val images right; recommended: what to ship; names.
         against_leader: by name, the leader as the first of each pair.
-        candidates: names of those that are not significantly worse than the leader.
+        candidates: names of those that are not worse than the leader, as RULE has it.
     """
 
     leader: str
@@ -107,7 +111,7 @@ def choose(candidates: Sequence[Candidate]) -> Choice:
     """Applies RULE to one or more classifiers."""
     leader = min(candidates, key=lambda one: (-one.right, one.image_ms, one.name))
     pairs = {one.name: paired(leader.hits, one.hits) for one in candidates}
-    left = [one for one in candidates if pairs[one.name].p > SIGNIFICANT_P]
+    left = [one for one in candidates if not _is_worse(pairs[one.name])]
     least_ms = min(one.image_ms for one in left)
     cheapest = [one for one in left if one.image_ms <= least_ms * (1 + SAME_TIME)]
     recommended = min(cheapest, key=lambda one: (-one.right, one.image_ms, one.name))
@@ -116,18 +120,24 @@ def choose(candidates: Sequence[Candidate]) -> Choice:
 
 def beats(challenger: Candidate, current: Candidate) -> Verdict:
     """Applies PROMOTION_RULE; a tie keeps the current one."""
-    pair, n = paired(challenger.hits, current.hits), len(challenger.hits)
+    pair, n = paired(current.hits, challenger.hits), len(challenger.hits)
     cheaper = challenger.image_ms <= current.image_ms * (1 - SAME_TIME)
-    real = pair.p <= SIGNIFICANT_P
     figures = (
-        f"{challenger.right} against {current.right} of {n} val images right (only {challenger.name} right {pair.only_first_right}, "
-        f"only {current.name} {pair.only_second_right}, McNemar p {pair.p:.3g}), {challenger.image_ms:.3g} against {current.image_ms:.3g} ms an image"
+        f"{challenger.right} against {current.right} of {n} val images right (only {challenger.name} right {pair.only_second_right}, "
+        f"only {current.name} {pair.only_first_right}, McNemar p {pair.p:.3g}), {challenger.image_ms:.3g} against {current.image_ms:.3g} ms an image"
     )
-    if real:
-        better = pair.difference > 0
+    if pair.p <= SIGNIFICANT_P:
+        better = pair.difference < 0
         return Verdict(better, f"significantly {'better' if better else 'worse'}: {figures}")
+    if _is_worse(pair):
+        return Verdict(False, f"no significant difference, but more than {100 * MOST_BEHIND:g} point behind: {figures}")
     words = "no significant difference, and cheaper" if cheaper else "no significant difference, and not cheaper: the current one stays"
     return Verdict(cheaper, f"{words}: {figures}")
+
+
+def _is_worse(pair: Pair) -> bool:
+    """Whether the second of a pair is out of the question beside the first, which is as good or better."""
+    return pair.difference > MOST_BEHIND or (pair.difference > 0 and pair.p <= SIGNIFICANT_P)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -140,3 +150,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, p_values[number] * (len(p_values) - rank)))
         corrected[number] = highest
     return corrected
+
+
+def explained(choice: Choice, candidates: Sequence[Candidate]) -> str:
+    """Why that one is recommended, for people."""
+    by_name = {one.name: one for one in candidates}
+    leader, chosen, n = by_name[choice.leader], by_name[choice.recommended], len(by_name[choice.leader].hits)
+    led = f"{leader.name} has the most val images right, {leader.right} of {n}"
+    if len(candidates) == 1:
+        return f"{led}; no other run finished."
+    if len(choice.candidates) == 1:
+        return f"{led}, and every other run is significantly worse or more than {100 * MOST_BEHIND:g} point behind."
+    if chosen is leader:
+        return f"{led}, and no candidate is cheaper than it by more than {SAME_TIME:.0%}."
+    pair = choice.against_leader[chosen.name]
+    return (
+        f"{led}. {chosen.name} has {chosen.right} right, which is not significantly fewer (p {pair.p:.2g}; it may give away up to "
+        f"{100 * max(0.0, pair.ci95[1]):.1f} points), and takes {chosen.image_ms:.3g} ms an image instead of {leader.image_ms:.3g}."
+    )
