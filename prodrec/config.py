@@ -179,6 +179,18 @@ class DataConfig(Frozen):
     limit: PositiveInt | None = None
 
 
+class TrackingConfig(Frozen):
+    """Where a run is told of beside its own folder; no part of what the run is.
+
+    Attributes:
+        mlflow: tracking URI of MLflow, such as http://host:5000 or sqlite:////data/mlflow.db; None: nowhere.
+        experiment: its name there; made where there is none.
+    """
+
+    mlflow: str | None = None
+    experiment: Annotated[str, Field(min_length=1)] = "prodrec"
+
+
 _METRICS = {"classifier": ("val_top1", "val_top5", "val_loss"), "tagger": ("val_ap50", "val_map", "val_loss")}
 # Fields by section that the other kind uses.
 _FOREIGN: dict[str, dict[str, tuple[str, ...]]] = {
@@ -205,6 +217,7 @@ class Recipe(Frozen):
     train: TrainConfig = TrainConfig()
     data: DataConfig = DataConfig()
     tags: TagsConfig = TagsConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
     def _check(self) -> Self:

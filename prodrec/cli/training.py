@@ -28,7 +28,8 @@ def train(
     """Train a recipe on shards; leaves metrics, checkpoints, a report and a bundle in --out."""
     from prodrec.data.shards import open_shards
     from prodrec.display import run_display
-    from prodrec.training.records import finished_summary, is_finished, recipe_of, start_run
+    from prodrec.training.records import BUNDLE, REPORT, finished_summary, is_finished, read_history, recipe_of, start_run
+    from prodrec.training.tracking import tell_finished
 
     overrides = [*(set_ or []), *([f"model.freeze_layers={freeze}"] if freeze is not None else [])]
     before = recipe_of(out) if resume and not (recipe or from_ or overrides) else None
@@ -39,6 +40,7 @@ def train(
     opened = open_shards(shards)
     run = start_run(out, chosen, opened.uri, resume, "local" if local else "ray")
     if is_finished(run):
+        tell_finished(chosen, opened, run, REPORT, BUNDLE, read_history(run))
         print(f"{out} is finished already\n{finished_summary(run)}")
         return
     if not local:

@@ -4,14 +4,14 @@ import json
 import re
 import traceback
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from prodrec.config import Recipe
 from prodrec.data.files import Folder
 from prodrec.data.shards import Shards
 from prodrec.errors import ConfigError, ProdrecError, ShardsError
 from prodrec.evaluation.compare import FinishedRun
-from prodrec.training.records import BUNDLE, METRICS, REPORT, is_finished, start_run
+from prodrec.training.records import BUNDLE, REPORT, is_finished, read_history, start_run
 
 _FAILURE = "failure.txt"
 _NAME = re.compile(r"\w[\w.-]*")
@@ -79,8 +79,7 @@ def finished_runs(entries: Iterable[Entry]) -> list[FinishedRun]:
 
 def _finished(entry: Entry) -> FinishedRun:
     run, report = entry.run, f"{REPORT}/train.json"
-    history: list[dict[str, Any]] = [json.loads(line) for line in run.read(METRICS).splitlines()]
-    return FinishedRun(entry.name, run / BUNDLE, history, json.loads(run.read(report)) if run.exists(report) else None)
+    return FinishedRun(entry.name, run / BUNDLE, read_history(run), json.loads(run.read(report)) if run.exists(report) else None)
 
 
 def _check(recipes: list[Recipe], shards: Shards) -> None:
