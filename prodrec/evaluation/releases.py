@@ -125,9 +125,8 @@ class Registry:
         with self._alone():
             before = self.pointer()
             if over != ANY and over != (before.version if before else None):
-                raise Overtaken(
-                    f"{self.folder / POINTER} was changed meanwhile: {before.version if before else 'nothing'} is current, not {over}; run it again"
-                )
+                current = before.version if before else "nothing"
+                raise Overtaken(f"{self.folder / POINTER}: {current} is current meanwhile, not {over}; run it again")
             if before and before.bundle_id == info.bundle_id:
                 return before
             version = next((name for name in self._names() if load_info(self.place(name)).bundle_id == info.bundle_id), None)
