@@ -65,6 +65,8 @@ _FIRST = Verdict(True, "the first of this registry: there is nothing to compare 
 
 
 def _verdict(challenger: Bundle, current: Bundle, shards: Shards, device: torch.device) -> Verdict:
+    if challenger.info.weights_sha256 == current.info.weights_sha256:
+        return Verdict(True, "the same weights, with a calibration or thresholds that were chosen anew")
     judge = _tagger_verdict if challenger.info.kind == "tagger" else _classifier_verdict
     verdict = judge(challenger, current, shards, device)
     same_data = current.info.data_manifest_sha256 in ("", shards.manifest_sha256)

@@ -82,9 +82,12 @@ def rewrite_info(folder: str | Path, info: BundleInfo) -> None:
     """Replaces what a bundle says about itself; its weights stay.
 
     Raises:
+        BundleError: it is one of a registry.
         OutputError: the place cannot be written.
     """
     place = Folder(folder)
+    if place.exists(POINTER) or Folder(place.uri.rpartition("/")[0]).exists(POINTER):
+        raise BundleError(f"{place.uri} belongs to a registry, whose versions stay as they are; change the bundle that was promoted, then promote it again")
     place.write(CARD, model_card(info).encode())
     place.write(INFO, info.model_dump_json(indent=2).encode())
 

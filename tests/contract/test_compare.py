@@ -7,6 +7,7 @@ import pytest
 from made import photo, run
 
 from prodrec.models.bundle import load_info
+from prodrec.scoring import Recognizer
 
 TINY = ["--local", "--set", "train.epochs=3", "--set", "input.size=32", "--set", "train.batch_size=16", "--set", "data.threads=1", "--set", "optim.lr=0.005"]
 
@@ -147,8 +148,18 @@ def test_a_registry_is_listed_promoted_to_and_rolled_back(small_bundle, small_sh
     assert re.search(rf"^\* 0001-\w+ .* custom_cnn  bundle {weak_id}$", out, re.MULTILINE)
     assert "forced: the shop asked for it" in out
     assert run("registry", "rollback", "--why", "complaints", *place) == 0
+    assert "is current again" in capsys.readouterr().out
     (tmp_path / "photo.jpg").write_bytes(photo(0, 1))
-    capsys.readouterr()
-    assert run("recognize", tmp_path / "photo.jpg", "--classifier", tmp_path / "registry" / "classifier", "--json") == 0
-    assert load_info(small_bundle).bundle_id in capsys.readouterr().out
+    current = tmp_path / "registry" / "classifier"
+    assert run("recognize", tmp_path / "photo.jpg", "--classifier", current, "--json") == 0
+    assert Recognizer.load(str(current)).classifier_info.bundle_id == load_info(small_bundle).bundle_id
+    assert run("calibrate", current, small_shards, "--precision", "0.7", "--confidence", "0.8") == 2
+    assert "belongs to a registry" in capsys.readouterr().err
     assert run("registry", "list", "--kind", "embedder", *place) == 2
+
+
+def test_a_bundle_that_was_calibrated_takes_the_place_of_itself(small_bundle, calibrated_bundle, small_shards, tmp_path, capsys):
+    place = ["--registry", str(tmp_path)]
+    assert run("registry", "promote", small_bundle, small_shards, *place) == 0
+    assert run("registry", "promote", calibrated_bundle, small_shards, *place) == 0
+    assert "the same weights, with a calibration" in capsys.readouterr().out
