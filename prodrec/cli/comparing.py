@@ -47,6 +47,8 @@ def compare(
     chosen, opened = [load_recipe(name, set_) for name in names], open_shards(shards)
     if not chosen:
         raise ConfigError("--recipes names none; give names of recipes with commas between them")
+    if registry:
+        _check_promotable(registry, opened.uri)
     spread = worker_range(workers)
     launcher = "local" if local else "ray"
     entries = enter(chosen, opened, out, launcher)
@@ -57,6 +59,15 @@ def compare(
     print(f"{len(found['runs'])} of {len(entries)} runs finished; {out}/index.html, {out}/compare.json")
     if not found["runs"]:
         raise ProdrecError(f"none of the {len(entries)} runs finished; the reasons stand above and in {out}/index.html")
+
+
+def _check_promotable(registry: str, shards: str) -> None:
+    """What would be found wrong after hours of training."""
+    from prodrec.evaluation.promotion import check_val
+    from prodrec.evaluation.releases import Registry
+
+    check_val(shards)
+    Registry(registry).pointer()
 
 
 def _train_here(entries: "list[Entry]", shards: "Shards", gpu: bool) -> dict[str, str]:

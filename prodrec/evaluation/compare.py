@@ -87,11 +87,19 @@ def compare(
         "shards": shards.uri,
         "data_manifest_sha256": shards.manifest_sha256,
         "data": describe(shards),
-        "promotion": _promoted(registry, found, shards.uri, gpu),
+        "promotion": None,
     }
+    _write(out, found)  # first, so that a registry that cannot be written costs no page
+    if registry and found["recommended"]:
+        promotion = promote_if_better(Registry(registry), found["recommended_bundle"], shards.uri, gpu)
+        found["promotion"] = promotion._asdict() | {"registry": registry, "rule": PROMOTION_RULE}
+        _write(out, found)
+    return found
+
+
+def _write(out: Folder, found: dict[str, Any]) -> None:
     out.write("compare.json", json.dumps(found, indent=1).encode())
     write_compare_page(out, found)
-    return found
 
 
 _NOTHING = "no run finished"
@@ -162,10 +170,3 @@ def _tests(judged: list[_Judged], choice: Choice, shards: Shards) -> list[dict[s
         {"first": choice.leader, "second": name, **pairs[name]._asdict(), "p_holm": p, "n": len(hits[name])} for name, p in zip(others, corrected, strict=True)
     ]
     return sorted(found, key=lambda test: test["difference"])
-
-
-def _promoted(registry: str | None, found: dict[str, Any], shards_uri: str, gpu: bool) -> dict[str, Any] | None:
-    if not registry or not found["recommended"]:
-        return None
-    promotion = promote_if_better(Registry(registry), found["recommended_bundle"], shards_uri, gpu)
-    return promotion._asdict() | {"registry": registry, "rule": PROMOTION_RULE}
