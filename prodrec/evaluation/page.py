@@ -85,7 +85,7 @@ def filled(template: str, **values: Any) -> str:
     loader = PackageLoader("prodrec.evaluation", "")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader)
     environment.filters |= {"percent": percent, "ratio": _ratio, "interval": interval, "duration": duration, "flat": flat}
-    environment.filters |= {"amount": amount, "count": count, "chance": chance}
+    environment.filters |= {"amount": amount, "count": count, "chance": chance, "points": points}
     return environment.get_template(template).render(**values)
 
 
@@ -126,6 +126,12 @@ def count(number: int) -> str:
 def chance(p: float) -> str:
     """A p value: `0.034`, or `< 0.001`."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def points(difference: float) -> str:
+    """A difference of shares in percentage points: `+1.2`, `−0.5`, `0.0`."""
+    text = f"{100 * difference:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
 def flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
