@@ -1,7 +1,7 @@
 """What a person sees in the terminal: bars where there is a terminal, lines where there is none."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,23 +20,24 @@ console = Console(highlight=False, soft_wrap=True)
 class RunDisplay:
     """One line an epoch or a trial, and under it a bar with loss, accuracy, images/s and the time left."""
 
-    def __init__(self, bar: Progress) -> None:
+    def __init__(self, bar: Progress, name: str = "") -> None:
         self.bar = bar
-        self.task = bar.add_task("starting", total=None, facts="")
+        self.name = name and f"{name}  "
+        self.task = bar.add_task(f"{self.name}starting", total=None, facts="")
 
     def progress(self, progress: RunProgress) -> None:
         facts = f"{_facts(progress.metrics)}  {progress.images_per_s:,.0f} images/s  {_duration(progress.eta_s)} left"
         done = (progress.epoch - 1) * progress.steps + progress.step
         total = progress.epochs * progress.steps
-        self.bar.update(self.task, description=f"epoch {progress.epoch}/{progress.epochs}", completed=done, total=total, facts=facts)
+        self.bar.update(self.task, description=f"{self.name}epoch {progress.epoch}/{progress.epochs}", completed=done, total=total, facts=facts)
 
     def epoch(self, metrics: dict[str, Any]) -> None:
         splits = [f"{split} {_facts(metrics, f'{split}_')}" for split in ("train", "val") if f"{split}_loss" in metrics]
         if "trial" in metrics:
             head = f"{metrics['head']} head, weight decay {metrics['weight_decay']:g}"
-            self.bar.console.print(f"trial {metrics['trial']:>3}  {head:<30}  {'  '.join(splits)}  {metrics['seconds']:.1f} s")
+            self.bar.console.print(f"{self.name}trial {metrics['trial']:>3}  {head:<30}  {'  '.join(splits)}  {metrics['seconds']:.1f} s")
         else:
-            self.bar.console.print(f"epoch {metrics['epoch']:>3}  {'  '.join(splits)}  {metrics['images_per_s']:,.0f} images/s")
+            self.bar.console.print(f"{self.name}epoch {metrics['epoch']:>3}  {'  '.join(splits)}  {metrics['images_per_s']:,.0f} images/s")
 
     def embedding(self, done: int, total: int, images_per_s: float) -> None:
         left = f"{_duration((total - done) / images_per_s)} left" if images_per_s else ""
@@ -49,9 +50,20 @@ class RunDisplay:
 @contextmanager
 def run_display() -> Iterator[RunDisplay]:
     """A display for the time of a run."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"))
-    with Progress(*columns, console=console, disable=not sys.stdout.isatty(), transient=True) as bar:
+    with _run_bars() as bar:
         yield RunDisplay(bar)
+
+
+@contextmanager
+def runs_display() -> Iterator[Callable[[str], RunDisplay]]:
+    """Displays of several runs, by name, a bar for each."""
+    with _run_bars() as bar:
+        yield lambda name: RunDisplay(bar, name)
+
+
+def _run_bars() -> Progress:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"))
+    return Progress(*columns, console=console, disable=not sys.stdout.isatty(), transient=True)
 
 
 class PrepareDisplay:

@@ -2,9 +2,9 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,6 +25,15 @@ def announce_ray() -> None:
     """Starting takes seconds: say so."""
     if not os.environ.get("RAY_ADDRESS"):
         print("starting Ray on this machine ...", file=sys.stderr, flush=True)
+
+
+def judged(judge: Callable[..., Any], gpu: bool, *arguments: Any) -> Any:
+    """Judges within a Ray job as a task of the cluster, else here."""
+    if not os.environ.get("RAY_ADDRESS"):
+        return judge(*arguments, gpu=gpu)
+    from prodrec.cluster.evaluate import judged_on_cluster
+
+    return judged_on_cluster(judge, gpu, *arguments)
 
 
 @contextmanager

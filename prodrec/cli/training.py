@@ -1,11 +1,10 @@
 """Commands that make and judge bundles."""
 
-import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prodrec.cli.app import Gpu, Out, announce_ray, app, interruption, worker_range
+from prodrec.cli.app import Gpu, Out, announce_ray, app, interruption, judged, worker_range
 from prodrec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,7 +28,8 @@ def train(
     """Train a recipe on shards; leaves metrics, checkpoints, a report and a bundle in --out."""
     from prodrec.data.shards import open_shards
     from prodrec.display import run_display
-    from prodrec.training.records import finished_summary, is_finished, recipe_of, start_run
+    from prodrec.training.records import BUNDLE, REPORT, finished_summary, is_finished, read_history, recipe_of, start_run
+    from prodrec.training.tracking import tell_finished
 
     overrides = [*(set_ or []), *([f"model.freeze_layers={freeze}"] if freeze is not None else [])]
     before = recipe_of(out) if resume and not (recipe or from_ or overrides) else None
@@ -40,6 +40,7 @@ def train(
     opened = open_shards(shards)
     run = start_run(out, chosen, opened.uri, resume, "local" if local else "ray")
     if is_finished(run):
+        tell_finished(chosen, opened, run, REPORT, BUNDLE, read_history(run))
         print(f"{out} is finished already\n{finished_summary(run)}")
         return
     if not local:
@@ -66,16 +67,10 @@ def evaluate(
     gpu: Gpu = False,
 ) -> None:
     """Judge a bundle on a split; writes metrics.json and index.html. Within a Ray job it runs as a task of the cluster, else here."""
+    from prodrec.evaluation.judge import judge
     from prodrec.evaluation.summary import judgement
 
-    if os.environ.get("RAY_ADDRESS"):
-        from prodrec.cluster.evaluate import evaluate_on_cluster
-
-        metrics = evaluate_on_cluster(bundle, shards, split, out, gpu)
-    else:
-        from prodrec.evaluation.judge import judge
-
-        metrics = judge(bundle, shards, split, out, gpu=gpu)
+    metrics = judged(judge, gpu, bundle, shards, split, out)
     print(judgement(metrics))
     print(f"{out}/metrics.json, {out}/index.html")
 

@@ -21,10 +21,9 @@ from prodrec.catalog import RunRecord, Store
 from prodrec.cluster.fetching import TagPlan, fetch_listings
 from prodrec.cluster.tagging import COUNTS, Ledger, ListingScorer
 from prodrec.config import explain_validation
-from prodrec.data.files import Folder
 from prodrec.data.listings import Listings
 from prodrec.errors import ConfigError
-from prodrec.models.bundle import load_bundle, load_info
+from prodrec.models.bundle import bundle_folder, load_bundle, load_info
 from prodrec.models.bundle_info import BundleInfo, joined_id, now_utc
 from prodrec.scoring.fetch import FetchLimits
 from prodrec.scoring.policy import load_policy
@@ -85,9 +84,9 @@ def plan_tags(
     """
     if not classifier and not tagger:
         raise ConfigError("there is nothing to tag with; give --classifier BUNDLE, --tagger BUNDLE or both")
-    infos = [_info(uri, kind, whole) if uri else None for uri, kind in ((classifier, "classifier"), (tagger, "tagger"))]
-    # Workers run elsewhere: a relative path would mean another place there.
-    places = {kind: Folder(uri).uri if uri else None for kind, uri in (("classifier", classifier), ("tagger", tagger))}
+    # Workers run elsewhere, where a relative path would mean another place, and later, when a registry may have another current bundle.
+    places = {kind: bundle_folder(uri).uri if uri else None for kind, uri in (("classifier", classifier), ("tagger", tagger))}
+    infos = [_info(uri, kind, whole) if uri else None for kind, uri in places.items()]
     rules = load_policy(policy)
     if prepared:
         size = rules.photo.too_small.model_copy(update={"action": "off"})

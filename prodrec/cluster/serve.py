@@ -23,7 +23,7 @@ from prodrec.cluster.serve_ports import keep_to_loopback
 from prodrec.config import Frozen
 from prodrec.errors import ConfigError, Reject
 from prodrec.machine import usable_cores
-from prodrec.models.bundle import load_bundle
+from prodrec.models.bundle import bundle_folder, load_bundle
 from prodrec.models.bundle_info import BundleInfo
 from prodrec.scoring.recognition import Recognition
 from prodrec.serving.app import create_app
@@ -181,7 +181,8 @@ def serve_on_ray(classifier: str | None, tagger: str | None, settings: ServingSe
     Raises: BundleError, ConfigError: what is wrong with bundles, settings or the port.
     """
     check_port(host, port)
-    uris = {kind: uri for kind, uri in zip(KINDS, (classifier, tagger), strict=True) if uri}
+    # A registry's current bundle of now: processes that start later must not answer by another one.
+    uris = {kind: bundle_folder(uri).uri for kind, uri in zip(KINDS, (classifier, tagger), strict=True) if uri}
     for kind, uri in uris.items():  # whole, weights too: what is wrong is said here in one line
         load_bundle(uri, "cpu", kind)
     os.environ.setdefault("RAY_worker_niceness", "0")  # somebody waits for these processes, as nobody does for a nightly job's

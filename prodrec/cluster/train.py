@@ -34,7 +34,7 @@ from prodrec.training.run import run_training
 
 # A lost worker or node restarts the run from its last checkpoint this often. Source: assumed.
 _MAX_FAILURES = 3
-_LEAST_CPUS_PER_WORKER = 0.5
+LEAST_CPUS_PER_WORKER = 0.5
 # For news of a run; on a busy machine an actor may be slow. Source: assumed.
 _LOOK_TIMEOUT_S = 30
 
@@ -119,7 +119,7 @@ def _scaling(workers: Workers, nodes: list[dict[str, float]]) -> ScalingConfig:
     hosts = [node for node in nodes if node.get("GPU", 0) >= 1] if workers.gpu else nodes
     on_one = max((node.get("CPU", 0) / (node["GPU"] if workers.gpu else 1) for node in hosts), default=0)
     share = 0.8 * min(in_all / workers.most, on_one)
-    cpus = workers.cpus or (float(int(share)) if share >= 1 else _LEAST_CPUS_PER_WORKER)
+    cpus = workers.cpus or (float(int(share)) if share >= 1 else LEAST_CPUS_PER_WORKER)
     may_grow = workers.gpu and sum(node.get("GPU", 0) for node in nodes) < workers.most
     if not may_grow and workers.most * cpus >= in_all:
         raise ConfigError(f"{workers.most} workers of {cpus:g} CPUs leave none of {in_all:g} to read images with; lower --workers or --cpus-per-worker")

@@ -16,6 +16,7 @@ from prodrec.config.sections import (
     OptimConfig,
     PreprocessSpec,
     TagsConfig,
+    TrackingConfig,
     TrainConfig,
 )
 
@@ -36,6 +37,7 @@ __all__ = [
     "PreprocessSpec",
     "Recipe",
     "TagsConfig",
+    "TrackingConfig",
     "TrainConfig",
     "explain_validation",
 ]

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 _USED: dict[str, set[str]] = {
     "input": {"size", "resize", "crop_fraction", "normalize"},
     "model": {"arch", "weights", "dropout", "freeze_backbone", "args"},
-    "input": {"size", "resize", "crop_fraction", "normalize"},
     "balance": {"class_weights", "beta"},
     "optim": {"name", "lr", "momentum", "warmup_epochs", "final_lr_fraction", "clip_norm", "label_smoothing"},
     "train": {"epochs", "batch_size", "seed", "precision", "early_stop"},

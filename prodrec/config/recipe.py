@@ -15,6 +15,7 @@ from prodrec.config.sections import (
     OptimConfig,
     PreprocessSpec,
     TagsConfig,
+    TrackingConfig,
     TrainConfig,
 )
 
@@ -49,6 +50,7 @@ class Recipe(Frozen):
     data: DataConfig = DataConfig()
     tags: TagsConfig = TagsConfig()
     fit: FitConfig | None = None
+    tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -191,3 +191,15 @@ class DataConfig(Frozen):
     decode: Literal["worker", "stream"] = "worker"
     threads: PositiveInt | None = None
     limit: PositiveInt | None = None
+
+
+class TrackingConfig(Frozen):
+    """Where a run is told of beside its own folder; no part of what the run is.
+
+    Attributes:
+        mlflow: tracking URI of MLflow, such as http://host:5000 or sqlite:////data/mlflow.db; None: nowhere.
+        experiment: its name there; made where there is none.
+    """
+
+    mlflow: str | None = None
+    experiment: Annotated[str, Field(min_length=1)] = "prodrec"

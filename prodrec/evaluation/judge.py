@@ -15,7 +15,7 @@ from prodrec.data.stream import AnyTransform, Batch, batches, eval_box_transform
 from prodrec.errors import ShardsError
 from prodrec.evaluation.acceptance import accepted_metrics
 from prodrec.evaluation.detect import detect
-from prodrec.evaluation.detections import evaluate_tags
+from prodrec.evaluation.detections import Detections, evaluate_tags
 from prodrec.evaluation.metrics import evaluate
 from prodrec.evaluation.page import page_facts
 from prodrec.evaluation.predict import predict
@@ -53,8 +53,11 @@ def judge(bundle_uri: str, shards_uri: str, split: str, out_uri: str, gpu: bool 
     return metrics
 
 
-def open_judged(bundle_uri: str, shards_uri: str, split: str, device: torch.device) -> tuple[Bundle, Shards]:
+def open_judged(bundle_uri: str, shards_uri: str, split: str, device: torch.device, kind: str | None = None) -> tuple[Bundle, Shards]:
     """A bundle, and shards of its kind (by listing for one that fuses views) whose labels in the split it knows, as they are in the shards.
+
+    Args:
+        kind: of the bundle; None: either.
 
     Raises:
         BundleError, ShardsError: as `judge`.
@@ -62,7 +65,7 @@ def open_judged(bundle_uri: str, shards_uri: str, split: str, device: torch.devi
     shards = open_shards(shards_uri)
     if not shards.split(split).rows:
         raise ShardsError(f"{shards.uri} has no images in split '{split}'; it has {', '.join(shards.manifest.splits)}: choose one by --split")
-    bundle = load_bundle(bundle_uri, device.type)
+    bundle = load_bundle(bundle_uri, device.type, kind)
     if bundle.info.model.fuse:
         shards = by_listing(shards, bundle.info.model.max_views)
     if (bundle.info.kind == "tagger") != bool(shards.manifest.boxes):
@@ -75,7 +78,22 @@ def open_judged(bundle_uri: str, shards_uri: str, split: str, device: torch.devi
 def predicted(bundle: Bundle, shards: Shards, split: str, device: torch.device) -> Predictions:
     """What a classifier says of a split; its labels have the ids that they have in the shards, which may go on with others."""
     scorer = Scorer(bundle, device)
-    return predict(scorer, _inputs(shards, split, device, eval_transform(bundle.info.input)), device, scorer.precision)
+    return predict(scorer, whole_split(shards, split, device, eval_transform(bundle.info.input)), device, scorer.precision)
+
+
+def detected(bundle: Bundle, shards: Shards, split: str, device: torch.device) -> Detections:
+    """What a tagger finds on a split whose labels are its own."""
+    info: TaggerInfo = bundle.info
+    task = DetectionTask(bundle.model, info.input, DETECTORS[info.model.arch].losses, channels_last=True).to(device)
+    inputs = whole_split(shards, split, device, eval_box_transform(info.input))
+    return detect(task, bundle.model, inputs, device, _precision(info))
+
+
+def whole_split(shards: Shards, split: str, device: torch.device, transform: AnyTransform) -> Iterator[Batch]:
+    """A whole split in this process, in the order of its rows."""
+    index = shards.split(split)
+    order = sequential_order(np.arange(index.rows), _BATCH_SIZE)
+    return batches(read_windows(index, order.windows), order, transform, usable_cores(), pin_memory=device.type == "cuda")
 
 
 def _judge_classifier(bundle: Bundle, shards: Shards, split: str, device: torch.device, out: Folder, page: dict[str, Any]) -> dict[str, Any]:
@@ -89,19 +107,10 @@ def _judge_classifier(bundle: Bundle, shards: Shards, split: str, device: torch.
 
 def _judge_tagger(bundle: Bundle, shards: Shards, split: str, device: torch.device, out: Folder, page: dict[str, Any]) -> dict[str, Any]:
     info: TaggerInfo = bundle.info
-    task = DetectionTask(bundle.model, info.input, DETECTORS[info.model.arch].losses, channels_last=True).to(device)
-    inputs = _inputs(shards, split, device, eval_box_transform(info.input))
-    detections = detect(task, bundle.model, inputs, device, _precision(info))
+    detections = detected(bundle, shards, split, device)
     metrics = evaluate_tags(detections, info.labels, info.thresholds, info.train_boxes, split)
     write_tags_report(out, TagsReport(metrics={split: metrics}, pictures=detections.pictures, thresholds=info.thresholds, **page))
     return metrics
-
-
-def _inputs(shards: Shards, split: str, device: torch.device, transform: AnyTransform) -> Iterator[Batch]:
-    """A whole split in this process."""
-    index = shards.split(split)
-    order = sequential_order(np.arange(index.rows), _BATCH_SIZE)
-    return batches(read_windows(index, order.windows), order, transform, usable_cores(), pin_memory=device.type == "cuda")
 
 
 def _precision(info: BundleInfo) -> str:

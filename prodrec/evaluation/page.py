@@ -77,12 +77,18 @@ def write_page(folder: Folder, html: str) -> None:
 
 
 def render(template: str, report: ReportPage, **values: Any) -> str:
-    """A page from one of the templates beside this file; the report's own facts and each split's metrics are there under their names."""
+    """A page of a report; its own facts and each split's metrics are there under their names."""
+    splits = [report.metrics[split] for split in SPLITS if split in report.metrics]
+    return filled(template, report=report, judged=report.metrics[report.judged], splits=splits, **values)
+
+
+def filled(template: str, **values: Any) -> str:
+    """A page from one of the templates beside this file."""
     loader = PackageLoader("prodrec.evaluation", "")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader)
-    environment.filters |= {"percent": percent, "points": points, "ratio": _ratio, "interval": interval, "duration": duration, "flat": flat}
-    splits = [report.metrics[split] for split in SPLITS if split in report.metrics]
-    return environment.get_template(template).render(report=report, judged=report.metrics[report.judged], splits=splits, **values)
+    environment.filters |= {"percent": percent, "ratio": _ratio, "interval": interval, "duration": duration, "flat": flat}
+    environment.filters |= {"amount": amount, "count": count, "chance": chance, "points": points}
+    return environment.get_template(template).render(**values)
 
 
 def percent(share: float | None, n: int = _DECIMALS_FROM_IMAGES) -> str:
@@ -91,8 +97,9 @@ def percent(share: float | None, n: int = _DECIMALS_FROM_IMAGES) -> str:
 
 
 def points(difference: float, n: int = _DECIMALS_FROM_IMAGES) -> str:
-    """`+2.1` or `−0.4`: percentage points, with the decimals of `percent`."""
-    return f"{100 * difference:+.{_decimals(n)}f}".replace("-", "−")
+    """`+2.1`, `−0.4` or `0.0`: percentage points, with the decimals of `percent`."""
+    text = f"{100 * difference:+.{_decimals(n)}f}"
+    return text.replace("-", "−") if float(text) else text[1:]
 
 
 def interval(bounds: Sequence[float] | None, n: int = _DECIMALS_FROM_IMAGES) -> str:
@@ -109,6 +116,24 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def amount(value: float) -> str:
+    """Three digits that count: `0.0123`, `4.56`, `789`, `12,300`."""
+    return f"{value:,.0f}" if value >= 100 else f"{float(f'{value:.3g}'):g}"
+
+
+def count(number: int) -> str:
+    """`812`, `45.6 k` or `11.2 M`."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.1f}\u202f{unit}"
+    return str(number)
+
+
+def chance(p: float) -> str:
+    """A p value: `0.034`, or `< 0.001`."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

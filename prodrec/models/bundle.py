@@ -4,6 +4,7 @@ Not covered here: how an image becomes a model input (prodrec.data.transforms, t
 """
 
 import hashlib
+import json
 import shutil
 import uuid
 from dataclasses import dataclass
@@ -25,9 +26,11 @@ from prodrec.models.registry import create_classifier
 from prodrec.models.tagger import create_tagger
 from prodrec.models.weights import NONE
 
-__all__ = ["Bundle", "ClassifierInfo", "TaggerInfo", "load_bundle", "load_info", "plain_state", "rewrite_info", "write_bundle"]
+__all__ = ["Bundle", "ClassifierInfo", "TaggerInfo", "bundle_folder", "copy_bundle", "load_bundle", "load_info", "plain_state", "rewrite_info", "write_bundle"]
 
 WEIGHTS, CARD, INFO = "model.safetensors", "README.md", "bundle.json"
+# In a registry's folder of a kind: names the version that is current. Written by prodrec.evaluation.releases.
+POINTER = "current.json"
 
 
 @dataclass(frozen=True)
@@ -60,23 +63,32 @@ def write_bundle(folder: str | Path, model: nn.Module, info: BundleInfo) -> None
         raise ValueError(told)
     weights = safetensors.save(state, metadata={"format": "pt"})
     info = info.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})
-    files = {WEIGHTS: weights, CARD: model_card(info).encode(), INFO: info.model_dump_json(indent=2).encode()}
-    target = Folder(folder)
-    with writing(target.uri):
-        _check_free(target)
-    if isinstance(target.filesystem, fs.LocalFileSystem):
-        _write_aside(Path(target.path), files)
-    else:
-        _write_in_place(target, files)
+    _write(Folder(folder), {WEIGHTS: weights, CARD: model_card(info).encode(), INFO: info.model_dump_json(indent=2).encode()})
+
+
+def copy_bundle(source: str | Path, target: str | Path) -> None:
+    """Copies a bundle; a reader sees all of it or none.
+
+    Raises:
+        BundleError: as `load_info`, or changed weights.
+        OutputError: the place cannot be written, or other files are there.
+    """
+    info, place = load_info(source), bundle_folder(source)
+    files = {name: _read(place, name) for name in (WEIGHTS, CARD, INFO)}
+    _parse_weights(files[WEIGHTS], info, place / WEIGHTS)
+    _write(Folder(target), files)
 
 
 def rewrite_info(folder: str | Path, info: BundleInfo) -> None:
     """Replaces what a bundle says about itself; its weights stay.
 
     Raises:
+        BundleError: it is one of a registry.
         OutputError: the place cannot be written.
     """
     place = Folder(folder)
+    if place.exists(POINTER) or Folder(place.uri.rpartition("/")[0]).exists(POINTER):
+        raise BundleError(f"{place.uri} belongs to a registry, whose versions stay as they are; change the bundle that was promoted, then promote it again")
     place.write(CARD, model_card(info).encode())
     place.write(INFO, info.model_dump_json(indent=2).encode())
 
@@ -86,12 +98,29 @@ def plain_state(model: nn.Module) -> dict[str, Tensor]:
     return {_plain_name(name): value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()}
 
 
-def load_info(folder: str | Path, kind: str | None = None) -> BundleInfo:
-    """What a bundle says about itself; its weights are not read. As `load_bundle` for the rest."""
+def bundle_folder(folder: str | Path) -> Folder:
+    """Where a bundle lies: the folder itself, or of a registry's folder (REGISTRY/classifier) the version that is current now.
+
+    What reads a bundle more than once asks once: a promotion may come between.
+
+    Raises:
+        BundleError: a place that cannot be opened, or a pointer that cannot be read.
+    """
     try:
         place = Folder(folder)
     except SourceError as error:
         raise BundleError(str(error)) from error
+    if place.exists(INFO) or not place.exists(POINTER):
+        return place
+    try:
+        return Folder(place / json.loads(place.read(POINTER))["version"])
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise BundleError(f"{place / POINTER} names no version: {error!r}; write it again by `prodrec registry promote`") from error
+
+
+def load_info(folder: str | Path, kind: str | None = None) -> BundleInfo:
+    """What a bundle says about itself; its weights are not read. As `load_bundle` for the rest."""
+    place = bundle_folder(folder)
     return parse_info(_read(place, INFO), place / INFO, kind)
 
 
@@ -99,14 +128,15 @@ def load_bundle(folder: str | Path, device: str | torch.device = "cpu", kind: st
     """Reads and checks a bundle; never touches the network, never runs code from the bundle.
 
     Args:
-        folder: a local path or a URI.
+        folder: a local path or a URI, of a bundle or of a registry's kind.
         device: where the model goes.
         kind: `classifier` or `tagger`; None: either.
 
     Raises:
         BundleError: no complete bundle, changed weights, another version or kind, or parts that do not belong together.
     """
-    info, place = load_info(folder, kind), Folder(folder)
+    place = bundle_folder(folder)
+    info = parse_info(_read(place, INFO), place / INFO, kind)
     state = _parse_weights(_read(place, WEIGHTS), info, place / WEIGHTS)
     return Bundle(info, _assemble(info, state, place.uri).to(device).eval())
 
@@ -133,6 +163,15 @@ def _check_free(target: Folder) -> None:
     strangers = sorted(name for item in target.names() if (name := item.base_name) not in {WEIGHTS, CARD, INFO} and not name.endswith(".part"))
     if strangers:
         raise OutputError(f"cannot write the bundle {target.uri}: it holds other files ({', '.join(strangers[:3])}); choose another folder")
+
+
+def _write(target: Folder, files: dict[str, bytes]) -> None:
+    with writing(target.uri):
+        _check_free(target)
+    if isinstance(target.filesystem, fs.LocalFileSystem):
+        _write_aside(Path(target.path), files)
+    else:
+        _write_in_place(target, files)
 
 
 def _write_in_place(target: Folder, files: dict[str, bytes]) -> None:

@@ -12,7 +12,7 @@ from prodrec.config import PreprocessSpec, Recipe
 from prodrec.data.files import Folder
 from prodrec.data.records import Label
 from prodrec.errors import ConfigError
-from prodrec.models.bundle import INFO, Bundle, ClassifierInfo, TaggerInfo, load_bundle, load_info
+from prodrec.models.bundle import INFO, Bundle, ClassifierInfo, TaggerInfo, bundle_folder, load_bundle, load_info
 from prodrec.models.bundle_info import BundleInfo
 from prodrec.models.detectors import DETECTORS
 from prodrec.models.registry import check_normalization, create_classifier
@@ -90,7 +90,8 @@ def continued_recipe(folder: str, name_or_path: str | None, overrides: list[str]
         BundleError: no bundle there.
         ConfigError: as `load_recipe`; a recipe of the other kind.
     """
-    info, where = load_info(folder), Folder(folder).uri
+    where = bundle_folder(folder).uri
+    info = load_info(where)
     model = info.model.model_dump(mode="json", exclude={"freeze_backbone", "freeze_layers"}) | {"weights": where}
     backbone = {name: model[name] for name in ("arch", "args", "weights")}
     sections = {"model": model, "input": info.input.model_dump(mode="json")}

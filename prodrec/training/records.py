@@ -13,6 +13,7 @@ from prodrec.errors import ConfigError, OutputError
 from prodrec.evaluation.summary import judgement
 from prodrec.recipes import parse_recipe
 from prodrec.training.state import TrainState, score_of
+from prodrec.training.tracking import Tracker, tracking_line, untracked
 
 CONFIG, METRICS, BUNDLE, REPORT = "config.yaml", "metrics.jsonl", "bundle", "report"
 
@@ -33,7 +34,7 @@ def start_run(uri: str, recipe: Recipe, shards_uri: str, resume: bool, launcher:
         raise OutputError(f"{run.uri} already holds a run; go on with it by --resume, or choose another --out")
     there = yaml.safe_load(run.read(CONFIG))
     before = parse_recipe(there["recipe"], run / CONFIG)
-    changed = _differences(before.model_dump(mode="json"), config["recipe"])
+    changed = _differences(untracked(before).model_dump(mode="json"), untracked(recipe).model_dump(mode="json"))
     changed += [f"{name}: {there[name]} -> {config[name]}" for name in ("shards", "launcher") if there[name] != config[name]]
     if changed:
         raise ConfigError(f"--resume: the run in {run.uri} was started otherwise ({'; '.join(changed)}); use its settings or another --out")
@@ -55,8 +56,8 @@ def _differences(before: Any, now: Any, path: str = "") -> list[str]:
 class RunRecords:
     """Writes the history of a run; rank 0 only. The whole history is written each time, so a resumed run leaves no stale lines."""
 
-    def __init__(self, run: Folder) -> None:
-        self.run = run
+    def __init__(self, run: Folder, tracker: Tracker | None = None) -> None:
+        self.run, self.tracker = run, tracker
         # TensorBoard files are appended to, which object stores cannot do.
         self.board = None if "://" in run.uri else SummaryWriter(str(Path(run.uri) / "tensorboard"))
 
@@ -69,6 +70,13 @@ class RunRecords:
                 if name != "epoch":
                     self.board.add_scalar(name.replace("_", "/", 1) if name.startswith(("train_", "val_")) else name, value, latest["epoch"])
             self.board.flush()
+        if self.tracker:
+            self.tracker.epoch(history)
+
+
+def read_history(run: Folder) -> list[dict[str, Any]]:
+    """RUN/metrics.jsonl."""
+    return [json.loads(line) for line in run.read(METRICS).splitlines()]
 
 
 def write_history(run: Folder, history: list[dict[str, Any]]) -> None:
@@ -87,9 +95,11 @@ def finished_summary(run: Folder) -> str:
     reports = Folder(run / REPORT)
     found = {split: json.loads(reports.read(f"{split}.json")) for split in ("train", "val", "test") if reports.exists(f"{split}.json")}
     lines = [judgement(metrics) for metrics in found.values()]
-    history = [json.loads(line) for line in run.read(METRICS).splitlines()]
+    history = read_history(run)
     train = yaml.safe_load(run.read(CONFIG))["recipe"]["train"]
     lines.append(_kept_trial(history, train) if "trial" in history[0] else _kept_epoch(history, train))
+    if told := tracking_line(run):
+        lines.append(told)
     return "\n".join([*lines, f"report {reports / 'index.html'}", f"bundle {run / BUNDLE}"])
 
 

@@ -3,7 +3,9 @@
 Only val chooses (best epoch, temperature); test is scored once, after every choice is made.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,7 +16,10 @@ from prodrec.data.shards import Shards
 from prodrec.errors import ProdrecError, UserError
 from prodrec.training.context import WorkerContext
 from prodrec.training.loop import Trainer, gathered
-from prodrec.training.records import RunRecords, is_finished
+from prodrec.training.records import BUNDLE, REPORT, RunRecords, is_finished
+from prodrec.training.tracking import Tracker, start_tracking, untracked
+
+Built = TypeVar("Built")
 
 # The table shows train accuracy beside val and test; this many images fix it to +-1 %. Source: assumed.
 _TRAIN_ROWS_JUDGED = 10_000
@@ -32,22 +37,38 @@ def run_training(recipe: Recipe, shards: Shards, run: Folder, context: WorkerCon
     """
     if is_finished(run):
         return None
-    trainer = _agreed(lambda: Trainer(recipe, shards, context), context)
+    trainer = _agreed(lambda: Trainer(untracked(recipe), shards, context), context)
     if isinstance(trainer, ProdrecError):
         return trainer
-    records = RunRecords(run) if context.rank == 0 else None
-    state = trainer.fit(records)
-    trainer.choose(records)
-    rows = {split: trainer.shards.split(split).rows for split in ("train", "val", "test")}
-    predictions = {split: trainer.predict(split, judged_sample(rows[split]) if split == "train" else None) for split in rows if rows[split]}
-    if context.rank == 0:
-        trainer.kind.finish(trainer.evaluated_model(), state.history, predictions, run)
+    tracker = _agreed(lambda: start_tracking(recipe, shards, run) if context.rank == 0 else None, context)
+    if isinstance(tracker, ProdrecError):
+        return tracker
+    with _told_of_failure(tracker):
+        records = RunRecords(run, tracker) if context.rank == 0 else None
+        state = trainer.fit(records)
+        trainer.choose(records)
+        rows = {split: trainer.shards.split(split).rows for split in ("train", "val", "test")}
+        predictions = {split: trainer.predict(split, judged_sample(rows[split]) if split == "train" else None) for split in rows if rows[split]}
+        if context.rank == 0:
+            trainer.kind.finish(trainer.evaluated_model(), state.history, predictions, run)
+    if tracker:
+        tracker.finish(state.history, REPORT, BUNDLE)
     return None
 
 
-def _agreed(build: Callable[[], Trainer], context: WorkerContext) -> Trainer | ProdrecError:
+@contextmanager
+def _told_of_failure(tracker: Tracker | None) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        if tracker:
+            tracker.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+
+
+def _agreed(build: Callable[[], Built], context: WorkerContext) -> Built | ProdrecError:
     """Builds on every rank; if one rank cannot, none goes on to wait for it."""
-    result: Trainer | ProdrecError
+    result: Built | ProdrecError
     try:
         result = build()
     except UserError as error:

@@ -1,0 +1,172 @@
+"""Judging finished runs side by side: compare.json, and the page that says which to ship and why.
+
+Every run is judged on the same rows of val and test. Val chooses (`prodrec.evaluation.choice`), test is told.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, NamedTuple
+
+import torch
+
+from prodrec.data.files import Folder
+from prodrec.data.shards import Shards, open_shards
+from prodrec.errors import ProdrecError
+from prodrec.evaluation.choice import PROMOTION_RULE, RULE, Candidate, Choice, choose, explained, holm, paired
+from prodrec.evaluation.compare_page import write_compare_page
+from prodrec.evaluation.cost import machine_facts, size_of, time_all
+from prodrec.evaluation.judge import open_judged, predicted
+from prodrec.evaluation.metrics import evaluate
+from prodrec.evaluation.predictions import Predictions
+from prodrec.evaluation.promotion import promote_if_better
+from prodrec.evaluation.releases import Registry
+from prodrec.evaluation.summary import describe, headline
+from prodrec.machine import torch_device
+from prodrec.models.bundle import Bundle
+from prodrec.models.scorer import Scorer
+
+_JUDGED = ("val", "test")
+
+
+class FinishedRun(NamedTuple):
+    """What a run left.
+
+    Attributes:
+        bundle: its folder.
+        history: RUN/metrics.jsonl.
+        train: metrics on the train split, as the run itself judged them.
+    """
+
+    name: str
+    bundle: str
+    history: list[dict[str, Any]]
+    train: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A run with what its bundle says of each split."""
+
+    run: FinishedRun
+    bundle: Bundle
+    scorer: Scorer
+    predictions: Mapping[str, Predictions]
+
+
+def compare(
+    runs: list[FinishedRun], failures: Mapping[str, str], shards_uri: str, out_uri: str, launcher: str, registry: str | None = None, gpu: bool = False
+) -> dict[str, Any]:
+    """Judges runs and writes OUT/compare.json and OUT/index.html.
+
+    Args:
+        failures: reasons of the runs that did not finish, by name.
+        launcher: `local` or `ray`: whether runs may have shared a machine while they trained.
+        registry: folder to which the recommended bundle is promoted if it beats the current one; None: no promotion.
+
+    Returns:
+        What compare.json holds.
+
+    Raises:
+        ShardsError, OutputError, BundleError: what is wrong with the shards, the place for the output, or the registry's bundle.
+        ConfigError: a GPU is asked for and there is none.
+    """
+    device, shards, out = torch_device(gpu), open_shards(shards_uri), Folder(out_uri).make()
+    judged, failed = [], dict(failures)
+    for run in runs:
+        try:
+            judged.append(_judge(run, shards, device))
+        except ProdrecError as error:
+            failed[run.name] = " ".join(str(error).split())
+    found = _compared(judged, shards, device) if judged else {"runs": [], "tests": [], "leader": None, "recommended": None, "reason": _NOTHING}
+    found |= {
+        "failed": [{"name": name, "reason": reason} for name, reason in failed.items()],
+        "rule": RULE,
+        "launcher": launcher,
+        "shards": shards.uri,
+        "data_manifest_sha256": shards.manifest_sha256,
+        "data": describe(shards),
+        "promotion": None,
+    }
+    _write(out, found)  # first, so that a registry that cannot be written costs no page
+    if registry and found["recommended"]:
+        promotion = promote_if_better(Registry(registry), found["recommended_bundle"], shards.uri, gpu)
+        found["promotion"] = promotion._asdict() | {"registry": registry, "rule": PROMOTION_RULE}
+        _write(out, found)
+    return found
+
+
+def _write(out: Folder, found: dict[str, Any]) -> None:
+    out.write("compare.json", json.dumps(found, indent=1).encode())
+    write_compare_page(out, found)
+
+
+_NOTHING = "no run finished"
+_NO_VAL = "The shards have no val images, and choosing by test would spoil its figures: prepare them again with another --split."
+
+
+def _judge(run: FinishedRun, shards: Shards, device: torch.device) -> _Judged:
+    splits = [split for split in _JUDGED if shards.split(split).rows]
+    bundle, _ = open_judged(run.bundle, shards.uri, splits[0], device, "classifier")
+    own = shards.relabelled(bundle.info.labels)
+    return _Judged(run, bundle, Scorer(bundle, device), {split: predicted(bundle, own, split, device) for split in splits})
+
+
+def _compared(judged: list[_Judged], shards: Shards, device: torch.device) -> dict[str, Any]:
+    timings = time_all([one.scorer for one in judged])
+    rows = [
+        _row(one) | {"latency_ms": timing.latency_ms, "image_ms": timing.image_ms, "images_per_s": 1000 / timing.image_ms}
+        for one, timing in zip(judged, timings, strict=True)
+    ]
+    found: dict[str, Any] = {"runs": rows, "measured_on": machine_facts(device)}
+    if not shards.split("val").rows:
+        return found | {"leader": None, "recommended": None, "reason": _NO_VAL, "tests": []}
+    candidates = [Candidate(one.run.name, one.predictions["val"].hits, timing.image_ms) for one, timing in zip(judged, timings, strict=True)]
+    choice = choose(candidates)
+    for row in rows:
+        pair = choice.against_leader[row["name"]]
+        row["val_against_leader"] = {"difference": -pair.difference, "ci95": [-pair.ci95[1], -pair.ci95[0]], "p": pair.p}
+        row["candidate"] = row["name"] in choice.candidates
+    rows.sort(key=lambda row: (-row["splits"]["val"]["top1"], row["image_ms"]))
+    bundle = next(row["bundle"] for row in rows if row["name"] == choice.recommended)
+    facts = {"leader": choice.leader, "recommended": choice.recommended, "recommended_bundle": bundle, "reason": explained(choice, candidates)}
+    return found | facts | {"tests": _tests(judged, choice, shards)}
+
+
+def _row(judged: _Judged) -> dict[str, Any]:
+    """The figures of one run but for times."""
+    run, info = judged.run, judged.bundle.info
+    metrics = {split: evaluate(found, info.labels, info.train_counts, info.temperature, split) for split, found in judged.predictions.items()}
+    told = metrics.get("test") or metrics["val"]
+    splits = ({"train": run.train} if run.train else {}) | metrics
+    return {
+        "name": run.name,
+        "bundle": run.bundle,
+        "bundle_id": info.bundle_id,
+        "arch": info.model.arch,
+        "splits": {split: headline(values) for split, values in splits.items()},
+        "tail": told["slices"]["tail"],
+        "precision": judged.scorer.precision,
+        **size_of(judged.bundle, Folder(run.bundle)),
+        "training": {
+            "epochs": len(run.history),
+            "minutes": sum(entry["seconds"] for entry in run.history) / 60,
+            "images_per_s": median(entry["images_per_s"] for entry in run.history),
+        },
+        "recipe": info.recipe,
+    }
+
+
+def _tests(judged: list[_Judged], choice: Choice, shards: Shards) -> list[dict[str, Any]]:
+    """The leader (by val) against each other run on test, corrected for being several."""
+    if not shards.split("test").rows:
+        return []
+    hits = {one.run.name: one.predictions["test"].hits for one in judged}
+    others = [name for name in hits if name != choice.leader]
+    pairs = {name: paired(hits[choice.leader], hits[name]) for name in others}
+    corrected = holm([pairs[name].p for name in others])
+    found = [
+        {"first": choice.leader, "second": name, **pairs[name]._asdict(), "p_holm": p, "n": len(hits[name])} for name, p in zip(others, corrected, strict=True)
+    ]
+    return sorted(found, key=lambda test: test["difference"])

@@ -1,0 +1,107 @@
+"""Whether a bundle takes the place of a registry's current one: both are judged here, on the same val images."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from prodrec.data.shards import Shards, open_shards
+from prodrec.data.stream import eval_transform
+from prodrec.errors import ShardsError
+from prodrec.evaluation.calibration import Bools
+from prodrec.evaluation.choice import Candidate, Verdict, beats
+from prodrec.evaluation.cost import time_all
+from prodrec.evaluation.detections import coco_metrics
+from prodrec.evaluation.judge import detected, open_judged, whole_split
+from prodrec.evaluation.releases import Overtaken, Registry
+from prodrec.machine import torch_device
+from prodrec.models.bundle import Bundle, load_bundle
+from prodrec.models.scorer import Scorer
+
+# As often, another promotion may come in between while two bundles are judged. Source: assumed.
+_TRIES = 3
+_OTHER_DATA = "; the current one was trained on other shards and may have learned from some of these images"
+
+
+class Promotion(NamedTuple):
+    """What came of it.
+
+    Attributes:
+        version: that is current now; None: none is.
+    """
+
+    promoted: bool
+    version: str | None
+    why: str
+
+
+def promote_if_better(registry: Registry, bundle: str, shards_uri: str, gpu: bool = False) -> Promotion:
+    """Promotes a bundle if the rule says so: `choice.PROMOTION_RULE` of a classifier, a higher mAP on val of a tagger.
+
+    Raises:
+        BundleError, ShardsError, OutputError, ConfigError: what is wrong with the bundles, the shards or the registry.
+        Overtaken: others were promoted meanwhile, more than twice.
+    """
+    device = torch_device(gpu)
+    for left in reversed(range(_TRIES)):
+        before = registry.pointer()
+        opened, shards = open_judged(bundle, shards_uri, "val", device, registry.kind)
+        if before and before.bundle_id == opened.info.bundle_id:
+            return Promotion(False, before.version, "it is the current one already")
+        verdict = _verdict(opened, load_bundle(registry.place(before.version), device.type, registry.kind), shards, device) if before else _FIRST
+        if not verdict.promoted:
+            return Promotion(False, before.version if before else None, verdict.why)
+        try:
+            pointer = registry.promote(bundle, verdict.why, before.version if before else None)
+        except Overtaken:
+            if not left:
+                raise
+            continue
+        return Promotion(True, pointer.version, verdict.why)
+    raise AssertionError("the last try returns or raises")
+
+
+_FIRST = Verdict(True, "the first of this registry: there is nothing to compare it with")
+
+
+def _verdict(challenger: Bundle, current: Bundle, shards: Shards, device: torch.device) -> Verdict:
+    if challenger.info.weights_sha256 == current.info.weights_sha256:
+        return Verdict(True, "the same weights, with a calibration or thresholds that were chosen anew")
+    judge = _tagger_verdict if challenger.info.kind == "tagger" else _classifier_verdict
+    verdict = judge(challenger, current, shards, device)
+    same_data = current.info.data_manifest_sha256 in ("", shards.manifest_sha256)
+    return verdict if same_data else Verdict(verdict.promoted, verdict.why + _OTHER_DATA)
+
+
+def _classifier_verdict(challenger: Bundle, current: Bundle, shards: Shards, device: torch.device) -> Verdict:
+    scorers = [Scorer(bundle, device) for bundle in (challenger, current)]
+    hits = [hits_of(scorer, shards, "val") for scorer in scorers]
+    times = time_all(scorers)
+    first, second = (Candidate(name, h, t.image_ms) for name, h, t in zip(("the new one", "the current one"), hits, times, strict=True))
+    return beats(first, second)
+
+
+def _tagger_verdict(challenger: Bundle, current: Bundle, shards: Shards, device: torch.device) -> Verdict:
+    """There is no test for mAP as simple as McNemar's: the rule is the figure alone, and says so."""
+    known = {label.name for label in current.info.labels}
+    if strangers := [label.name for label in shards.manifest.labels if label.name not in known]:
+        return Verdict(False, f"the current one does not know {len(strangers)} labels of these shards ({', '.join(strangers[:3])}): no figure compares the two")
+    found = [detected(bundle, shards.relabelled(bundle.info.labels), "val", device) for bundle in (challenger, current)]
+    first, second = (coco_metrics(one.pictures)["map"] or 0.0 for one in found)
+    words = "higher" if first > second else "not higher"
+    return Verdict(first > second, f"mAP on val is {words}: {first:.4f} against {second:.4f} (the figures alone, without a test of chance)")
+
+
+def hits_of(scorer: Scorer, shards: Shards, split: str) -> Bools:
+    """[N], whether the best label is the right one; a label that the bundle does not know is never right."""
+    known = shards.relabelled(scorer.info.labels)
+    inputs = whole_split(known, split, scorer.device, eval_transform(scorer.info.input))
+    hits = [scorer(batch.images).argmax(1).cpu() == batch.targets for batch in inputs]
+    return np.concatenate([part.numpy() for part in hits])
+
+
+def check_val(shards_uri: str) -> None:
+    """Raises: ShardsError: there is no val split to choose by."""
+    shards = open_shards(shards_uri)
+    if not shards.split("val").rows:
+        raise ShardsError(f"{shards.uri} has no val images, and choosing by test would spoil its figures; prepare it again with another --split")

@@ -1,0 +1,165 @@
+"""`prodrec compare` and `prodrec registry` with tiny real recipes, without Ray."""
+
+import json
+import re
+
+import pytest
+from made import photo, run
+
+from prodrec.models.bundle import load_info
+from prodrec.scoring import Recognizer
+
+TINY = ["--local", "--set", "train.epochs=3", "--set", "input.size=32", "--set", "train.batch_size=16", "--set", "data.threads=1", "--set", "optim.lr=0.005"]
+
+
+def command(shards, out, recipes, *more):
+    return ["compare", shards, "--recipes", ",".join(map(str, recipes)), "--out", out, *TINY, *more]
+
+
+@pytest.fixture(scope="module")
+def recipes(tmp_path_factory):
+    """Two that learn and one that cannot start."""
+    folder = tmp_path_factory.mktemp("recipes")
+    (folder / "slim.yaml").write_text("model: {arch: custom_cnn, weights: none, args: {grid: 2}}")
+    (folder / "broken.yaml").write_text("model: {arch: custom_cnn, weights: /no/such.pth}")
+    return ["custom_cnn", folder / "slim.yaml", folder / "broken.yaml"]
+
+
+@pytest.fixture(scope="module")
+def compared(recipes, small_shards, tmp_path_factory):
+    """Folder of a comparison, and of a registry to which it promoted."""
+    folder = tmp_path_factory.mktemp("compared")
+    assert run(*command(small_shards, folder / "out", recipes, "--promote", "--registry", folder / "registry")) == 0
+    return folder
+
+
+def test_the_page_and_its_figures_stand_alone_and_name_what_failed(compared):
+    found = json.loads((compared / "out" / "compare.json").read_text())
+    page = (compared / "out" / "index.html").read_text()
+    assert {row["name"] for row in found["runs"]} == {"custom_cnn", "slim"}
+    assert [one["name"] for one in found["failed"]] == ["broken"]
+    assert "there is no file &#39;/no/such.pth&#39;" in page
+    assert found["rule"].replace("'", "&#39;") in page
+    assert not re.search(r"https?://(?!www\.w3\.org)", page)
+    for row in found["runs"]:
+        assert {"train", "val", "test"} == row["splits"].keys()
+        assert min(row[name] for name in ("parameters", "gflops", "bundle_mb", "latency_ms", "image_ms", "images_per_s")) > 0
+        assert row["training"]["epochs"] == 3
+        in_the_run = json.loads((compared / "out" / "runs" / row["name"] / "report" / "test.json").read_text())
+        assert row["splits"]["test"]["top1"] == pytest.approx(in_the_run["top1"], abs=1.5 / in_the_run["n"])
+    wide, slim = (next(row for row in found["runs"] if row["name"] == name) for name in ("custom_cnn", "slim"))
+    assert wide["parameters"] > slim["parameters"]
+
+
+def test_what_is_recommended_follows_from_val_and_cost_alone(compared):
+    found = json.loads((compared / "out" / "compare.json").read_text())
+    right = {row["name"]: row["splits"]["val"]["top1"] for row in found["runs"]}
+    assert right[found["leader"]] == max(right.values())
+    chosen = next(row for row in found["runs"] if row["name"] == found["recommended"])
+    assert chosen["candidate"]
+    assert found["recommended_bundle"] == chosen["bundle"]
+    [test] = found["tests"]
+    on_test = {row["name"]: row["splits"]["test"]["top1"] for row in found["runs"]}
+    assert test["first"] == found["leader"]
+    assert (test["only_first_right"] - test["only_second_right"]) / test["n"] == pytest.approx(on_test[test["first"]] - on_test[test["second"]])
+
+
+def test_the_same_command_trains_nothing_twice_and_other_settings_are_refused(compared, recipes, small_shards, capsys):
+    names = ("custom_cnn", "slim")
+    before = [(compared / "out" / "runs" / name / "bundle" / "bundle.json").stat().st_mtime_ns for name in names]
+    assert run(*command(small_shards, compared / "out", recipes, "--promote", "--registry", compared / "registry")) == 0
+    assert before == [(compared / "out" / "runs" / name / "bundle" / "bundle.json").stat().st_mtime_ns for name in names]
+    out = capsys.readouterr().out
+    assert "2 of 3 runs finished" in out
+    assert "broken failed: model.weights: there is no file" in out
+    assert run(*command(small_shards, compared / "out", recipes, "--set", "optim.lr=0.5")) == 2
+    error = capsys.readouterr().err.strip()
+    assert "optim.lr: 0.005 -> 0.5" in error
+    assert len(error.splitlines()) == 1
+
+
+def test_an_interrupted_comparison_says_what_to_do_and_goes_on_from_its_checkpoint(small_shards, tmp_path, capsys, monkeypatch):
+    def interrupt(self, metrics):
+        if metrics["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    again = command(small_shards, tmp_path / "out", ["custom_cnn"])
+    with monkeypatch.context() as patch:
+        patch.setattr("prodrec.display.RunDisplay.epoch", interrupt)
+        assert run(*again) == 1
+    assert "interrupted; the same command goes on" in capsys.readouterr().err
+    history = tmp_path / "out" / "runs" / "custom_cnn" / "metrics.jsonl"
+    first = history.read_text().splitlines()[0]
+    assert run(*again) == 0
+    lines = history.read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
+    assert lines[0] == first
+    assert "no other run finished" in capsys.readouterr().out
+
+
+def test_where_no_run_finishes_the_command_fails_and_the_page_says_why(recipes, small_shards, tmp_path, capsys):
+    assert run(*command(small_shards, tmp_path / "out", recipes[2:])) == 1
+    assert "none of the 1 runs finished" in capsys.readouterr().err
+    assert "/no/such.pth" in (tmp_path / "out" / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("names", "more", "message"),
+    [
+        (["custom_cnn", "no_such"], [], "no recipe 'no_such'"),
+        (["custom_cnn", "fasterrcnn_tiny"], [], "fasterrcnn_tiny trains a tagger"),
+        (["custom_cnn", "custom_cnn"], [], "custom_cnn twice"),
+        ([","], [], "--recipes names none"),
+        (["custom_cnn"], ["--promote"], "belong together"),
+        (["custom_cnn"], ["--workers", "2"], "--local is one process"),
+    ],
+)
+def test_a_wrong_command_line_is_one_clear_line_before_anything_is_trained(small_shards, tmp_path, capsys, names, more, message):
+    assert run(*command(small_shards, tmp_path / "out", names, *more)) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert not list((tmp_path / "out").glob("runs/*"))
+
+
+def test_shards_with_boxes_are_refused(box_shards, tmp_path, capsys):
+    assert run(*command(box_shards, tmp_path / "out", ["custom_cnn"])) == 2
+    assert "has boxes instead of labels" in capsys.readouterr().err
+
+
+def test_a_registry_is_listed_promoted_to_and_rolled_back(small_bundle, small_shards, tmp_path, capsys):
+    assert run("train", small_shards, "--recipe", "custom_cnn", "--out", tmp_path / "weak", *TINY, "--set", "train.epochs=1") == 0
+    weak, place = tmp_path / "weak" / "bundle", ["--registry", str(tmp_path / "registry")]
+    capsys.readouterr()
+    assert run("registry", "list", *place) == 0
+    assert "no classifier was promoted" in capsys.readouterr().out
+    assert run("registry", "promote", weak, *place) == 2, "neither shards nor a reason"
+    assert run("registry", "promote", weak, small_shards, *place) == 0, "the first has nobody to beat"
+    capsys.readouterr()
+    assert run("registry", "promote", small_bundle, small_shards, *place) == 0
+    assert re.search(r"^0002-\w+ is current .* significantly better: 2\d against \d+ of 24 val images right", capsys.readouterr().out)
+    assert run("registry", "promote", weak, small_shards, *place) == 1
+    assert re.search(r"not promoted, 0002-\w+ stays current: significantly worse: .* --force REASON overrules", capsys.readouterr().err)
+    assert run("registry", "promote", weak, "--force", "the shop asked for it", *place) == 0
+    capsys.readouterr()
+    assert run("registry", "list", *place) == 0
+    out = capsys.readouterr().out
+    weak_id = load_info(weak).bundle_id
+    assert re.search(rf"^\* 0001-\w+ .* custom_cnn  bundle {weak_id}$", out, re.MULTILINE)
+    assert "forced: the shop asked for it" in out
+    assert run("registry", "rollback", "--why", "complaints", *place) == 0
+    assert "is current again" in capsys.readouterr().out
+    (tmp_path / "photo.jpg").write_bytes(photo(0, 1))
+    current = tmp_path / "registry" / "classifier"
+    assert run("recognize", tmp_path / "photo.jpg", "--classifier", current, "--json") == 0
+    assert Recognizer.load(str(current)).classifier_info.bundle_id == load_info(small_bundle).bundle_id
+    assert run("calibrate", current, small_shards, "--precision", "0.7", "--confidence", "0.8") == 2
+    assert "belongs to a registry" in capsys.readouterr().err
+    assert run("registry", "list", "--kind", "embedder", *place) == 2
+
+
+def test_a_bundle_that_was_calibrated_takes_the_place_of_itself(small_bundle, calibrated_bundle, small_shards, tmp_path, capsys):
+    place = ["--registry", str(tmp_path)]
+    assert run("registry", "promote", small_bundle, small_shards, *place) == 0
+    assert run("registry", "promote", calibrated_bundle, small_shards, *place) == 0
+    assert "the same weights, with a calibration" in capsys.readouterr().out
