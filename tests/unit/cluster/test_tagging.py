@@ -89,3 +89,36 @@ def test_a_disk_that_fails_undoes_nothing(tmp_path):
     image.unlink()
     gone = nights.fetched("third")
     assert (gone["state"], gone["code"]) == ("to_do", ["missing"])
+
+
+def test_what_is_out_of_reach_for_many_nights_counts_as_rejected_in_each(tmp_path):
+    (tmp_path / "good.jpg").write_bytes(photo(0, 0))
+    (tmp_path / "away.jpg").symlink_to(BROKEN_DISK)
+    nights = Nights(tmp_path, str(tmp_path / "good.jpg"), str(tmp_path / "away.jpg"))
+    nights.write("first", nights.fetched("first"), tagged=1, rejected=1)
+    second = nights.fetched("second")
+    assert (second["state"], second["known"]) == ("kept", [0, 1])
+    (tmp_path / "good.jpg").unlink()
+    (tmp_path / "good.jpg").symlink_to(BROKEN_DISK)
+    third = nights.fetched("third")
+    assert (third["state"], third["known"]) == ("kept", [0, 2])
+
+
+def test_what_was_never_had_is_rejected_each_night(tmp_path):
+    (tmp_path / "away.jpg").symlink_to(BROKEN_DISK)
+    nights = Nights(tmp_path, str(tmp_path / "away.jpg"))
+    nights.write("first", nights.fetched("first"), tagged=0, rejected=1)
+    second = nights.fetched("second")
+    assert (second["state"], second["known"]) == ("kept", [0, 1])
+
+
+@pytest.mark.parametrize("changed", [{"bundle_id": "new"}, {"policy_id": "stricter"}])
+def test_what_another_bundle_or_policy_said_is_not_kept(tmp_path, changed):
+    image = tmp_path / "a.jpg"
+    image.write_bytes(photo(0, 0))
+    nights = Nights(tmp_path, str(image))
+    nights.write("first", nights.fetched("first"), tagged=1, rejected=0)
+    assert nights.fetched("second")["state"] == "skipped"
+    image.unlink()
+    image.symlink_to(BROKEN_DISK)
+    assert nights.fetched("second", **changed)["state"] == "to_do"
