@@ -35,6 +35,8 @@ from prodrec.version import code_version
 SLICE_IMAGES = 64
 # Of a CPU: so much that one scoring process and its fetching fit on each.
 _SCORE_CPUS, _FETCH_CPUS = 0.8, 0.2
+# How long the images of a host that fell silent wait for it, seconds. Source: assumed; a web server is started again within minutes.
+_PATIENCE_S = 300.0
 # CPUs beside each GPU that prepare its images. Source: assumed.
 _CPUS_A_GPU = 4
 
@@ -112,7 +114,7 @@ def _info(uri: str, kind: str, whole: bool) -> BundleInfo:
 
 def _limits(fetch: dict[str, Any]) -> FetchLimits:
     try:
-        return FetchLimits(**fetch)
+        return FetchLimits(**{"patience_s": _PATIENCE_S} | fetch)
     except ValidationError as error:
         raise ConfigError(f"--allow-host: {explain_validation(error, FetchLimits)}; give names such as images.shop.example") from error
 

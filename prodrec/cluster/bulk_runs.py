@@ -92,7 +92,7 @@ class BulkRuns:
     def _order(self, store: Store, kept: str, shown: str, sent: bool, bundles: Bundles) -> Order:
         place = Folder(self._settings.uploads).make() / kept if sent else kept
         prepared = not sent and Folder(place).exists(MANIFEST)
-        fetch = self._settings.fetch.model_dump()
+        fetch = self._settings.fetch.model_dump(exclude_unset=True)  # a run has its own defaults
         plan = plan_tags(new_run_id(), *bundles, self._policy, store.url, fetch, self._settings.gpu, prepared, whole=False)
         before = store.unfinished(kept + MARK, plan.bundle_id, plan.policy_id)
         run = before.model_copy(update={"status": "running", "finished": None, "detail": None}) if before else new_run(kept + MARK, plan)

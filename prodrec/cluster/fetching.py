@@ -122,14 +122,16 @@ def _is_done(plan: TagPlan, known: Known | None, input_sha256: str) -> bool:
 
 
 def _to_do(plan: TagPlan, known: Known | None, row: dict[str, Any], input_sha256: str, images: Sequence[_Image]) -> dict[str, Any]:
-    """What is to be done with a listing. A web server that is down tonight does not undo what is known of its images."""
+    """What is to be done with a listing. What is out of reach tonight does not undo what this bundle and policy said of it."""
     content = json_sha256([[row[name] for name in DECLARED], [image.sha256 or image.code for image in images]])
-    now = (content, plan.bundle_id, plan.policy_id)
-    if known is not None and (known.content_sha256, known.bundle_id, known.policy_id) == now:
-        return {"state": SKIPPED, "content_sha256": content}
     unreached = sum(image.code in _PASSING for image in images)
-    if unreached and known is not None and known.input_sha256 == input_sha256 and known.images_tagged:
-        return {"state": KEPT, "known": [0, unreached]}
+    if known is not None and (known.bundle_id, known.policy_id) == (plan.bundle_id, plan.policy_id):
+        unchanged = known.content_sha256 == content
+        # Before "unchanged": a listing that was out of reach last night too still counts as rejected.
+        if unreached and (unchanged or (known.input_sha256 == input_sha256 and known.images_tagged)):
+            return {"state": KEPT, "known": [0, unreached]}
+        if unchanged:
+            return {"state": SKIPPED, "content_sha256": content}
     columns = {"image": "data", "sha256": "sha256", "code": "code", "detail": "detail"}
     return {"state": TO_DO, "content_sha256": content} | {column: [getattr(image, name) for image in images] for column, name in columns.items()}
 

@@ -1,5 +1,6 @@
 """Bytes of listed images, in order, with bounded memory; an image that cannot be had is a Reject in its place."""
 
+import errno
 import os
 import re
 import stat
@@ -27,6 +28,9 @@ ROWS_AT_ONCE = 16
 # Source: assumed; a Parquet page is about 1 MB.
 PAGE_BUFFER_BYTES = 8 << 20
 
+# What the system says of a name that no file has, tonight or ever. Source: open(2).
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
+
 _REMOTE = re.compile(r"(?P<root>[A-Za-z][A-Za-z0-9+.-]*://[^/]*)(?P<key>/[^?]*)(?P<query>\?.*)?")
 
 
@@ -51,7 +55,8 @@ def read_images(listing: pa.Table, max_bytes: int) -> Iterator[bytes | Reject]:
         max_bytes: a larger file is not read but rejected as `too_large`.
 
     Yields:
-        The image's bytes, or a Reject: `missing` (not there, a folder, not allowed, or unreadable) or `too_large`.
+        The image's bytes, or a Reject: `missing` (not there, no file, or no place that can be read), `fetch_failed` (the disk, the
+        object store or the rights failed: it may be had tomorrow) or `too_large`.
     """
     columns = listing.select(["uri", "row_group", "row"])
     rows = chain.from_iterable(zip(*(column.to_pylist() for column in batch.columns), strict=True) for batch in columns.to_batches(max_chunksize=1024))
@@ -90,7 +95,7 @@ def _names(uri: str) -> tuple[str, ...] | None:
 
 
 def _attempt(read: Callable[[str, int], bytes], uri: str, max_bytes: int) -> bytes | Reject:
-    """A Reject as a value; whatever else goes wrong while reading makes the image `missing`."""
+    """A Reject as a value, whatever goes wrong while reading."""
     try:
         return read(uri, max_bytes)
     except Reject as reject:
@@ -100,8 +105,11 @@ def _attempt(read: Callable[[str, int], bytes], uri: str, max_bytes: int) -> byt
 
 
 def _unreadable(uri: str, error: Exception) -> Reject:
+    """A failure that says nothing of the image itself is `fetch_failed`: what is known of the image holds, and it is tried again."""
+    cause = error.__cause__ if isinstance(error, SourceError) else error
+    passing = isinstance(cause, OSError) and cause.errno not in _ABSENT
     reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else " ".join(str(error).split()) or "ends too early"
-    return Reject(RejectCode.MISSING, f"{uri}: {reason}")
+    return Reject(RejectCode.FETCH_FAILED if passing else RejectCode.MISSING, f"{uri}: {reason}")
 
 
 def _read_local(path: str, max_bytes: int) -> bytes:

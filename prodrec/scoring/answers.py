@@ -11,15 +11,20 @@ from prodrec.scoring.addresses import Target
 
 # Answers that may be others in a moment. Source: RFC 9110 15.5.9, 15.6; RFC 8470 5.2; RFC 6585 4.
 _PASSING = frozenset({408, 425, 429, *range(500, 600)})
+# Those that speak of the whole host. Another, such as 500, may be one path's: whoever asks for it must not shut the host for others.
+_OF_HOST = frozenset({429, 502, 503, 504})
 
 
 class Passing(Exception):
-    """A failure that another try may not meet."""
+    """A failure that another try may not meet.
 
-    def __init__(self, code: RejectCode, reason: str, retry_after_s: float | None = None) -> None:
+    Args:
+        of_host: other images of the host are likely to meet it as well.
+    """
+
+    def __init__(self, code: RejectCode, reason: str, retry_after_s: float | None = None, of_host: bool = True) -> None:
         super().__init__(reason)
-        self.code = code
-        self.retry_after_s = retry_after_s
+        self.code, self.retry_after_s, self.of_host = code, retry_after_s, of_host
 
 
 def read_answer(target: Target, response: httpcore.Response, max_bytes: int) -> bytes:
@@ -46,7 +51,7 @@ def _check_head(target: Target, response: httpcore.Response, max_bytes: int) -> 
     if 300 <= status < 400:
         raise Reject(RejectCode.NOT_ALLOWED, f"{target}: HTTP {status}, a redirect, which is not followed")
     if status in _PASSING:
-        raise Passing(RejectCode.FETCH_FAILED, f"HTTP {status}", _retry_after_s(headers.get(b"retry-after", "")))
+        raise Passing(RejectCode.FETCH_FAILED, f"HTTP {status}", _retry_after_s(headers.get(b"retry-after", "")), status in _OF_HOST)
     if status != 200:
         raise Reject(RejectCode.FETCH_FAILED, f"{target}: HTTP {status}")
     if (encoding := headers.get(b"content-encoding", "identity").lower()) != "identity":

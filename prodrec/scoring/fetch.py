@@ -52,7 +52,9 @@ class FetchLimits(Frozen):
             Source: "Exponential Backoff and Jitter", AWS Architecture Blog 2015 (full jitter).
         max_retry_after_s: a server's longer Retry-After is cut to this. Source: assumed.
         silent_after: a host that has not answered to so many images in a row, all their tries taken, is not asked for `silence_s`
-            seconds, and then by one image at a time: a dead host must not cost each of its images total_timeout_s. Source: assumed.
+            seconds, and then by one image at a time: a dead host must not cost each of its images total_timeout_s. What counts
+            is no connection, no answer in time, or HTTP 429, 502, 503 or 504. Source: assumed.
+        patience_s: how long the images of such a host wait for it before they are refused; 0 where a person waits for the answer.
         concurrency: images in flight at once, and held at once by `fetch_all`. Source: assumed; at 200 ms an image, 160 a second.
         per_host: of them, from one host. Source: six is what browsers open to a host.
     """
@@ -72,6 +74,7 @@ class FetchLimits(Frozen):
     max_retry_after_s: PositiveFloat = 10.0
     silent_after: PositiveInt = 5
     silence_s: PositiveFloat = 60.0
+    patience_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     concurrency: Annotated[int, Field(ge=1, le=256)] = 32
     per_host: PositiveInt = 6
 
@@ -97,7 +100,8 @@ class Fetcher:
     def __init__(self, limits: FetchLimits, resolve: Resolve = socket.getaddrinfo) -> None:
         self._limits = limits
         self._web = Web(limits.schemes, limits.hosts, limits.allow_private)
-        self._turns, self._silence = Turns(limits.per_host, limits.concurrency, limits.pool_timeout_s), Silence(limits.silent_after, limits.silence_s)
+        self._turns = Turns(limits.per_host, limits.concurrency, limits.pool_timeout_s)
+        self._silence = Silence(limits.silent_after, limits.silence_s, limits.patience_s)
         self._threads = ThreadPoolExecutor(limits.concurrency, "fetch")
         self._closing = threading.Event()
         self._timeouts = {"connect": limits.connect_timeout_s, "read": limits.read_timeout_s, "write": limits.write_timeout_s, "pool": limits.pool_timeout_s}
@@ -118,6 +122,7 @@ class Fetcher:
     def close(self) -> None:
         """Ends waits between tries, lets requests under way end, and closes all connections."""
         self._closing.set()
+        self._silence.close()
         self._threads.shutdown(cancel_futures=True)
         self._pool.close()
 
@@ -129,15 +134,21 @@ class Fetcher:
                 or `fetch_failed`. Its detail shows neither a query nor a user's name.
         """
         target = self._web.target(uri)
-        with self._turns.turn(target.host, str(target)), time_limit(self._limits.total_timeout_s):
-            self._silence.check(target.host, str(target))
-            try:
-                data = self._try(target)
-            except Reject as reject:
-                self._silence.note(target.host, answered=not isinstance(reject.__cause__, Passing))
-                raise
-            self._silence.note(target.host, answered=True)
-            return data
+        while True:
+            # Before the turn and its time: images that wait for a silent host hold up no other.
+            self._silence.wait(target.host, str(target))
+            with self._turns.turn(target.host, str(target)), time_limit(self._limits.total_timeout_s):
+                if self._silence.may_ask(target.host):
+                    return self._noted(target)
+
+    def _noted(self, target: Target) -> bytes:
+        try:
+            data = self._try(target)
+        except Reject as reject:
+            self._silence.note(target.host, answered=not (isinstance(reject.__cause__, Passing) and reject.__cause__.of_host))
+            raise
+        self._silence.note(target.host, answered=True)
+        return data
 
     def fetch_all(self, uris: Iterable[str]) -> Iterator[bytes | Reject]:
         """Fetches images side by side and yields them in order; at most `concurrency` of them are held."""

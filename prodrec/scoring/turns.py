@@ -40,32 +40,67 @@ class Turns:
 
 
 class Silence:
-    """Hosts that did not answer to `after` images in a row are not asked for `for_s` seconds; then one image at a time tries again."""
+    """Hosts that did not answer to `after` images in a row are not asked for `for_s` seconds; then one image at a time tries again.
 
-    def __init__(self, after: int, for_s: float) -> None:
-        self._after, self._for_s = after, for_s
+    Args:
+        patience_s: how long the images of a host wait for it from when it fell silent; later ones, and all if it is 0, are refused
+            at once. It is halved with each host that falls silent, and whole again when one of them answers: many dead hosts cost
+            twice of it in all.
+    """
+
+    def __init__(self, after: int, for_s: float, patience_s: float) -> None:
+        self._after, self._for_s, self._patience_s = after, for_s, patience_s
+        self._left_s = patience_s
         self._unanswered: Counter[str] = Counter()
         self._asked_again_s: dict[str, float] = {}
-        self._lock = threading.Lock()
+        self._waited_for_s: dict[str, float] = {}
+        self._is_closed = False
+        self._changed = threading.Condition()
 
-    def check(self, host: str, shown: str) -> None:
-        """Raises: Reject: `fetch_failed`: the host is silent."""
-        with self._lock:
-            now_s = time.monotonic()
-            if self._unanswered[host] < self._after:
-                return
-            if now_s < self._asked_again_s[host]:
-                raise Reject(
-                    RejectCode.FETCH_FAILED, f"{shown}: {host} did not answer to {self._unanswered[host]} images in a row, and is not asked for a while"
-                )
-            self._asked_again_s[host] = now_s + self._for_s
+    def wait(self, host: str, shown: str) -> None:
+        """Until an image of the host may ask for a turn; `may_ask` says whether it still may when it has got it.
+
+        Raises: Reject: `fetch_failed`: the host is silent, and was waited for.
+        """
+        with self._changed:
+            while (wait_s := self._silent_for_s(host)) > 0:
+                left_s = 0.0 if self._is_closed else self._waited_for_s[host] - time.monotonic()
+                if left_s <= 0:
+                    detail = f"{shown}: {host} did not answer to {self._unanswered[host]} images in a row, and is not asked for a while"
+                    raise Reject(RejectCode.FETCH_FAILED, detail)
+                self._changed.wait(min(wait_s, left_s))
+
+    def may_ask(self, host: str) -> bool:
+        """Whether the image whose turn it is may ask; of a silent host, the one that tries again."""
+        with self._changed:
+            if self._silent_for_s(host) > 0:
+                return False
+            if self._unanswered[host] >= self._after:
+                self._asked_again_s[host] = time.monotonic() + self._for_s
+            return True
 
     def note(self, host: str, answered: bool) -> None:
         """What came of an image."""
-        with self._lock:
+        with self._changed:
             if answered:
                 self._unanswered.pop(host, None)
                 self._asked_again_s.pop(host, None)
-            else:
-                self._unanswered[host] += 1
-                self._asked_again_s[host] = time.monotonic() + self._for_s
+                if self._waited_for_s.pop(host, None):
+                    self._left_s = self._patience_s
+                    self._changed.notify_all()
+                return
+            now_s = time.monotonic()
+            self._unanswered[host] += 1
+            self._asked_again_s[host] = now_s + self._for_s
+            if self._unanswered[host] >= self._after and host not in self._waited_for_s:
+                self._waited_for_s[host] = now_s + self._left_s
+                self._left_s /= 2
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    def _silent_for_s(self, host: str) -> float:
+        return self._asked_again_s[host] - time.monotonic() if self._unanswered[host] >= self._after else 0.0

@@ -15,7 +15,7 @@ from prodrec.data import files, image_bytes
 from prodrec.data.columns import listing
 from prodrec.data.image_bytes import lies_below, read_images
 from prodrec.data.sources import open_source
-from prodrec.errors import Reject, RejectCode
+from prodrec.errors import Reject, RejectCode, SourceError
 
 
 def of(*uris: str | None) -> pa.Table:
@@ -47,21 +47,39 @@ def test_local_files_and_what_is_none(tmp_path):
     (tmp_path / "large").write_bytes(bytes(1001))
     (tmp_path / "largest").write_bytes(bytes(1000))
     os.mkfifo(tmp_path / "pipe")
-    names = ["a b%20.jpg", "large", "largest", "pipe", "absent", "", "a b%20.jpg/below", "nul\0"]
-    missing = RejectCode.MISSING
-    expected = [b"one", RejectCode.TOO_LARGE, bytes(1000), missing, missing, missing, missing, missing, missing, missing]
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    names = ["a b%20.jpg", "large", "largest", "pipe", "absent", "", "a b%20.jpg/below", "nul\0", "circle", "a" * 300]
+    expected = [b"one", RejectCode.TOO_LARGE, bytes(1000), *[RejectCode.MISSING] * 9]
     assert answers(of(*(f"{tmp_path}/{name}" for name in names), None, "/dev/zero")) == expected
 
 
-@pytest.mark.parametrize("error", [PermissionError(13, "x"), OSError(5, "x"), OSError("AWS Error\nACCESS_DENIED"), pa.ArrowInvalid("x")])
-def test_whatever_goes_wrong_while_reading_makes_an_image_missing(monkeypatch, error):
+def of_cause(cause: Exception) -> SourceError:
+    error = SourceError("cannot open s3://bucket")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (PermissionError(13, "x"), "fetch_failed"),
+        (OSError(5, "x"), "fetch_failed"),
+        (OSError(24, "too many files are open"), "fetch_failed"),
+        (OSError("AWS Error\nACCESS_DENIED"), "fetch_failed"),
+        (of_cause(OSError("no connection")), "fetch_failed"),
+        (of_cause(pa.ArrowInvalid("no such scheme")), "missing"),
+        (FileNotFoundError(2, "x"), "missing"),
+        (pa.ArrowInvalid("x"), "missing"),
+    ],
+)
+def test_what_goes_wrong_while_reading_is_not_the_images_fault_unless_it_is_not_there(monkeypatch, error, code):
     def fail(uri: str, max_bytes: int) -> bytes:
         raise error
 
     monkeypatch.setattr(image_bytes, "_read_local", fail)
     [found] = read_images(of("/a"), 10)
     assert isinstance(found, Reject)
-    assert found.code == RejectCode.MISSING
+    assert found.code == code
     assert found.detail.startswith("/a: ")
     assert "\n" not in found.detail
 
@@ -80,7 +98,7 @@ def test_http_says_who_fetches_it():
 
 
 def test_unknown_schemes_are_missing():
-    assert answers(of("gopher://a/b", "://", "s3://")) == [RejectCode.MISSING] * 3
+    assert answers(of("gopher://a/b", "://")) == [RejectCode.MISSING] * 2
 
 
 def test_remote_files_come_in_order_beside_local_ones(bucket, tmp_path):
@@ -89,7 +107,8 @@ def test_remote_files_come_in_order_beside_local_ones(bucket, tmp_path):
         (bucket / f"{i} %41.jpg").write_bytes(b"%d" % i)
     (bucket / "large").write_bytes(bytes(1001))
     uris = [f"s3://bucket/{i} %41.jpg?region=x" for i in range(30)] + ["s3://bucket/large", f"{tmp_path}/local", "s3://bucket/absent", "s3://bucket"]
-    expected = [b"%d" % i for i in range(30)] + [RejectCode.TOO_LARGE, b"local", RejectCode.MISSING, RejectCode.MISSING]
+    # A bucket is no file; stores say it in words alone.
+    expected = [b"%d" % i for i in range(30)] + [RejectCode.TOO_LARGE, b"local", RejectCode.MISSING, RejectCode.FETCH_FAILED]
     assert answers(of(*uris)) == expected
 
 

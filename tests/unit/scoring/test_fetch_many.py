@@ -131,9 +131,47 @@ def test_a_dead_host_is_not_asked_for_each_of_its_images(shop):
         assert list(images.fetch_all([shop.uri("/a.jpg")] * 5)) == [IMAGE] * 5
 
 
-def test_a_host_that_answers_with_no_is_not_dead(shop):
-    shop.answers["/a.jpg"] = lambda asked: asked.send(403)
-    with fetcher(silent_after=2) as images:
+def test_a_job_waits_for_a_host_that_falls_silent(shop):
+    left = iter([503] * 5)
+    shop.answers["/a.jpg"] = lambda asked: asked.send(next(left, 200), IMAGE)
+    with fetcher(retries=0, silent_after=3, silence_s=0.05, per_host=1, patience_s=PATIENCE_S) as images:
+        found = list(images.fetch_all([shop.uri("/a.jpg")] * 20))
+    # The three after which it was silent, and the two that asked again in vain.
+    assert sum(isinstance(item, Reject) for item in found) == 5
+    assert len(shop.asked) == 20
+
+
+def test_patience_ends_and_many_dead_hosts_share_it(shop):
+    shop.answers["/a.jpg"] = lambda asked: asked.send(503)
+    limits = {"retries": 0, "concurrency": 4, "per_host": 1, "silent_after": 1, "silence_s": 0.1, "patience_s": 0.5}
+    with fetcher(hosts=(".test",), resolve=answering("127.0.0.1"), **limits) as images:
+        begun = time.monotonic()
+        found = list(images.fetch_all(shop.uri("/a.jpg", f"{number}.test") for number in range(20) for _ in range(8)))
+        took_s = time.monotonic() - begun
+    assert {item.code for item in found} == {"fetch_failed"}
+    assert 0.5 <= took_s < 20 * 0.5 / 2
+    assert len(shop.asked) > 20  # asked again while it was waited for
+
+
+def test_those_that_wait_for_a_host_hold_up_no_other_and_end_with_the_fetcher(shop):
+    shop.answers["/a.jpg"] = lambda asked: asked.send(503)
+    limits = {"concurrency": 1, "pool_timeout_s": 1, "retries": 0, "silent_after": 1, "silence_s": 600, "patience_s": 600}
+    with fetcher(hosts=(".test",), resolve=answering("127.0.0.1"), **limits) as images, ThreadPoolExecutor(1) as threads:
+        with pytest.raises(Reject):
+            images.fetch(shop.uri("/a.jpg", "a.test"))
+        waiting = threads.submit(images.fetch, shop.uri("/a.jpg", "a.test"))
+        assert [images.fetch(shop.uri(host="b.test")) for _ in range(20)] == [IMAGE] * 20
+        assert not waiting.done()
+        images.close()
+        with pytest.raises(Reject, match="a while"):
+            waiting.result(PATIENCE_S)
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_a_host_that_answers_with_no_is_not_dead(shop, status):
+    """500 may be one path's fault: who asks for it must not shut the host for others."""
+    shop.answers["/a.jpg"] = lambda asked: asked.send(status)
+    with fetcher(retries=0, silent_after=2) as images:
         list(images.fetch_all([shop.uri("/a.jpg")] * 6))
         assert len(shop.asked) == 6
         assert next(images.fetch_all([shop.uri()])) == IMAGE
