@@ -26,6 +26,9 @@ from prodrec.training.features import FeaturePlan, Part, PartEmbedder
 from prodrec.training.fit_run import EmbeddingWatch, begin, fit_on_features, frozen_backbone
 from prodrec.training.records import is_finished
 
+# For news of a fit; watching must never decide how a run ends. Source: as `prodrec.cluster.train`.
+_TELL_TIMEOUT_S = 30
+
 
 class Pool(NamedTuple):
     """Embedding processes.
@@ -113,10 +116,15 @@ def _fit(plan: FeaturePlan, run: str, pool: Pool, board: Any) -> ProdrecError | 
     """The fit as a task; what it finds wrong is returned, since a raised error would be tried again."""
     device, _ = _placed(pool)
     try:
-        fit_on_features(plan, frozen_backbone(plan.recipe), Folder(run), device, board.epoch.remote)
+        fit_on_features(plan, frozen_backbone(plan.recipe), Folder(run), device, lambda entry: _tell(board, entry))
     except ProdrecError as error:
         return error
     return None
+
+
+def _tell(board: Any, entry: dict[str, Any]) -> None:
+    """Waits until it is heard, so that the driver's last look does not come before the last trial; raises nothing."""
+    ray.wait([board.epoch.remote(entry)], timeout=_TELL_TIMEOUT_S)
 
 
 def _placed(pool: Pool) -> tuple[torch.device, int]:
