@@ -18,14 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib import colormaps
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import nn
 
 from prodrec.config import Frozen, PositiveInt
-from prodrec.data.colors import to_rgb_or_grey
 from prodrec.data.decode import decode_rgb, prepare_image
 from prodrec.data.files import Folder
-from prodrec.data.formats import image_format, open_image
+from prodrec.data.formats import ImageLimits
 from prodrec.data.transforms import PAD_GREY, input_frame, resize
 from prodrec.errors import ConfigError, Reject, SourceError
 from prodrec.models.bundle import Bundle
@@ -85,6 +84,7 @@ def explain(
     method: Method = "occlusion",
     occluder: OccluderConfig = OccluderConfig(),
     on_progress: OnProgress = lambda done, total: None,
+    limits: ImageLimits = ImageLimits(),
 ) -> HeatMap:
     """The heat map of one image.
 
@@ -97,7 +97,7 @@ def explain(
         ConfigError: the bundle has no such label, an occluder larger than the input, or a network without a feature map.
     """
     info = scorer.info
-    made = prepare_image(data, info.short_side)
+    made = prepare_image(data, info.short_side, limits)
     image_CHW = resize(decode_rgb(made.jpeg), info.input)
     names = [entry.name for entry in info.labels]
     if label is not None and label not in names:
@@ -177,10 +177,9 @@ def grad_cam(scorer: Scorer, image_CHW: torch.Tensor, label_id: int) -> npt.NDAr
 
 def overlay(data: bytes, heat_map: HeatMap) -> bytes:
     """The upright picture with its heat over it, as PNG of at most 1,024 px a side. What hiding helps stays as it is."""
-    with open_image(data, image_format(data)) as image:
-        picture = to_rgb_or_grey(ImageOps.exif_transpose(image)).convert("RGB")
-    scale = min(1.0, _OVERLAY_PX / max(picture.size))
-    picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+    scale = min(1.0, _OVERLAY_PX / max(heat_map.size))
+    made = prepare_image(data, max(1, round(min(heat_map.size) * scale)))
+    picture = Image.fromarray(decode_rgb(made.jpeg).permute(1, 2, 0).numpy()).resize([max(1, round(side * scale)) for side in heat_map.size])
     strength = np.clip(heat_map.heat / max(float(heat_map.heat.max()), 1e-12), 0, 1)
     left, top, right, bottom = (round(edge * scale) for edge in heat_map.frame)
     placed = Image.new("F", picture.size)

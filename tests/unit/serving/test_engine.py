@@ -1,14 +1,17 @@
 """Online work that nobody waits for any more is not done."""
 
 import asyncio
+import io
 import threading
 import time
 from contextlib import suppress
 
+import pytest
 import torch
 from made import photo
+from PIL import Image
 
-from prodrec.errors import RejectCode
+from prodrec.errors import Reject, RejectCode
 from prodrec.models.bundle import load_bundle
 from prodrec.scoring import explain
 from prodrec.scoring.explain import OccluderConfig
@@ -130,3 +133,21 @@ def test_waiting_is_what_came_before_the_images_own_batch(calibrated_bundle):
 def test_a_bad_image_is_told_by_its_code(calibrated_bundle):
     engine = Engine(load_bundle(calibrated_bundle), None, LocalMeter())
     assert asyncio.run(engine.recognize(b"none")).recognition.code == RejectCode.NOT_AN_IMAGE.value
+
+
+def test_an_image_of_too_many_pixels_is_refused_by_its_header(calibrated_bundle):
+    engine = Engine(load_bundle(calibrated_bundle), None, LocalMeter(), options=EngineOptions(threads=1, max_pixels=320 * 320))
+    large = png(321, 320)
+
+    async def ask() -> str | None:
+        with pytest.raises(Reject, match="too_many_pixels"):
+            await engine.explain(large, Ask())
+        return (await engine.recognize(large)).recognition.code
+
+    assert asyncio.run(ask()) == "too_many_pixels"
+
+
+def png(width: int, height: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (width, height), (90, 120, 30)).save(out, "PNG")
+    return out.getvalue()
