@@ -17,7 +17,7 @@ from prodrec.scoring import explain
 from prodrec.scoring.explain import OccluderConfig
 from prodrec.scoring.inputs import Inputs, InputThreads
 from prodrec.scoring.recognition import Recognition
-from prodrec.serving.backend import Ask
+from prodrec.serving.backend import Ask, Busy, Scored, Served, each
 from prodrec.serving.engine import Engine
 from prodrec.serving.metrics import LocalMeter
 from prodrec.serving.settings import EngineOptions
@@ -145,6 +145,29 @@ def test_an_image_of_too_many_pixels_is_refused_by_its_header(calibrated_bundle)
         return (await engine.recognize(large)).recognition.code
 
     assert asyncio.run(ask()) == "too_many_pixels"
+
+
+def test_a_request_that_cannot_be_answered_is_not_worked_on():
+    begun, ended = [], []
+
+    async def score(data: bytes) -> Scored:
+        begun.append(data)
+        await asyncio.sleep(0)
+        if data == b"0":
+            raise Busy
+        await asyncio.sleep(0)
+        ended.append(data)
+        return Scored(Recognition(), Served(None, None))
+
+    async def ask() -> None:
+        with pytest.raises(Busy):
+            await each(score, [b"%d" % number for number in range(64)])
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*others, return_exceptions=True)
+
+    asyncio.run(ask())
+    assert len(begun) < 64
+    assert len(ended) < len(begun)
 
 
 def png(width: int, height: int) -> bytes:
