@@ -15,7 +15,7 @@ from prodrec.errors import ConfigError
 from prodrec.models.bundle_info import BundleInfo, ClassifierInfo, TaggerInfo
 from prodrec.scoring.recognizer import joined
 from prodrec.serving import backend
-from prodrec.serving.backend import Ask, Busy, Explained, NotReady, Scored, Served, each
+from prodrec.serving.backend import Ask, Busy, Explained, NotReady, Scored, Served, each, together
 from prodrec.serving.settings import ServingSettings
 
 KINDS = ("classifier", "tagger")
@@ -44,7 +44,7 @@ class RayBackend:
         return found
 
     async def served(self) -> Served:
-        infos = await asyncio.gather(*(_asked(handle.info.remote()) for handle in self._handles.values()))
+        infos = await together(_asked(handle.info.remote()) for handle in self._handles.values())
         self._infos.update({info.bundle_id: info for info in infos})
         return await self._pair(dict(zip(self._handles, (info.bundle_id for info in infos), strict=True)))
 
@@ -54,7 +54,7 @@ class RayBackend:
         return Bundles(places.get("classifier"), places.get("tagger"))
 
     async def _recognize_one(self, data: bytes) -> Scored:
-        answers = await asyncio.gather(*(_asked(handle.recognize.remote(data)) for handle in self._handles.values()))
+        answers = await together(_asked(handle.recognize.remote(data)) for handle in self._handles.values())
         found = dict(zip(self._handles, answers, strict=True))
         served = await self._pair({kind: bundle_id for kind, (_, bundle_id) in found.items()})
         if served.classifier and served.tagger:

@@ -1,7 +1,7 @@
 """Accept, review or reject: a pure function of what was recognised, what the seller declared, and a policy.
 
 A listing with several images gets one decision. Its product is that of its surest usable image. It is rejected if no image can
-be used, by the image's own fault, or a rule of the policy rejects it, accepted if there is no reason against it, and else a person looks.
+be used, each by its own fault, or a rule of the policy rejects it, accepted if there is no reason against it, and else a person looks.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +21,7 @@ REJECT: Final = "reject"
 ON_WHITE = QualityLimits().min_white_background
 
 
+# What may be the network's or the operator's fault rejects no listing.
 _NOT_THE_SELLERS = {code.value for code in (RejectCode.NOT_ALLOWED, RejectCode.FETCH_FAILED, RejectCode.FETCH_TIMEOUT, RejectCode.TOO_SLOW, RejectCode.CRASHED)}
 
 
@@ -95,7 +96,9 @@ class Decider:
         """
         usable = [(number, image) for number, image in enumerate(images) if not image.code]
         bad = [(number, image) for number, image in enumerate(images) if image.code]
-        reasons = [self._unusable(number, image, bool(usable)) for number, image in bad]
+        # An image that the network kept away might have been a good one.
+        alone: Action = REVIEW if any(image.code in _NOT_THE_SELLERS for _, image in bad) else REJECT
+        reasons = [_unusable(number, image, self.policy.bad_image if usable else alone) for number, image in bad]
         product = None
         if usable:
             reasons += [reason for number, image in usable for reason in self._photo_reasons(number, image)]
@@ -106,13 +109,6 @@ class Decider:
                 reasons += self._disagreements(usable, number, product)
         told = tuple(reason for reason in reasons if reason.action != "off")
         return Decision(_decision(told), product, told)
-
-    def _unusable(self, number: int, image: Recognition, beside_others: bool) -> Reason:
-        """What may be the network's or the operator's fault rejects no listing."""
-        ours = image.code in _NOT_THE_SELLERS
-        action: Action = self.policy.bad_image if beside_others else REVIEW if ours else REJECT
-        hint = "check the network, the allowed hosts and the limits, and tag it again" if ours else "send another photo"
-        return Reason(image.code or "", action, image.detail or "", hint, number)
 
     def _product_reasons(self, number: int, image: Recognition, product: Product, category: str | None) -> Iterator[Reason]:
         policy = self.policy
@@ -157,6 +153,12 @@ class Decider:
         if len(image.tags) > self.policy.most_products:
             detail = f"{len(image.tags)} things are found, {self.policy.most_products} at most are expected"
             yield Reason("several_products", self.policy.several_products, detail, "show one product alone", number)
+
+
+def _unusable(number: int, image: Recognition, action: Action) -> Reason:
+    ours = image.code in _NOT_THE_SELLERS
+    hint = "check the network, the allowed hosts and the limits, and tag it again" if ours else "send another photo"
+    return Reason(image.code or "", action, image.detail or "", hint, number)
 
 
 def _decision(reasons: Sequence[Reason]) -> str:

@@ -13,6 +13,7 @@ import torch
 
 from prodrec.data.decode import decode_rgb, prepare_image
 from prodrec.data.files import Folder
+from prodrec.data.formats import ImageLimits
 from prodrec.data.transforms import input_frame, resize
 from prodrec.errors import ConfigError, Reject, SourceError
 from prodrec.models.bundle import Bundle
@@ -33,6 +34,7 @@ def explain(
     method: Method = "occlusion",
     occluder: OccluderConfig = OccluderConfig(),
     on_progress: OnProgress = lambda done, total: None,
+    limits: ImageLimits = ImageLimits(),
 ) -> HeatMap:
     """The heat map of one image.
 
@@ -45,7 +47,7 @@ def explain(
         ConfigError: the bundle has no such label, an occluder larger than the input, or a network without what `method` reads.
     """
     info = scorer.info
-    made = prepare_image(data, info.short_side)
+    made = prepare_image(data, info.short_side, limits)
     image_CHW = resize(decode_rgb(made.jpeg), info.input)
     names = [entry.name for entry in info.labels]
     if label is not None and label not in names:

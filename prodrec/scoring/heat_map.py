@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from matplotlib import colormaps
-from PIL import Image, ImageOps
+from PIL import Image
 
-from prodrec.data.colors import to_rgb_or_grey
-from prodrec.data.formats import image_format, open_image
+from prodrec.data.decode import decode_rgb, prepare_image
 
 # Longest side of an overlay, pixels. Source: assumed; a page shows no more.
 _OVERLAY_PX = 1024
@@ -39,10 +38,9 @@ class HeatMap:
 
 def overlay(data: bytes, heat_map: HeatMap) -> bytes:
     """The upright picture with its heat over it, as PNG of at most 1,024 px a side. What hiding helps stays as it is."""
-    with open_image(data, image_format(data)) as image:
-        picture = to_rgb_or_grey(ImageOps.exif_transpose(image)).convert("RGB")
-    scale = min(1.0, _OVERLAY_PX / max(picture.size))
-    picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+    scale = min(1.0, _OVERLAY_PX / max(heat_map.size))
+    made = prepare_image(data, max(1, round(min(heat_map.size) * scale)))
+    picture = Image.fromarray(decode_rgb(made.jpeg).permute(1, 2, 0).numpy()).resize([max(1, round(side * scale)) for side in heat_map.size])
     strength = np.clip(heat_map.heat / max(float(heat_map.heat.max()), 1e-12), 0, 1)
     left, top, right, bottom = (round(edge * scale) for edge in heat_map.frame)
     placed = Image.new("F", picture.size)

@@ -14,6 +14,7 @@ import torch
 
 from prodrec.data.box_transforms import place
 from prodrec.data.decode import decode_rgb, prepare_image
+from prodrec.data.formats import ImageLimits
 from prodrec.data.objects import Objects
 from prodrec.data.quality import WORKING_SIDE_PX, quality
 from prodrec.data.transforms import resize
@@ -36,11 +37,11 @@ class Inputs(NamedTuple):
     frame: Objects | None = None
 
 
-def make_inputs(data: bytes, classifier: BundleInfo | None, tagger: BundleInfo | None) -> Inputs:
+def make_inputs(data: bytes, classifier: BundleInfo | None, tagger: BundleInfo | None, limits: ImageLimits = ImageLimits()) -> Inputs:
     """Each bundle sees the image as its own data set was prepared; an image that cannot be used is an answer with a reason code."""
     start = time.perf_counter()
     try:
-        made = _inputs(data, classifier, tagger)
+        made = _inputs(data, classifier, tagger, limits)
     except Reject as reject:
         return Inputs(_rejected(reject))
     except Exception as error:  # whatever one picture does to a kernel, the others of its batch must not suffer
@@ -49,11 +50,11 @@ def make_inputs(data: bytes, classifier: BundleInfo | None, tagger: BundleInfo |
     return made._replace(answer=replace(made.answer, timings_ms=timings_ms))
 
 
-def _inputs(data: bytes, classifier: BundleInfo | None, tagger: BundleInfo | None) -> Inputs:
+def _inputs(data: bytes, classifier: BundleInfo | None, tagger: BundleInfo | None, limits: ImageLimits) -> Inputs:
     sides = {info.short_side for info in (classifier, tagger) if info}
     # The larger bundle's pixels tell the quality, unless they are too few: preparing an image once more doubles what it costs.
     judged = max(sides) if max(sides) >= WORKING_SIDE_PX else QUALITY_SIDE_PX
-    made = {side: prepare_image(data, side) for side in sides | {judged}}
+    made = {side: prepare_image(data, side, limits) for side in sides | {judged}}
     first, pixels = made[judged], {side: decode_rgb(image.jpeg) for side, image in made.items()}
     size = first.source_width, first.source_height
     to_classify = resize(pixels[classifier.short_side], classifier.input) if classifier else None

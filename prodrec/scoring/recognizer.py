@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from prodrec.data.formats import ImageLimits
 from prodrec.data.listing_shards import evenly
 from prodrec.data.objects import to_source
 from prodrec.data.views import Views
@@ -37,6 +38,7 @@ class Recognizer:
         threshold: least score of a tag; None: that of its label in the bundle.
         threads: that prepare images; None: the cores that this process may use.
         time_limit_s: of preparing one image.
+        limits: what is refused unread or undecoded.
     """
 
     def __init__(
@@ -49,13 +51,14 @@ class Recognizer:
         threshold: float | None = None,
         threads: int | None = None,
         time_limit_s: float = TIME_LIMIT_S,
+        limits: ImageLimits = ImageLimits(),
     ) -> None:
         if not classifier and not tagger:
             raise ConfigError("there is nothing to recognize with; give --classifier BUNDLE, --tagger BUNDLE or both")
         self.classifier, self.tagger = (Scorer(bundle, torch.device(device), precision) if bundle else None for bundle in (classifier, tagger))
         self.top_k, self.threshold = top_k, threshold
         self.classifier_info, self.tagger_info = (bundle.info if bundle else None for bundle in (classifier, tagger))
-        make = partial(make_inputs, classifier=self.classifier_info, tagger=self.tagger_info)
+        make = partial(make_inputs, classifier=self.classifier_info, tagger=self.tagger_info, limits=limits)
         self.inputs = InputThreads(make, threads or usable_cores(), time_limit_s)
 
     @classmethod

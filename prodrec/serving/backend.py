@@ -1,10 +1,10 @@
 """What scores behind the application: this process, or deployments on Ray."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from prodrec.models.bundle_info import ClassifierInfo, TaggerInfo, joined_id
 from prodrec.scoring.explain import Method
@@ -13,12 +13,11 @@ from prodrec.scoring.occlusion import OccluderConfig
 from prodrec.scoring.recognition import Recognition
 from prodrec.serving.bulk import BulkState
 
+T = TypeVar("T")
 # Candidates that a backend finds; a request may ask for fewer. Source: assumed.
 MOST_CANDIDATES = 20
-
-
-# Images of one request that are at work at once: half a batch. Source: assumed.
-_AT_ONCE = 8
+# Images of one request that are at work at once: half a batch of `EngineOptions.max_batch_size`. Source: assumed.
+_AT_ONCE = 16
 
 
 class Busy(Exception):
@@ -90,7 +89,17 @@ async def each(function: Callable[[bytes], Awaitable[Scored]], images: Sequence[
         async with places:
             return await function(data)
 
-    return await asyncio.gather(*(one(data) for data in images))
+    return await together(one(data) for data in images)
+
+
+async def together(work: Iterable[Awaitable[T]]) -> list[T]:
+    """The results of all, in order; with the first that fails the others are cancelled, as nobody waits for them any more."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 class BulkRuns(Protocol):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 
+from prodrec.data.formats import ImageLimits
 from prodrec.errors import ConfigError, ProdrecError
 from prodrec.machine import usable_cores
 from prodrec.models.bundle import Bundle
@@ -37,7 +38,8 @@ class Engine:
     """
 
     def __init__(self, classifier: Bundle | None, tagger: Bundle | None, meter: Meter, device: str = "cpu", options: EngineOptions = EngineOptions()) -> None:
-        self._recognizer = Recognizer(classifier, tagger, device=device, top_k=MOST_CANDIDATES, threads=options.threads)
+        self._limits = ImageLimits(max_pixels=options.max_pixels)
+        self._recognizer = Recognizer(classifier, tagger, device=device, top_k=MOST_CANDIDATES, threads=options.threads, limits=self._limits)
         self.served = Served(self._recognizer.classifier_info, self._recognizer.tagger_info)
         self._kind = "classifier" if tagger is None else "tagger" if classifier is None else "both"
         self._meter, self._options = meter, options
@@ -85,7 +87,7 @@ class Engine:
 
         if self._recognizer.classifier is None:
             raise ConfigError("no classifier is served: there is no product to explain")
-        heat_map = explain(self._recognizer.classifier, data, ask.label, ask.method, ask.occluder, look)
+        heat_map = explain(self._recognizer.classifier, data, ask.label, ask.method, ask.occluder, look, self._limits)
         return Explained(heat_map, overlay(data, heat_map), self._recognizer.classifier.info.bundle_id)
 
 

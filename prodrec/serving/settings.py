@@ -26,11 +26,14 @@ class EngineOptions(Frozen):
     Attributes:
         max_batch_size: images of a forward pass. Source: benchmarks/serve.py, docs/log.md 2026-11-25: 32 was as good as 16 or better in each of five rounds.
         threads: that prepare images, and half as many score; None: the cores that this process may use.
+        max_pixels: of an image; a larger one is refused by its header. Source: assumed; a 48-megapixel phone photo. Each thread that
+            prepares holds 4 bytes a pixel, and a file of 200 kB may be that large.
         max_explaining: heat maps that are made or wait for it at once; they are made one by one. Source: assumed; a few seconds.
     """
 
     max_batch_size: PositiveInt = 32
     threads: PositiveInt | None = None
+    max_pixels: PositiveInt = 50_000_000
     max_explaining: PositiveInt = 4
 
 

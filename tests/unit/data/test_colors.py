@@ -1,12 +1,16 @@
 """Pixels of every mode keep their look: colours, transparency, orientation."""
 
 import io
+import subprocess
+import sys
 from functools import cache
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from prodrec.data import colors
+from prodrec.data.colors import to_rgb_or_grey
 from prodrec.data.decode import decode_rgb, prepare_image
 
 
@@ -103,3 +107,37 @@ def test_exif_orientation_is_applied(format, orientation):
     assert (found.source_width, found.source_height) == (120, 90)
     expected = np.asarray(picture().resize((found.width, found.height), Image.Resampling.BICUBIC), dtype=float)
     assert np.abs(decode_rgb(found.jpeg).permute(1, 2, 0).numpy() - expected).mean() < 5
+
+
+@pytest.mark.parametrize("name", MODES)
+@pytest.mark.parametrize("factor", [2, 7])
+def test_shrinking_strip_by_strip_is_shrinking_the_whole(monkeypatch, name, factor):
+    monkeypatch.setattr(colors, "_STRIP_PIXELS", 3000)
+    image = Image.open(io.BytesIO(MODES[name]()[0]))
+    image.load()
+    expected = to_rgb_or_grey(image).reduce(factor)
+    shrunk = to_rgb_or_grey(image, factor)
+    assert (shrunk.mode, shrunk.size) == (expected.mode, expected.size)
+    np.testing.assert_array_equal(np.asarray(shrunk), np.asarray(expected))
+
+
+_PEAK = """
+from PIL import Image
+from prodrec.data.colors import to_rgb_or_grey
+
+def peak_kb():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+
+to_rgb_or_grey(Image.new("{mode}", (100, 100)), 4)
+image, before_kb = Image.new("{mode}", (4000, 4000)), peak_kb()
+to_rgb_or_grey(image, 4)
+print(peak_kb() - before_kb)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+@pytest.mark.parametrize("mode", ["RGBA", "I;16"])
+def test_shrinking_holds_no_second_copy(mode):
+    """Of 16 megapixels, 64 MB in RGBA: a small file may be that large, and several threads decode."""
+    out = subprocess.run([sys.executable, "-c", _PEAK.format(mode=mode)], capture_output=True, text=True, check=True).stdout
+    assert int(out) < 40_000

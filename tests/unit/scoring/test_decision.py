@@ -61,7 +61,7 @@ def decided(*images, policy=None, category=None, classifier=CLASSIFIER, tagger=N
         ([BAD, BAD], "mug", ("reject", ["truncated", "truncated"])),
         ([shown(), BAD], None, ("review", ["truncated"])),
         ([Recognition(code="fetch_failed", detail="down")], None, ("review", ["fetch_failed"])),
-        ([Recognition(code="fetch_failed", detail="down"), BAD], None, ("reject", ["fetch_failed", "truncated"])),
+        ([Recognition(code="fetch_failed", detail="down"), BAD], None, ("review", ["fetch_failed", "truncated"])),
         ([shown(), shown("bowl", 0.96)], None, ("review", ["images_disagree"])),
         ([shown(), shown("bowl", 0.5)], None, ("accept", [])),
         ([shown(), shown("bowl", 0.96, energy=0)], None, ("review", ["unknown_product", "images_disagree"])),

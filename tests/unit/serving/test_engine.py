@@ -1,20 +1,23 @@
 """Online work that nobody waits for any more is not done."""
 
 import asyncio
+import io
 import threading
 import time
 from contextlib import suppress
 
+import pytest
 import torch
 from made import photo
+from PIL import Image
 
-from prodrec.errors import RejectCode
+from prodrec.errors import Reject, RejectCode
 from prodrec.models.bundle import load_bundle
 from prodrec.scoring import occlusion
 from prodrec.scoring.inputs import Inputs, InputThreads
 from prodrec.scoring.occlusion import OccluderConfig
 from prodrec.scoring.recognition import Recognition
-from prodrec.serving.backend import Ask
+from prodrec.serving.backend import Ask, Busy, Scored, Served, each
 from prodrec.serving.engine import Engine
 from prodrec.serving.metrics import LocalMeter
 from prodrec.serving.settings import EngineOptions
@@ -130,3 +133,44 @@ def test_waiting_is_what_came_before_the_images_own_batch(calibrated_bundle):
 def test_a_bad_image_is_told_by_its_code(calibrated_bundle):
     engine = Engine(load_bundle(calibrated_bundle), None, LocalMeter())
     assert asyncio.run(engine.recognize(b"none")).recognition.code == RejectCode.NOT_AN_IMAGE.value
+
+
+def test_an_image_of_too_many_pixels_is_refused_by_its_header(calibrated_bundle):
+    engine = Engine(load_bundle(calibrated_bundle), None, LocalMeter(), options=EngineOptions(threads=1, max_pixels=320 * 320))
+    large = png(321, 320)
+
+    async def ask() -> str | None:
+        with pytest.raises(Reject, match="too_many_pixels"):
+            await engine.explain(large, Ask())
+        return (await engine.recognize(large)).recognition.code
+
+    assert asyncio.run(ask()) == "too_many_pixels"
+
+
+def test_a_request_that_cannot_be_answered_is_not_worked_on():
+    begun, ended = [], []
+
+    async def score(data: bytes) -> Scored:
+        begun.append(data)
+        await asyncio.sleep(0)
+        if data == b"0":
+            raise Busy
+        await asyncio.sleep(0)
+        ended.append(data)
+        return Scored(Recognition(), Served(None, None))
+
+    async def ask() -> None:
+        with pytest.raises(Busy):
+            await each(score, [b"%d" % number for number in range(64)])
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*others, return_exceptions=True)
+
+    asyncio.run(ask())
+    assert len(begun) < 64
+    assert len(ended) < len(begun)
+
+
+def png(width: int, height: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (width, height), (90, 120, 30)).save(out, "PNG")
+    return out.getvalue()
