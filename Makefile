@@ -27,8 +27,10 @@ demo: setup
 	$(VENV)/bin/prodrec recognize $(DEMO)/scenes/test/*44.jpg --tagger $(DEMO)/tagger/bundle --draw $(DEMO)/tags
 	@echo "open $(DEMO)/run/report/index.html, $(DEMO)/tagger/report/index.html and the pictures in $(DEMO)/tags"
 
+# What needs no Ray runs on two cores at once; a file's tests stay together, as they share a server or a bundle.
 test: setup
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile tests/unit tests/contract
+	$(VENV)/bin/pytest tests/ray tests/faults tests/e2e tests/behaviour
 
 check: setup
 	$(VENV)/bin/ruff check .
