@@ -160,9 +160,7 @@ def grad_cam(scorer: Scorer, image_CHW: torch.Tensor, label_id: int) -> npt.NDAr
     """Relevance of each pixel to a class's logit, float32 [S, S], 0 to 1.
 
     The feature map is the last one before pooling; of a vision transformer the tokens that its last block takes, as what comes
-    out of it beside the class token is not used.
-
-    Where the answer is a mean with that to the mirrored image, so is the map.
+    out of it beside the class token is not used. Where the answer is a mean with that to the mirrored image, so is the map.
 
     Raises:
         ConfigError: the network has no feature map.
@@ -210,8 +208,7 @@ def _fill(image_CHW: torch.Tensor, fill: str) -> torch.Tensor:
 def _relevance(model: Any, inputs_BCHW: torch.Tensor, label_id: int) -> torch.Tensor:
     """Of each cell of the feature map of one forward pass, [H, W] >= 0."""
     features, logit = _last_features(model, inputs_BCHW, label_id)
-    (gradients,) = torch.autograd.grad(logit, features)
-    maps_CHW, slopes_CHW = (_as_map(values.detach().float(), model.backbone) for values in (features, gradients))
+    maps_CHW, slopes_CHW = (_as_map(values.detach().float(), model.backbone) for values in (features, torch.autograd.grad(logit, features)[0]))
     return (slopes_CHW.mean((1, 2))[:, None, None] * maps_CHW).sum(0).relu()
 
 
