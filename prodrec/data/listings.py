@@ -101,7 +101,7 @@ def gather(uri: str, images: pa.Table, query: str = "") -> Listings:
         SourceError: no row.
     """
     if not len(images):
-        raise SourceError(f"{uri} lists no images; there is nothing to tag")
+        raise SourceError(f"{shown_url(uri)} lists no images; there is nothing to tag")
     images = _completed(images, uri)
     kept = _firsts(images)
     columns = [(name, "first") for name in DECLARED] + [(name, "list") for name in ("uri", "row_group", "row")]

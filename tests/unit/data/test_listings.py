@@ -104,3 +104,9 @@ def test_bad_input_is_one_clear_line(tmp_path, name, content, told):
     assert told in str(caught.value)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_empty_query_tells_no_password():
+    with pytest.raises(SourceError, match="lists no images") as raised:
+        gather("postgresql://shop:geheim@db/shop", pa.table({"uri": pa.array([], pa.string())}), "SELECT 1")
+    assert "geheim" not in str(raised.value)
