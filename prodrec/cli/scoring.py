@@ -64,7 +64,7 @@ def explain(
     from prodrec.scoring.explain import METHODS, explain_file
     from prodrec.scoring.occlusion import OccluderConfig
 
-    _check_targets({image: out})
+    _check_targets({image: out}, "--out")
     chosen = next((known for known in METHODS if known == method), None)
     if chosen is None or fill not in ("mean", "grey", "black", "white"):
         raise ConfigError(f"--method {method} --fill {fill}: methods are {', '.join(METHODS)}; fills are mean, grey, black and white")
@@ -74,14 +74,14 @@ def explain(
     print(f"{image}: {heat_map.label} {heat_map.probability:.1%}\n  drawn: {out}")
 
 
-def _check_targets(targets: dict[Path, Path]) -> None:
-    """Of `--draw`: by image."""
+def _check_targets(targets: dict[Path, Path], option: str = "--draw") -> None:
+    """Of the option that names them: by image."""
     for image, target in targets.items():
         if target.suffix.lower() != ".png":
-            raise ConfigError(f"--draw {target}: pictures are written as PNG; give a name that ends in .png")
+            raise ConfigError(f"{option} {target}: pictures are written as PNG; give a name that ends in .png")
         if len(targets) > 1 and target.parent.is_file():
-            raise ConfigError(f"--draw {target.parent} is a file; give a folder for several images")
+            raise ConfigError(f"{option} {target.parent} is a file; give a folder for several images")
         if any(target.resolve() == other.resolve() for other in targets):
-            raise ConfigError(f"--draw would overwrite the image {image}; choose another place")
+            raise ConfigError(f"{option} would overwrite the image {image}; choose another place")
     if len(set(targets.values())) < len(targets):
         raise ConfigError("--draw: two of the images have the same name and would be drawn to one file; rename one, or draw them one by one")

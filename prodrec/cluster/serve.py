@@ -30,7 +30,7 @@ from prodrec.serving.app import create_app
 from prodrec.serving.backend import Ask, Busy, Explained, NotReady
 from prodrec.serving.engine import Engine
 from prodrec.serving.metrics import LocalMeter
-from prodrec.serving.run import check_port, page_url, until_interrupted
+from prodrec.serving.run import check_port, check_settings, page_url, until_interrupted
 from prodrec.serving.settings import EngineOptions, ServingSettings
 
 _log = logging.getLogger("ray.serve")
@@ -181,6 +181,7 @@ def serve_on_ray(classifier: str | None, tagger: str | None, settings: ServingSe
     Raises: BundleError, ConfigError: what is wrong with bundles, settings or the port.
     """
     check_port(host, port)
+    check_settings(settings)
     # A registry's current bundle of now: processes that start later must not answer by another one.
     uris = {kind: bundle_folder(uri).uri for kind, uri in zip(KINDS, (classifier, tagger), strict=True) if uri}
     for kind, uri in uris.items():  # whole, weights too: what is wrong is said here in one line

@@ -102,7 +102,7 @@ def gather(uri: str, images: pa.Table, query: str = "") -> Listings:
         SourceError: no row, or a view that is no whole number.
     """
     if not len(images):
-        raise SourceError(f"{uri} lists no images; there is nothing to tag")
+        raise SourceError(f"{shown_url(uri)} lists no images; there is nothing to tag")
     images = _completed(images, uri)
     kept = _by_view(_firsts(images))
     columns = [(name, "first") for name in DECLARED] + [(name, "list") for name in ("uri", "row_group", "row")]

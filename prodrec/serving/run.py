@@ -9,6 +9,8 @@ import uvicorn
 from prodrec.errors import ConfigError
 from prodrec.machine import torch_device
 from prodrec.models.bundle import load_bundle
+from prodrec.scoring.fetch import Fetcher
+from prodrec.scoring.policy import load_policy
 from prodrec.serving.app import create_app
 from prodrec.serving.engine import Engine
 from prodrec.serving.local import LocalBackend
@@ -44,6 +46,16 @@ def check_port(host: str, port: int) -> None:
             probe.bind(address)
     except OSError as error:
         raise ConfigError(f"--host {host} --port {port}: {error.strerror or error}; choose others") from error
+
+
+def check_settings(settings: ServingSettings) -> None:
+    """What the application reads when it is made, read here: on Ray it is made elsewhere, minutes later.
+
+    Raises: ConfigError: the policy or the certificates of `image_url` cannot be read.
+    """
+    load_policy(settings.policy)
+    if settings.image_url:
+        Fetcher(settings.image_url).close()
 
 
 def until_interrupted() -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from made import run
 
 HEAVY = ("ray", "torch", "torchvision", "timm", "pyarrow", "pandas", "numpy", "matplotlib", "pydantic")
 
@@ -24,11 +25,20 @@ def test_help_takes_under_half_a_second_and_loads_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["sample", "prepare", "train", "evaluate", "calibrate", "compare", "registry", "recognize", "explain", "tag"])
+@pytest.mark.parametrize("command", ["sample", "prepare", "train", "evaluate", "calibrate", "compare", "registry", "recognize", "explain", "tag", "serve"])
 def test_every_command_explains_itself(command):
     done = subprocess.run([sys.executable, "-m", "prodrec.cli", command, "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert f"prodrec {command}" in done.stdout
+
+
+@pytest.mark.parametrize("settings", ["policy: typo.yaml", "image_url: {hosts: [a.example], ca_file: typo.yaml}"])
+def test_serve_says_what_is_wrong_with_its_settings_before_ray_starts(settings, tmp_path, capsys):
+    (tmp_path / "serving.yaml").write_text(settings)
+    assert run("serve", "--classifier", tmp_path, "--settings", tmp_path / "serving.yaml", "--port", 18763) == 2
+    error = capsys.readouterr().err
+    assert "typo.yaml" in error.splitlines()[-1]
+    assert "Traceback" not in error
 
 
 @pytest.mark.parametrize("arguments", [["train"], ["prepare", "a"], ["nothing"], ["train", "x", "--out", "y", "--colour", "red"]])

@@ -188,6 +188,8 @@ def test_the_command_writes_it_and_refuses_what_cannot_be(small_bundle, tmp_path
         assert told in error
         assert error.count("\n") == 1
     assert not (tmp_path / "x.png").exists()
+    assert run("explain", image, "--classifier", small_bundle, "--out", tmp_path / "heat.jpg") == 2
+    assert "--out" in capsys.readouterr().err
 
 
 def test_what_cannot_be_explained(small_bundle):
