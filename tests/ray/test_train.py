@@ -155,7 +155,7 @@ def test_phases_averages_and_growing_pictures_are_the_same_on_two_workers(small_
     model = {"arch": "test_convnext", "weights": str(tmp_path / "pretrained.safetensors")}
     created = create_classifier(ModelConfig(arch="test_convnext", weights="none"), 4, 64)
     save_file(created.state_dict(), model["weights"])
-    crafted = recipe(epochs=3).model_dump(mode="json")
+    crafted = recipe(epochs=4).model_dump(mode="json")
     crafted |= {"model": model, "input": {"size": 64, "flip": True}, "augment": {"policy": "trivial", "start_size": 32}}
     crafted["train"] |= {"head_epochs": 1, "average_best": 2, "ema_decay": 0.5}
     crafted["data"]["decode"] = "stream"
