@@ -106,7 +106,6 @@ def test_bad_input_is_one_clear_line(tmp_path, name, content, told):
     assert "\n" not in str(caught.value)
 
 
-<<<<<<< HEAD
 def test_the_images_of_a_listing_are_ordered_by_view_and_listings_by_their_first_rows():
     rows = [("b", "1", "2"), ("a", "2", None), ("b", "3", "0"), ("a", "4", "1"), ("a", "5", "1"), (None, "6", None)]
     columns = zip(*rows, strict=True)
@@ -114,9 +113,9 @@ def test_the_images_of_a_listing_are_ordered_by_view_and_listings_by_their_first
     assert [(listing, uri) for listing, uri, _, _ in places(gather("x", table))] == [("b", "3"), ("b", "1"), ("a", "4"), ("a", "5"), ("a", "2"), ("6", "6")]
     with pytest.raises(SourceError, match="view 'side' is no whole number"):
         gather("x", table.set_column(2, "view", pa.array(["side"] * 6)))
-=======
+
+
 def test_an_empty_query_tells_no_password():
     with pytest.raises(SourceError, match="lists no images") as raised:
         gather("postgresql://shop:geheim@db/shop", pa.table({"uri": pa.array([], pa.string())}), "SELECT 1")
     assert "geheim" not in str(raised.value)
->>>>>>> review
