@@ -16,7 +16,7 @@ from prodrec.evaluation.significance import mcnemar
 # Differences with a smaller p count as real. Source: convention (Fisher 1925).
 SIGNIFICANT_P = 0.05
 # Times within this share of each other count as equal: repeated timings on a busy machine differ by about as much.
-# Source: assumed; docs/log.md 2026-11-25 has what repeated measurements gave.
+# Source: assumed; how well times repeat was not measured (docs/log.md 2026-11-25).
 SAME_TIME = 0.1
 # A candidate may be this much behind the leader on val, as a share of the images: on few images even large gaps are not
 # significant, and nobody would give away 3 points for milliseconds. Source: assumed.
