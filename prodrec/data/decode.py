@@ -199,6 +199,9 @@ def _damage_as_reject(format_name: str) -> Iterator[None]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise Reject(RejectCode.TOO_MANY_PIXELS, str(error)) from error
     except Exception as error:
+        # No fault of the image: on another day, or another machine, it is decoded. torch has no class of its own for it on a CPU.
+        if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+            raise Reject(RejectCode.CRASHED, f"too little memory to decode a {format_name} of this size") from error
         # torchvision puts the path of its C++ file in front.
         reason = " ".join(str(error).split()).rpartition(".cpp:")[2] or type(error).__name__
         raise Reject(RejectCode.TRUNCATED, f"{format_name} is cut short or damaged: {reason}") from error

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from prodrec.data.decode import decode_rgb, prepare_image
+from prodrec.data.decode import _damage_as_reject, decode_rgb, prepare_image
 from prodrec.data.formats import ImageLimits
 from prodrec.errors import Reject, RejectCode
 
@@ -77,6 +77,13 @@ def test_a_huge_header_costs_no_memory():
         prepare_image(png_header(60_000, 60_000), SHORT_SIDE)
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("take", [lambda: bytearray(2**62), lambda: torch.empty(2**60, dtype=torch.uint8)], ids=["Python's", "torch's"])
+def test_too_little_memory_is_not_told_as_damage(take):
+    with pytest.raises(Reject) as raised, _damage_as_reject("PNG"):
+        take()
+    assert raised.value.code is RejectCode.CRASHED
 
 
 def test_limits_are_the_callers():
