@@ -84,7 +84,7 @@ class Api(litserve.LitAPI):
         return {"products": [asdict(p) for p in answer.products], "decision": self.decider.decide([answer]).decision}
 
 if __name__ == "__main__":
-    api = Api(max_batch_size=16, batch_timeout=0.005, api_path="/v1/recognize")
+    api = Api(max_batch_size=32, batch_timeout=0.005, api_path="/v1/recognize")
     server = litserve.LitServer(api, accelerator="cpu", healthcheck_path="/readyz", timeout=60)
     server.run(port=int(sys.argv[2]), generate_client_file=False, log_level="warning")
 """
