@@ -38,7 +38,7 @@ def train(
     if local and (most > 1 or cpus_per_worker):
         raise ConfigError("--local is one process on all cores; leave out --workers and --cpus-per-worker, or --local")
     opened = open_shards(shards)
-    run = start_run(out, chosen, opened.uri, resume, "local" if local else "ray")
+    run = start_run(out, chosen, opened.uri, resume, "local" if local else "ray", opened.manifest_sha256)
     if is_finished(run):
         tell_finished(chosen, opened, run, REPORT, BUNDLE, read_history(run))
         print(f"{out} is finished already\n{finished_summary(run)}")

@@ -13,7 +13,7 @@ import torch
 
 from prodrec.data.files import Folder
 from prodrec.data.shards import Shards, open_shards
-from prodrec.errors import ProdrecError
+from prodrec.errors import ProdrecError, ShardsError
 from prodrec.evaluation.choice import PROMOTION_RULE, RULE, Candidate, Choice, choose, explained, holm, paired
 from prodrec.evaluation.compare_page import write_compare_page
 from prodrec.evaluation.cost import machine_facts, size_of, time_all
@@ -109,6 +109,8 @@ _NO_VAL = "The shards have no val images, and choosing by test would spoil its f
 def _judge(run: FinishedRun, shards: Shards, device: torch.device) -> _Judged:
     splits = [split for split in _JUDGED if shards.split(split).rows]
     bundle, _ = open_judged(run.bundle, shards.uri, splits[0], device, "classifier")
+    if bundle.info.data_manifest_sha256 != shards.manifest_sha256:
+        raise ShardsError(f"it was trained on other shards than lie in {shards.uri} now, and may have learned from images judged here; choose another --out")
     own = shards.relabelled(bundle.info.labels)
     return _Judged(run, bundle, Scorer(bundle, device), {split: predicted(bundle, own, split, device) for split in splits})
 
@@ -139,6 +141,7 @@ def _row(judged: _Judged) -> dict[str, Any]:
     run, info = judged.run, judged.bundle.info
     metrics = {split: evaluate(found, info.labels, info.train_counts, info.temperature, split) for split, found in judged.predictions.items()}
     told = metrics.get("test") or metrics["val"]
+    rates = [entry["images_per_s"] for entry in run.history if "images_per_s" in entry]  # a fit has trials, not epochs
     splits = ({"train": run.train} if run.train else {}) | metrics
     return {
         "name": run.name,
@@ -150,9 +153,10 @@ def _row(judged: _Judged) -> dict[str, Any]:
         "precision": judged.scorer.precision,
         **size_of(judged.bundle, Folder(run.bundle)),
         "training": {
-            "epochs": len(run.history),
+            "rounds": len(run.history),
+            "round": "epoch" if rates else "trial",
             "minutes": sum(entry["seconds"] for entry in run.history) / 60,
-            "images_per_s": median(entry["images_per_s"] for entry in run.history),
+            "images_per_s": median(rates) if rates else None,
         },
         "recipe": info.recipe,
     }

@@ -58,7 +58,7 @@ def size_of(bundle: Bundle, folder: Folder) -> dict[str, Any]:
         model(torch.zeros(1, 3, side, side, device=device))
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
-        "gflops": counter.get_total_flops() / 1e9,
+        "gflops": (1 + bundle.info.input.flip) * counter.get_total_flops() / 1e9,  # the mirrored picture is a second pass
         "bundle_mb": sum(file.size for file in folder.walk()) / 1e6,
     }
 

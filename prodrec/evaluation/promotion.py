@@ -20,7 +20,7 @@ from prodrec.models.scorer import Scorer
 
 # As often, another promotion may come in between while two bundles are judged. Source: assumed.
 _TRIES = 3
-_OTHER_DATA = "; the current one was trained on other shards and may have learned from some of these images"
+_OTHER_DATA = "; one of the two was trained on other shards and may have learned from some of these images"
 
 
 class Promotion(NamedTuple):
@@ -67,9 +67,11 @@ _FIRST = Verdict(True, "the first of this registry: there is nothing to compare 
 def _verdict(challenger: Bundle, current: Bundle, shards: Shards, device: torch.device) -> Verdict:
     if challenger.info.weights_sha256 == current.info.weights_sha256:
         return Verdict(True, "the same weights, with a calibration or thresholds that were chosen anew")
+    if challenger.info.model.fuse != current.info.model.fuse and None in (challenger.info.model.fuse, current.info.model.fuse):
+        return Verdict(False, "one of the two judges listings and the other single images, and no figure compares them; --force REASON overrules")
     judge = _tagger_verdict if challenger.info.kind == "tagger" else _classifier_verdict
     verdict = judge(challenger, current, shards, device)
-    same_data = current.info.data_manifest_sha256 in ("", shards.manifest_sha256)
+    same_data = all(bundle.info.data_manifest_sha256 in ("", shards.manifest_sha256) for bundle in (challenger, current))
     return verdict if same_data else Verdict(verdict.promoted, verdict.why + _OTHER_DATA)
 
 

@@ -92,15 +92,21 @@ def continued_recipe(folder: str, name_or_path: str | None, overrides: list[str]
     """
     where = bundle_folder(folder).uri
     info = load_info(where)
-    model = info.model.model_dump(mode="json", exclude={"freeze_backbone", "freeze_layers"}) | {"weights": where}
+    model = info.model.model_dump(mode="json", exclude={"freeze_layers"}) | {"weights": where}
     backbone = {name: model[name] for name in ("arch", "args", "weights")}
-    sections = {"model": model, "input": info.input.model_dump(mode="json")}
     if name_or_path:
         if (named := load_recipe(name_or_path)).kind != info.kind:
             raise ConfigError(f"{where} is a {info.kind}, and the recipe {name_or_path} trains a {named.kind}; name another, or leave --recipe out")
-        return load_recipe(name_or_path, overrides, sections | ({"model": backbone} if named.fit else {}))
-    sections |= {"model": backbone} if info.recipe.get("fit") else {}
+        own = backbone if named.fit else model | {"freeze_backbone": named.model.freeze_backbone}
+        return load_recipe(name_or_path, overrides, {"model": own, "input": _input(info, named.fit is not None)})
+    fits = bool(info.recipe.get("fit"))
+    sections = {"model": backbone if fits else model, "input": _input(info, fits)}
     return parse_recipe(info.recipe | sections, f"the recipe in {where}", overrides)
+
+
+def _input(info: BundleInfo, fits: bool) -> dict[str, Any]:
+    """The bundle's; heads are fitted on the features of pictures as they are, not of mirrored ones."""
+    return info.input.model_dump(mode="json") | ({"flip": False} if fits else {})
 
 
 def continued_info(recipe: Recipe) -> BundleInfo | None:

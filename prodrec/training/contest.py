@@ -4,12 +4,13 @@ import json
 import re
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import NamedTuple
 
 from prodrec.config import Recipe
 from prodrec.data.files import Folder
 from prodrec.data.shards import Shards
-from prodrec.errors import ConfigError, ProdrecError, ShardsError
+from prodrec.errors import ConfigError, OutputError, ProdrecError, ShardsError
 from prodrec.evaluation.compare import FinishedRun
 from prodrec.training.records import BUNDLE, REPORT, is_finished, read_history, start_run
 
@@ -38,7 +39,13 @@ def enter(recipes: list[Recipe], shards: Shards, out: str, launcher: str) -> lis
     """
     _check(recipes, shards)
     try:
-        return [Entry(recipe, start_run(f"{Folder(out).uri}/runs/{recipe.name}", recipe, shards.uri, resume=True, launcher=launcher)) for recipe in recipes]
+        return [
+            Entry(
+                recipe,
+                start_run(f"{Folder(out).uri}/runs/{recipe.name}", recipe, shards.uri, resume=True, launcher=launcher, data_sha256=shards.manifest_sha256),
+            )
+            for recipe in recipes
+        ]
     except ConfigError as error:
         raise ConfigError(str(error).removeprefix("--resume: ")) from error
 
@@ -62,7 +69,8 @@ def attempt(entry: Entry, train: Callable[[Entry], None]) -> str | None:
     except ProdrecError as error:
         return one_line(error)
     except Exception as error:  # whatever one architecture raises, the others go on; the traceback is kept for whoever wrote it
-        entry.run.write(_FAILURE, traceback.format_exc().encode())
+        with suppress(OutputError):  # a full disk
+            entry.run.write(_FAILURE, traceback.format_exc().encode())
         return f"{type(error).__name__}: {one_line(error)} (traceback: {entry.run / _FAILURE})"
     entry.run.delete(_FAILURE)
     return None
@@ -88,6 +96,9 @@ def _check(recipes: list[Recipe], shards: Shards) -> None:
         raise ConfigError(f"compare judges classifiers, and {', '.join(taggers)} trains a tagger; leave it out, and judge taggers by `prodrec evaluate`")
     if shards.manifest.boxes:
         raise ShardsError(f"{shards.uri} has boxes instead of labels, and the recipes train classifiers; give shards with labels")
+    fused = [recipe.name for recipe in recipes if recipe.model.fuse]
+    if fused and len(fused) < len(recipes):
+        raise ConfigError(f"{', '.join(fused)} judges listings and the other recipes images, which no test compares; compare them apart")
     names = [recipe.name for recipe in recipes]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"--recipes names {', '.join(twice)} twice; give each recipe a `name` of its own")

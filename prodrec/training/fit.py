@@ -28,7 +28,7 @@ from prodrec.training.optim import build_optimizer, lr_factor, set_lr
 from prodrec.training.state import score_of
 
 # Of two heads that val finds equally good, the one that comes first here is kept.
-_SIMPLEST_FIRST: tuple[HeadKind, ...] = ("linear", "cosine", "arcface", "mlp")
+_SIMPLEST_FIRST: tuple[HeadKind, ...] = ("linear", "cosine", "arcface", "relu", "mlp")
 # A feature whose spread is under this share of the largest says nothing and is left out. Source: assumed; float32 has 7 digits.
 _LEAST_SPREAD = 1e-6
 # Rows that a head judges at once. Source: as `prodrec evaluate` scores images, `prodrec.evaluation.judge`.

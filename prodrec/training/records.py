@@ -18,15 +18,18 @@ from prodrec.training.tracking import Tracker, tracking_line, untracked
 CONFIG, METRICS, BUNDLE, REPORT = "config.yaml", "metrics.jsonl", "bundle", "report"
 
 
-def start_run(uri: str, recipe: Recipe, shards_uri: str, resume: bool, launcher: str) -> Folder:
+def start_run(uri: str, recipe: Recipe, shards_uri: str, resume: bool, launcher: str, data_sha256: str = "") -> Folder:
     """Claims a run folder, or takes up a run that stands there.
+
+    Args:
+        data_sha256: of the shards' manifest: other images may lie at the same place by now.
 
     Raises:
         OutputError: a run is there and `resume` is off, or the folder cannot be written.
         ConfigError: the run there has another recipe, other shards or another launcher (whose checkpoints this one would not find).
     """
     run = Folder(uri).make()
-    config = {"shards": shards_uri, "launcher": launcher, "recipe": recipe.model_dump(mode="json")}
+    config = {"shards": shards_uri, "data_sha256": data_sha256, "launcher": launcher, "recipe": recipe.model_dump(mode="json")}
     if not run.exists(CONFIG) or not run.exists(METRICS):  # before its first epoch a run has nothing to lose
         run.write(CONFIG, yaml.safe_dump(config, sort_keys=False).encode())
         return run
@@ -36,6 +39,8 @@ def start_run(uri: str, recipe: Recipe, shards_uri: str, resume: bool, launcher:
     before = parse_recipe(there["recipe"], run / CONFIG)
     changed = _differences(untracked(before).model_dump(mode="json"), untracked(recipe).model_dump(mode="json"))
     changed += [f"{name}: {there[name]} -> {config[name]}" for name in ("shards", "launcher") if there[name] != config[name]]
+    if there.get("data_sha256") and data_sha256 and there["data_sha256"] != data_sha256:
+        changed.append(f"other images lie in {shards_uri} now")
     if changed:
         raise ConfigError(f"--resume: the run in {run.uri} was started otherwise ({'; '.join(changed)}); use its settings or another --out")
     return run

@@ -2,9 +2,10 @@
 
 import json
 import re
+import shutil
 
 import pytest
-from made import photo, run
+from made import build_shards, photo, run
 
 from prodrec.models.bundle import load_info
 from prodrec.scoring import Recognizer
@@ -44,7 +45,7 @@ def test_the_page_and_its_figures_stand_alone_and_name_what_failed(compared):
     for row in found["runs"]:
         assert {"train", "val", "test"} == row["splits"].keys()
         assert min(row[name] for name in ("parameters", "gflops", "bundle_mb", "latency_ms", "image_ms", "images_per_s")) > 0
-        assert row["training"]["epochs"] == 3
+        assert row["training"]["rounds"] == 3
         in_the_run = json.loads((compared / "out" / "runs" / row["name"] / "report" / "test.json").read_text())
         assert row["splits"]["test"]["top1"] == pytest.approx(in_the_run["top1"], abs=1.5 / in_the_run["n"])
     wide, slim = (next(row for row in found["runs"] if row["name"] == name) for name in ("custom_cnn", "slim"))
@@ -109,6 +110,7 @@ def test_where_no_run_finishes_the_command_fails_and_the_page_says_why(recipes, 
         (["custom_cnn", "no_such"], [], "no recipe 'no_such'"),
         (["custom_cnn", "fasterrcnn_tiny"], [], "fasterrcnn_tiny trains a tagger"),
         (["custom_cnn", "custom_cnn"], [], "custom_cnn twice"),
+        (["custom_cnn", "cnn_lstm"], [], "cnn_lstm judges listings and the other recipes images"),
         ([","], [], "--recipes names none"),
         (["custom_cnn"], ["--promote"], "belong together"),
         (["custom_cnn"], ["--workers", "2"], "--local is one process"),
@@ -120,6 +122,26 @@ def test_a_wrong_command_line_is_one_clear_line_before_anything_is_trained(small
     assert message in error
     assert len(error.splitlines()) == 1
     assert not list((tmp_path / "out").glob("runs/*"))
+
+
+def test_heads_fitted_on_features_stand_beside_runs_of_epochs(recipes, tmp_path):
+    shards = build_shards(tmp_path / "shards", {"red": 20, "green": 20})
+    fitted = tmp_path / "fitted.yaml"
+    fitted.write_text("{model: {arch: custom_cnn, weights: none}, fit: {heads: [linear, relu], weight_decays: [0.1], random_backbone: true}}")
+    assert run(*command(shards, tmp_path / "out", [recipes[1], fitted])) == 0
+    rounds = {row["name"]: row["training"] for row in json.loads((tmp_path / "out" / "compare.json").read_text())["runs"]}
+    assert [(rounds[name]["rounds"], rounds[name]["round"]) for name in ("slim", "fitted")] == [(3, "epoch"), (2, "trial")]
+    assert "2 trials" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_runs_of_other_images_at_the_same_place_are_not_taken(recipes, tmp_path, capsys):
+    shards, again = tmp_path / "shards", command(tmp_path / "shards", tmp_path / "out", recipes[1:2])
+    build_shards(shards, {"red": 20, "green": 20})
+    assert run(*again) == 0
+    shutil.rmtree(shards)
+    build_shards(shards, {"red": 21, "green": 20})
+    assert run(*again) == 2
+    assert "other images lie in" in capsys.readouterr().err
 
 
 def test_shards_with_boxes_are_refused(box_shards, tmp_path, capsys):

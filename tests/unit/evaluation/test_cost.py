@@ -41,6 +41,12 @@ def test_operations_are_those_counted_by_hand(tmp_path):
     assert found["parameters"] == sum(p.numel() for p in bundle("custom_cnn", 32).model.parameters())
 
 
+def test_the_mirrored_picture_is_counted_too(tmp_path):
+    plain = bundle("custom_cnn", 32)
+    twice = Bundle(plain.info.model_copy(update={"input": PreprocessSpec(size=32, flip=True)}), plain.model)
+    assert size_of(twice, Folder(tmp_path))["gflops"] == 2 * size_of(plain, Folder(tmp_path))["gflops"]
+
+
 def test_attention_is_counted_too(tmp_path):
     small = {"embed_dim": 48, "num_heads": 3, "depth": 1, "patch_size": 2}
     few, many = (size_of(bundle("vit_tiny16", side, **small), Folder(tmp_path))["gflops"] for side in (32, 64))

@@ -6,7 +6,7 @@ from made import few_regions
 
 from prodrec.data.records import Label
 from prodrec.errors import BundleError, ConfigError
-from prodrec.models.bundle import ClassifierInfo, TaggerInfo, write_bundle
+from prodrec.models.bundle import ClassifierInfo, TaggerInfo, load_info, rewrite_info, write_bundle
 from prodrec.models.detectors import DETECTORS
 from prodrec.models.registry import create_classifier
 from prodrec.models.start import continued_recipe, starting_labels, starting_model
@@ -107,6 +107,16 @@ def test_architecture_and_input_are_the_bundles_and_the_rest_the_recipes(tmp_pat
     other = continued_recipe(str(tmp_path / "b"), "resnet18", [])
     assert (other.name, other.model.arch, other.input.size) == ("resnet18", "custom_cnn", SIZE)
     assert other.optim != own.optim
+
+
+def test_a_backbone_stays_frozen_where_the_bundle_or_the_named_recipe_freezes_it(tmp_path):
+    write(tmp_path / "b", "classifier", "custom_cnn")
+    info = load_info(tmp_path / "b")
+    frozen = info.recipe | {"model": info.recipe["model"] | {"weights": "hub", "freeze_backbone": True}}
+    rewrite_info(tmp_path / "b", info.model_copy(update={"model": info.model.model_copy(update={"freeze_backbone": True}), "recipe": frozen}))
+    assert continued_recipe(str(tmp_path / "b"), None, []).model.freeze_backbone
+    assert continued_recipe(str(tmp_path / "b"), "resnet50_frozen", []).model.freeze_backbone
+    assert not continued_recipe(str(tmp_path / "b"), "resnet50", []).model.freeze_backbone
 
 
 def test_what_does_not_fit_is_one_clear_line(tmp_path):

@@ -1,16 +1,18 @@
 """Heads on features: what they find, what is chosen, and that the same comes out again."""
 
+from typing import get_args
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prodrec.config import FitConfig
+from prodrec.config import FitConfig, HeadKind
 from prodrec.errors import TrainingError
 from prodrec.recipes import parse_recipe
 from prodrec.training.fit import Rows, Trial, fit_head, predict_features, search, trials
 
-HEADS = ("linear", "cosine", "arcface", "mlp")
+HEADS = get_args(HeadKind)
 
 
 def recipe(**sections):
@@ -89,6 +91,11 @@ def test_the_best_on_val_is_kept_and_of_equals_the_simplest(data):
     assert [entry["kept"] for entry in history] == [number == best for number in range(len(tried))]
     assert [(entry["head"], entry["weight_decay"]) for entry in history] == tried == sorted(tried, key=lambda t: (HEADS.index(t.head), -t.weight_decay))
     assert [entry["trial"] for entry in told] == list(range(1, len(tried) + 1))
+
+
+def test_every_head_can_be_tried():
+    fit = FitConfig(heads=get_args(HeadKind), weight_decays=(0.1,))
+    assert {trial.head for trial in trials(fit, is_judged=True)} == set(get_args(HeadKind))
 
 
 def test_the_widest_head_is_the_last_to_be_tried():
