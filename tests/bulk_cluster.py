@@ -17,10 +17,10 @@ def crash_on_mark() -> None:
 
     prepare = inputs.prepare_image
 
-    def prepare_or_die(data: bytes, short_side: int):
+    def prepare_or_die(data: bytes, *rest):
         if data.startswith(MARK):
             ctypes.string_at(0)  # as a decoder would: in this very thread
-        return prepare(data, short_side)
+        return prepare(data, *rest)
 
     inputs.prepare_image = prepare_or_die
 
