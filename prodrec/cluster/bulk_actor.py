@@ -59,9 +59,7 @@ class Run:
         self.listings: Listings | None = None
 
     def begin(self, order: Order) -> int:
-        """Reads the manifest, writes the run's row, starts the work, and tells the number of images.
-
-        The work is the process' own to start: whoever asked may be gone by then, and the run would hold its place for ever.
+        """Reads the manifest, writes the run's row, and tells the number of images.
 
         Raises:
             SourceError: the manifest cannot be read.
@@ -77,7 +75,6 @@ class Run:
         self.progress = Progress(listings.duplicates, listings.images + listings.duplicates)
         with of_ours(), open_store(order.settings.store, PATIENCE_S) as store:
             store.start(order.run)
-        ray.get_runtime_context().current_actor.work.remote()
         return listings.images + listings.duplicates
 
     def look(self) -> Progress:
