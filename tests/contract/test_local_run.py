@@ -7,6 +7,7 @@ import torch
 from made import photo, run
 
 TINY = ["--set", "train.epochs=6", "--set", "input.size=32", "--set", "train.batch_size=16", "--set", "optim.lr=0.01", "--set", "data.threads=1"]
+TIMES = {"images_per_s", "data_wait_s", "seconds"}
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,26 @@ def test_a_run_leaves_what_the_design_names(finished):
     report = (finished / "report/index.html").read_text()
     assert "http://" not in report.replace("http://www.w3.org", "")
     assert "https://" not in report
+
+
+def test_two_runs_with_one_seed_give_the_same_numbers_to_the_last_bit(small_shards, tmp_path):
+    """Whatever stood in the process's random state before, and however many threads decode."""
+    craft = {"augment.policy": "trivial", "augment.mix": 0.5, "augment.start_size": 32, "input.size": 64, "model.dropout": 0.2}
+    craft |= {"train.ema_decay": 0.9, "train.average_best": 2, "train.epochs": 3}
+    settings = [part for name, value in craft.items() for part in ("--set", f"{name}={value}")]
+    for name, seed, threads in (("one", 7, 1), ("two", 7, 3), ("other", 8, 1)):
+        torch.manual_seed(threads)
+        chosen = ["--set", f"train.seed={seed}", "--set", f"data.threads={threads}"]
+        assert run("train", small_shards, "--recipe", "custom_cnn", "--out", tmp_path / name, "--local", *TINY, *settings, *chosen) == 0
+
+    def numbers(name):
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        reports = [json.loads((tmp_path / name / "report" / f"{split}.json").read_text()) for split in ("train", "val", "test")]
+        return [{key: value for key, value in line.items() if key not in TIMES} for line in lines], reports
+
+    assert numbers("one") == numbers("two") != numbers("other")
+    weights = [(tmp_path / name / "bundle" / "model.safetensors").read_bytes() for name in ("one", "two", "other")]
+    assert weights[0] == weights[1] != weights[2]
 
 
 def test_evaluate_agrees_with_the_run_and_prints_an_interval(finished, small_shards, tmp_path, capsys):
