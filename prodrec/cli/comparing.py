@@ -37,7 +37,7 @@ def compare(
     from prodrec.evaluation.compare import compare as judge_runs
     from prodrec.evaluation.compare_page import summary_lines
     from prodrec.recipes import load_recipe
-    from prodrec.training.contest import enter, finished_runs
+    from prodrec.training.contest import enter, finished_runs, tell_mlflow
 
     if promote != bool(registry):
         raise ConfigError("--promote and --registry DIR belong together: give both, or none")
@@ -57,6 +57,7 @@ def compare(
         found = judged(judge_runs, gpu, finished_runs(entries), failures, opened.uri, out, launcher, registry)
     print("\n".join(summary_lines(found)))
     print(f"{len(found['runs'])} of {len(entries)} runs finished; {out}/index.html, {out}/compare.json")
+    tell_mlflow(entries, opened)
     if not found["runs"]:
         raise ProdrecError(f"none of the {len(entries)} runs finished; the reasons stand above and in {out}/index.html")
 

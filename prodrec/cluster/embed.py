@@ -22,8 +22,8 @@ from prodrec.data.shards import Shards
 from prodrec.errors import ProdrecError
 from prodrec.machine import torch_device, usable_cores
 from prodrec.training.context import RunObserver
-from prodrec.training.features import FeaturePlan, Part, PartEmbedder
-from prodrec.training.fit_run import EmbeddingWatch, begin, fit_on_features, frozen_backbone
+from prodrec.training.features import FeaturePlan, Part, PartEmbedder, check_same_weights
+from prodrec.training.fit_run import EmbeddingWatch, begun, fit_on_features, frozen_backbone
 from prodrec.training.records import is_finished
 
 # For news of a fit; watching must never decide how a run ends. Source: as `prodrec.cluster.train`.
@@ -58,16 +58,16 @@ def fit_on_cluster(recipe: Recipe, shards: Shards, run: Folder, pool: Pool, obse
     """
     if is_finished(run):
         return
-    plan, _ = begin(recipe, shards, run)
-    watch = EmbeddingWatch(plan, run, observer)
-    for rows in embed_on_cluster(plan, pool):
-        watch(rows)
-    plan.complete()
-    watch.done()
-    task = ray.remote(num_cpus=pool.cpus, num_gpus=int(pool.gpu), max_retries=2)(_fit)
-    failure = ray.get(task.remote(plan, run.uri, pool, board))
-    if failure:
-        raise failure
+    with begun(recipe, shards, run) as (plan, _):
+        watch = EmbeddingWatch(plan, run, observer)
+        for rows in embed_on_cluster(plan, pool):
+            watch(rows)
+        plan.complete()
+        watch.done()
+        task = ray.remote(num_cpus=pool.cpus, num_gpus=int(pool.gpu), max_retries=2)(_fit)
+        failure = ray.get(task.remote(plan, run.uri, pool, board))
+        if failure:
+            raise failure
 
 
 def embed_on_cluster(plan: FeaturePlan, pool: Pool) -> Iterator[int]:
@@ -116,7 +116,9 @@ def _fit(plan: FeaturePlan, run: str, pool: Pool, board: Any) -> ProdrecError | 
     """The fit as a task; what it finds wrong is returned, since a raised error would be tried again."""
     device, _ = _placed(pool)
     try:
-        fit_on_features(plan, frozen_backbone(plan.recipe), Folder(run), device, lambda entry: _tell(board, entry))
+        backbone = frozen_backbone(plan.recipe)
+        check_same_weights(plan, backbone)  # it becomes part of the bundle, and this node may see other weights
+        fit_on_features(plan, backbone, Folder(run), device, lambda entry: _tell(board, entry))
     except ProdrecError as error:
         return error
     return None

@@ -20,6 +20,7 @@ _USED: dict[str, set[str]] = {
     "optim": {"name", "lr", "momentum", "warmup_epochs", "final_lr_fraction", "clip_norm", "label_smoothing"},
     "train": {"epochs", "batch_size", "seed", "precision", "early_stop"},
     "data": {"threads", "limit"},
+    "tracking": {"mlflow", "experiment"},
 }
 # Where the field has a counterpart, the error names it.
 _INSTEAD = {"model.head": "fit.heads", "optim.weight_decay": "fit.weight_decays"}

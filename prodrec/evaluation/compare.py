@@ -47,12 +47,13 @@ class FinishedRun(NamedTuple):
 
 @dataclass(frozen=True)
 class _Judged:
-    """A run with what its bundle says of each split."""
+    """A run with what its bundle says of each split, and the training images of each label here, whatever the bundle learned from before."""
 
     run: FinishedRun
     bundle: Bundle
     scorer: Scorer
     predictions: Mapping[str, Predictions]
+    train_counts: list[int]
 
 
 def compare(
@@ -112,7 +113,8 @@ def _judge(run: FinishedRun, shards: Shards, device: torch.device) -> _Judged:
     if bundle.info.data_manifest_sha256 != shards.manifest_sha256:
         raise ShardsError(f"it was trained on other shards than lie in {shards.uri} now, and may have learned from images judged here; choose another --out")
     own = shards.relabelled(bundle.info.labels)
-    return _Judged(run, bundle, Scorer(bundle, device), {split: predicted(bundle, own, split, device) for split in splits})
+    predictions = {split: predicted(bundle, own, split, device) for split in splits}
+    return _Judged(run, bundle, Scorer(bundle, device), predictions, own.class_counts("train").tolist())
 
 
 def _compared(judged: list[_Judged], shards: Shards, device: torch.device) -> dict[str, Any]:
@@ -139,7 +141,7 @@ def _compared(judged: list[_Judged], shards: Shards, device: torch.device) -> di
 def _row(judged: _Judged) -> dict[str, Any]:
     """The figures of one run but for times."""
     run, info = judged.run, judged.bundle.info
-    metrics = {split: evaluate(found, info.labels, info.train_counts, info.temperature, split) for split, found in judged.predictions.items()}
+    metrics = {split: evaluate(found, info.labels, judged.train_counts, info.temperature, split) for split, found in judged.predictions.items()}
     told = metrics.get("test") or metrics["val"]
     rates = [entry["images_per_s"] for entry in run.history if "images_per_s" in entry]  # a fit has trials, not epochs
     splits = ({"train": run.train} if run.train else {}) | metrics

@@ -30,7 +30,7 @@ class Reason:
     """Why a listing is not accepted.
 
     Attributes:
-        code: a key of the policy, `not_calibrated`, or the reject code of an image.
+        code: a key of the policy, `not_calibrated`, `part_of_listing`, or the reject code of an image.
         action: `review` or `reject`.
         detail: what was found; hint: how to mend it.
         image: number of the image in the listing, from 0; None where it is about the listing.
@@ -82,17 +82,18 @@ class Decider:
     def __init__(self, classifier: ClassifierInfo | None, tagger: TaggerInfo | None, policy: Policy) -> None:
         self.policy, self.has_tagger = policy, tagger is not None
         self.acceptance: Acceptance | None = classifier.acceptance if classifier else None
-        self.has_classifier = classifier is not None
+        self.has_classifier, self.fuses = classifier is not None, classifier is not None and classifier.model.fuse is not None
         rules = [(code, check, getattr(policy.photo, code)) for code, check in _PHOTO_CHECKS.items()]
         self.checks = [(code, check, rule) for code, check, rule in rules if rule.action != "off"]
         self.categories = {_plain(theirs): ours for theirs, ours in policy.categories.items()}
 
-    def decide(self, images: Sequence[Recognition], category: str | None = None) -> Decision:
+    def decide(self, images: Sequence[Recognition], category: str | None = None, is_whole: bool = True) -> Decision:
         """One decision for the images of a listing.
 
         Args:
             images: at least one.
             category: that the seller declared.
+            is_whole: whether these are all images of the listing: the thresholds of a classifier that fuses views hold for no less.
         """
         usable = [(number, image) for number, image in enumerate(images) if not image.code]
         bad = [(number, image) for number, image in enumerate(images) if image.code]
@@ -107,6 +108,8 @@ class Decider:
                 product = surest.products[0]
                 reasons += self._product_reasons(number, surest, product, category)
                 reasons += self._disagreements(usable, number, product)
+                if self.fuses and not is_whole:
+                    reasons.append(Reason("part_of_listing", REVIEW, "the classifier was judged on whole listings", "tag it with its other images in bulk"))
         told = tuple(reason for reason in reasons if reason.action != "off")
         return Decision(_decision(told), product, told)
 

@@ -104,7 +104,7 @@ class Answering:
             raise reject_problem(recognition.code, recognition.detail or "")
         for stage, took_ms in recognition.timings_ms.items():
             self._meter.note(STAGE_SECONDS, took_ms / 1e3, stage=stage)
-        decision = self._decider(scored.served).decide([recognition], category)
+        decision = self._decider(scored.served).decide([recognition], category, is_whole=False)
         self._meter.note(DECISIONS, decision=decision.decision)
         return answer_of(scored, decision, self._policy_id, top_k, with_tags)
 

@@ -13,6 +13,7 @@ from prodrec.data.shards import Shards
 from prodrec.errors import ConfigError, OutputError, ProdrecError, ShardsError
 from prodrec.evaluation.compare import FinishedRun
 from prodrec.training.records import BUNDLE, REPORT, is_finished, read_history, start_run
+from prodrec.training.tracking import tell_finished
 
 _FAILURE = "failure.txt"
 _NAME = re.compile(r"\w[\w.-]*")
@@ -74,6 +75,17 @@ def attempt(entry: Entry, train: Callable[[Entry], None]) -> str | None:
         return f"{type(error).__name__}: {one_line(error)} (traceback: {entry.run / _FAILURE})"
     entry.run.delete(_FAILURE)
     return None
+
+
+def tell_mlflow(entries: Iterable[Entry], shards: Shards) -> None:
+    """What it does not have of runs that finished earlier, where their recipes name it.
+
+    Raises:
+        ConfigError: as `prodrec.training.tracking.tell_finished`.
+    """
+    for entry in entries:
+        if is_finished(entry.run):
+            tell_finished(entry.recipe, shards, entry.run, REPORT, BUNDLE, read_history(entry.run))
 
 
 def one_line(error: BaseException) -> str:

@@ -175,6 +175,12 @@ def feature_facts(recipe: Recipe, shards: Shards, weights: str) -> dict[str, Any
     }
 
 
+def check_same_weights(plan: FeaturePlan, backbone: nn.Module) -> None:
+    """Raises: WeightsError: the backbone has other weights than the plan was made with."""
+    if weights_sha256(backbone) != plan.made_of["weights_sha256"]:
+        raise WeightsError(f"model.weights={plan.recipe.model.weights} differ from process to process; give a file or a bundle that all nodes see alike")
+
+
 class PartEmbedder:
     """Makes the files of a plan, one by one.
 
@@ -186,8 +192,7 @@ class PartEmbedder:
     """
 
     def __init__(self, plan: FeaturePlan, backbone: nn.Module, device: torch.device, threads: int) -> None:
-        if weights_sha256(backbone) != plan.made_of["weights_sha256"]:
-            raise WeightsError(f"model.weights={plan.recipe.model.weights} differ from process to process; give a file or a bundle that all nodes see alike")
+        check_same_weights(plan, backbone)
         self.plan, self.folder, self.device, self.threads = plan, Folder(plan.uri), device, threads
         self.embedder = Embedder(backbone, plan.recipe.input, device, plan.recipe.train.precision)
 

@@ -7,7 +7,8 @@ features just as a bundle computes them, so `prodrec evaluate` gives the run's f
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,9 @@ from prodrec.training.classifier import ClassifierKind, check_labelled
 from prodrec.training.context import RunObserver
 from prodrec.training.features import FEATURES, FeaturePlan, embed_here, plan_features
 from prodrec.training.fit import Rows, predict_features, search
-from prodrec.training.records import is_finished, write_history
+from prodrec.training.records import BUNDLE, REPORT, is_finished, read_history, write_history
 from prodrec.training.run import judged_sample
+from prodrec.training.tracking import start_tracking, told_of_failure, untracked
 
 OnTrial = Callable[[dict[str, Any]], Any]
 
@@ -49,27 +51,33 @@ def fit_here(recipe: Recipe, shards: Shards, run: Folder, device: torch.device, 
     """
     if is_finished(run):
         return
-    plan, backbone = begin(recipe, shards, run)
-    watch = EmbeddingWatch(plan, run, observer)
-    embed_here(plan, backbone, device, recipe.data.threads or usable_cores(), watch)
-    watch.done()
-    fit_on_features(plan, backbone, run, device, observer.epoch)
+    with begun(recipe, shards, run) as (plan, backbone):
+        watch = EmbeddingWatch(plan, run, observer)
+        embed_here(plan, backbone, device, recipe.data.threads or usable_cores(), watch)
+        watch.done()
+        fit_on_features(plan, backbone, run, device, observer.epoch)
 
 
-def begin(recipe: Recipe, shards: Shards, run: Folder) -> tuple[FeaturePlan, nn.Module]:
-    """The features that a run needs, and its backbone.
+@contextmanager
+def begun(recipe: Recipe, shards: Shards, run: Folder) -> Iterator[tuple[FeaturePlan, nn.Module]]:
+    """The features that a run needs, and its backbone; MLflow is told how the block ends, if the recipe says so.
 
     Raises:
         ShardsError: no training images, or boxes instead of labels.
         WeightsError, BundleError, ConfigError: from building the backbone.
         OutputError: there is no place for the features.
+        ConfigError: MLflow cannot be told.
     """
     check_labelled(recipe, shards)
     shards = shards.limited(recipe.data.limit)
     if not shards.split("train").rows:
         raise ShardsError(f"{shards.uri} has no training images; prepare it again with another --split")
     backbone = frozen_backbone(recipe)
-    return plan_features(recipe, shards, backbone, run), backbone
+    plan, tracker = plan_features(untracked(recipe), shards, backbone, run), start_tracking(recipe, shards, run)
+    with told_of_failure(tracker):
+        yield plan, backbone
+    if tracker:
+        tracker.finish(read_history(run), REPORT, BUNDLE)
 
 
 def frozen_backbone(recipe: Recipe) -> nn.Module:

@@ -21,6 +21,8 @@ _ENVIRONMENT = {
 }
 # Most parameters of one request, and characters of a value. Source: MLflow's REST API, runs/log-batch.
 _PARAMS_AT_ONCE, _PARAM_LENGTH = 100, 6000
+# Of an entry of the history, what MLflow calls the step.
+_NUMBERS = ("epoch", "trial")
 
 
 class MlflowRun:
@@ -31,7 +33,7 @@ class MlflowRun:
         run_id: of the run to go on with; None, or one that was deleted: a new one is made.
 
     Attributes:
-        epochs: how many of them MLflow has.
+        rounds: how many epochs MLflow has, or trials of a recipe with `fit`.
     """
 
     def __init__(self, uri: str, experiment: str, name: str, run_id: str | None, params: Mapping[str, str]) -> None:
@@ -45,17 +47,17 @@ class MlflowRun:
             warnings.simplefilter("ignore")  # MLflow's own use of SQLAlchemy: nothing that a user could mend
             self.client = MlflowClient(tracking_uri=uri)
             self.run_id = run_id if run_id and self._is_there(run_id) else self._new(name)
-            self.epochs = max((metric.step for metric in self.client.get_metric_history(self.run_id, "train_loss")), default=0)
+            self.rounds = max((metric.step for metric in self.client.get_metric_history(self.run_id, "train_loss")), default=0)
             self._tell_params(params)
 
     def send_epochs(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Sends the entries that MLflow does not have."""
-        for entry in history[self.epochs :]:
-            self._send({name: value for name, value in entry.items() if name != "epoch"}, entry["epoch"])
-            self.epochs = entry["epoch"]
+        for number, entry in enumerate(history[self.rounds :], start=self.rounds + 1):
+            self._send({name: value for name, value in entry.items() if type(value) in (int, float) and name not in _NUMBERS}, number)
+            self.rounds = number
 
-    def send_final(self, values: Mapping[str, float], epochs: int) -> None:
-        self._send(values, epochs)
+    def send_final(self, values: Mapping[str, float], rounds: int) -> None:
+        self._send(values, rounds)
 
     def send_folder(self, folder: Path, name: str) -> None:
         self.client.log_artifacts(self.run_id, str(folder), name)

@@ -3,8 +3,7 @@
 Only val chooses (best epoch, temperature); test is scored once, after every choice is made.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +16,7 @@ from prodrec.errors import ProdrecError, UserError
 from prodrec.training.context import WorkerContext
 from prodrec.training.loop import Trainer, gathered
 from prodrec.training.records import BUNDLE, REPORT, RunRecords, is_finished
-from prodrec.training.tracking import Tracker, start_tracking, untracked
+from prodrec.training.tracking import start_tracking, told_of_failure, untracked
 
 Built = TypeVar("Built")
 
@@ -43,7 +42,7 @@ def run_training(recipe: Recipe, shards: Shards, run: Folder, context: WorkerCon
     tracker = _agreed(lambda: start_tracking(recipe, shards, run) if context.rank == 0 else None, context)
     if isinstance(tracker, ProdrecError):
         return tracker
-    with _told_of_failure(tracker):
+    with told_of_failure(tracker):
         records = RunRecords(run, tracker) if context.rank == 0 else None
         state = trainer.fit(records)
         trainer.choose(records)
@@ -54,16 +53,6 @@ def run_training(recipe: Recipe, shards: Shards, run: Folder, context: WorkerCon
     if tracker:
         tracker.finish(state.history, REPORT, BUNDLE)
     return None
-
-
-@contextmanager
-def _told_of_failure(tracker: Tracker | None) -> Iterator[None]:
-    try:
-        yield
-    except BaseException as error:
-        if tracker:
-            tracker.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise
 
 
 def _agreed(build: Callable[[], Built], context: WorkerContext) -> Built | ProdrecError:

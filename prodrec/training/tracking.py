@@ -1,4 +1,4 @@
-"""Telling MLflow of a run: parameters, metrics of every epoch, and at the end figures, report and bundle.
+"""Telling MLflow of a run: parameters, metrics of every epoch (or trial), and at the end figures, report and bundle.
 
 The run's own folder is the truth; MLflow is told. Only before the first step does a server that cannot be reached end a run.
 Later it is tried again with a later epoch and at the end, and RUN/tracking.json says what MLflow does not have.
@@ -55,9 +55,24 @@ def start_tracking(recipe: Recipe, shards: Shards, run: Folder) -> "Tracker | No
 
 
 def tell_finished(recipe: Recipe, shards: Shards, run: Folder, report: str, bundle: str, history: Sequence[dict[str, Any]]) -> None:
-    """Tells MLflow what it does not have of a run that is finished."""
+    """Tells MLflow what it does not have of a run that is finished.
+
+    Raises:
+        ConfigError: it has nothing of it, and cannot be told.
+    """
     if recipe.tracking.mlflow and _noted(run).get("status") != "FINISHED" and (tracker := start_tracking(recipe, shards, run)):
         tracker.finish(history, report, bundle)
+
+
+@contextmanager
+def told_of_failure(tracker: "Tracker | None") -> Iterator[None]:
+    """Tells MLflow that a run ends within the block, if it does."""
+    try:
+        yield
+    except BaseException as error:
+        if tracker:
+            tracker.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
 
 
 class Tracker:

@@ -134,6 +134,18 @@ def test_heads_fitted_on_features_stand_beside_runs_of_epochs(recipes, tmp_path)
     assert "2 trials" in (tmp_path / "out" / "index.html").read_text()
 
 
+def test_the_tail_is_that_of_these_shards_whatever_a_bundle_learned_from_before(recipes, tmp_path):
+    before, now = build_shards(tmp_path / "before", {"red": 40, "green": 40}), build_shards(tmp_path / "now", {"red": 16, "green": 60})
+    train = ["train", before, "--recipe", recipes[1], "--out", tmp_path / "old", *TINY]
+    assert run(*train) == 0
+    further = tmp_path / "further.yaml"
+    further.write_text(f"model: {{arch: custom_cnn, weights: {tmp_path / 'old' / 'bundle'}, args: {{grid: 2}}}}")
+    assert run(*command(now, tmp_path / "out", [recipes[1], further])) == 0
+    rows = json.loads((tmp_path / "out" / "compare.json").read_text())["runs"]
+    learned = [dict(zip(("red", "green"), load_info(row["bundle"]).train_counts, strict=True)) for row in rows if row["name"] == "further"]
+    assert rows[0]["tail"]["n"] == rows[1]["tail"]["n"] > 0 and min(learned[0].values()) > 20
+
+
 def test_runs_of_other_images_at_the_same_place_are_not_taken(recipes, tmp_path, capsys):
     shards, again = tmp_path / "shards", command(tmp_path / "shards", tmp_path / "out", recipes[1:2])
     build_shards(shards, {"red": 20, "green": 20})

@@ -3,20 +3,22 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
 
-from prodrec.cluster.embed import Pool, embed_on_cluster
+from prodrec.cluster.embed import Pool, _fit, embed_on_cluster
 from prodrec.cluster.train import Workers, train
 from prodrec.data.files import Folder
 from prodrec.data.shards import open_shards
+from prodrec.errors import WeightsError
 from prodrec.recipes import parse_recipe
 from prodrec.training import features
 from prodrec.training.features import embed_here
-from prodrec.training.fit_run import begin
+from prodrec.training.fit_run import begun
 from prodrec.training.local import train_local
 
 
@@ -65,10 +67,23 @@ def _command(process):
         return []
 
 
+def planned(shards, tmp_path):
+    with begun(recipe(256), open_shards(str(shards)), Folder(tmp_path / "run").make()) as found:
+        return found
+
+
+def test_a_node_that_sees_other_weights_fits_no_heads_on_the_features_of_these(copies, tmp_path):
+    plan, backbone = planned(copies[0], tmp_path)
+    embed_here(plan, backbone, torch.device("cpu"), 1, lambda rows: None)
+    other = replace(plan, recipe=plan.recipe.model_copy(update={"train": plan.recipe.train.model_copy(update={"seed": 1})}))
+    assert isinstance(_fit(other, str(tmp_path / "run"), Pool(1, 1, 1, False, 1), board=None), WeightsError)
+    assert not (tmp_path / "run" / "bundle").exists()
+
+
 def test_killed_processes_cost_time_only(copies, tmp_path, monkeypatch):
     monkeypatch.setattr(features, "PART_ROWS", 8)
     # Large inputs, so that there is work left when the first file is done.
-    plans = [begin(recipe(256), open_shards(str(shards)), Folder(tmp_path / "run").make()) for shards in copies]
+    plans = [planned(shards, tmp_path) for shards in copies]
     embed_here(*plans[0], torch.device("cpu"), 1, lambda rows: None)
     plan, made, killed = plans[1][0], [], []
     for rows in embed_on_cluster(plan, Pool(2, 2, 0.5, False, 2)):

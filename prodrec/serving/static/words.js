@@ -8,6 +8,7 @@ export const DECISIONS = {
 
 const REASONS = {
   not_calibrated: "The classifier is not calibrated",
+  part_of_listing: "One photo of a listing is not enough",
   unknown_product: "It looks like none of the known products",
   unsure: "Not sure enough",
   category_mismatch: "Another category than declared",

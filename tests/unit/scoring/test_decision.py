@@ -118,6 +118,14 @@ def test_without_thresholds_or_classifier():
     assert decided(shown(probability=1.0), classifier=CLASSIFIER.model_copy(update={"acceptance": never})) == ("review", ["unsure"])
 
 
+def test_thresholds_of_whole_listings_accept_no_part_of_one():
+    fused = CLASSIFIER.model_copy(update={"model": CLASSIFIER.model.model_copy(update={"fuse": "mean"})})
+    assert decided(shown(), classifier=fused) == ("accept", [])
+    for classifier, told in ((fused, ("review", ["part_of_listing"])), (CLASSIFIER, ("accept", []))):
+        decision = Decider(classifier, None, Policy()).decide([shown()], is_whole=False)
+        assert (decision.decision, [reason.code for reason in decision.reasons]) == told
+
+
 def test_what_is_not_a_number_is_never_accepted():
     nan = float("nan")
     assert decided(shown(probability=nan)) == ("review", ["unsure"])

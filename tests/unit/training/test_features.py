@@ -16,7 +16,7 @@ from prodrec.models.registry import create_classifier
 from prodrec.recipes import parse_recipe
 from prodrec.training import features
 from prodrec.training.features import embed_here, feature_facts, plan_features
-from prodrec.training.fit_run import begin
+from prodrec.training.fit_run import begun
 
 CPU = torch.device("cpu")
 
@@ -40,9 +40,14 @@ def shards(small_shards, tmp_path):
         yield tmp_path / "shards"
 
 
+def planned(shards, run, chosen=None):
+    with begun(chosen or recipe(), open_shards(str(shards)), Folder(run).make()) as found:
+        return found
+
+
 def embedded(shards, run, chosen=None):
     """The plan of a run, done, and the rows of the files that were made for it."""
-    plan, backbone = begin(chosen or recipe(), open_shards(str(shards)), Folder(run).make())
+    plan, backbone = planned(shards, run, chosen)
     made = []
     embed_here(plan, backbone, CPU, 1, made.append)
     return plan, made
@@ -133,7 +138,7 @@ def test_where_shards_cannot_be_written_features_lie_in_the_run(shards, tmp_path
 
 
 def test_two_runs_at_once_leave_one_whole_set(shards, tmp_path):
-    plans = [begin(recipe(), open_shards(str(shards)), Folder(tmp_path / name).make()) for name in "ab"]
+    plans = [planned(shards, tmp_path / name) for name in "ab"]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda each: embed_here(*each, CPU, 1, lambda rows: None), plans))
     first, second = (plan.read("train") for plan, _ in plans)

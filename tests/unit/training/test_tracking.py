@@ -90,6 +90,35 @@ def test_a_run_is_told_whole_and_its_bundle_does_not_say_where(database, small_s
     assert run("train", small_shards, "--recipe", "custom_cnn", "--out", out, *TINY, "--resume") == 0, "where it is told of is no part of the run"
 
 
+def test_heads_fitted_on_features_are_told_by_trial(database, small_bundle, small_shards, tmp_path):
+    settings = [f"tracking.mlflow=sqlite:///{database}", "fit.heads=[linear]", "fit.weight_decays=[0.1, 1.0]", "train.epochs=5", "data.threads=1"]
+    command = ["train", small_shards, "--recipe", "embed_then_fit", "--from", small_bundle, "--local", *(p for s in settings for p in ("--set", s))]
+    assert run(*command, "--out", tmp_path / "run") == 0
+    facts = json.loads((tmp_path / "run" / "tracking.json").read_text())
+    assert (facts["status"], facts["missing"]) == ("FINISHED", [])
+    assert steps(database, facts["run_id"]) == steps(database, facts["run_id"], "val_top1") == [1, 2]
+    found = client(database).get_run(facts["run_id"])
+    assert found.data.metrics["final_test_top1"] == json.loads((tmp_path / "run" / "report" / "test.json").read_text())["top1"]
+    assert "kept" not in found.data.metrics
+    assert str(database) not in (tmp_path / "run" / "bundle" / "bundle.json").read_text()
+    assert run(*command, "--out", tmp_path / "diverged", "--set", "optim.lr=1e30", "--set", "optim.name=sgd") == 1
+    failed = json.loads((tmp_path / "diverged" / "tracking.json").read_text())
+    assert client(database).get_run(failed["run_id"]).info.status == failed["status"] == "FAILED"
+
+
+def test_a_comparison_tells_what_a_finished_run_could_not(database, small_shards, tmp_path):
+    uri = f"tracking.mlflow=sqlite:///{database}"
+    command = ["compare", small_shards, "--recipes", "custom_cnn", "--out", tmp_path / "c", *TINY]
+    assert run(*command) == 0
+    tracking_file = tmp_path / "c" / "runs" / "custom_cnn" / "tracking.json"
+    assert not tracking_file.exists()
+    assert run(*command, "--set", uri) == 0
+    facts = json.loads(tracking_file.read_text())
+    assert (facts["status"], facts["missing"], steps(database, facts["run_id"])) == ("FINISHED", [], [1, 2])
+    assert run(*command, "--set", uri) == 0
+    assert json.loads(tracking_file.read_text()) == facts
+
+
 def test_a_server_that_is_away_for_a_while_misses_nothing_in_the_end(database, folder, caplog):
     one = tracker(database, folder)
     one.epoch(HISTORY[:1])
