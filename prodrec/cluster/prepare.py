@@ -16,6 +16,7 @@ from prodrec.data.files import Folder
 from prodrec.data.formats import ImageLimits
 from prodrec.data.listing_order import cuts, gathered
 from prodrec.data.records import ShardsManifest
+from prodrec.data.shards import Shards
 from prodrec.data.sources import Source, read_images
 from prodrec.data.split import Fractions
 from prodrec.errors import Reject, RejectCode
@@ -42,8 +43,17 @@ class PrepareOptions(Frozen):
     limits: ImageLimits = ImageLimits()
 
 
-def prepare(source: Source, out_uri: str, options: PrepareOptions, on_progress: OnProgress = lambda done, rejected, total: None) -> ShardsManifest:
+def prepare(
+    source: Source,
+    out_uri: str,
+    options: PrepareOptions,
+    on_progress: OnProgress = lambda done, rejected, total: None,
+    earlier: Shards | None = None,
+) -> ShardsManifest:
     """Prepares a source into shards.
+
+    Args:
+        earlier: shards whose images keep the split that they had there.
 
     Raises:
         OutputError: the output folder holds shards already or cannot be written.
@@ -64,7 +74,7 @@ def prepare(source: Source, out_uri: str, options: PrepareOptions, on_progress: 
         "short_side": options.short_side,
         "jpeg_quality": options.jpeg_quality,
     }
-    return assemble(out, options.fractions, provenance, source.listing.num_rows)
+    return assemble(out, options.fractions, provenance, source.listing.num_rows, earlier)
 
 
 def _slices(listing: pa.Table) -> Iterator[pa.Table]:

@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from prodrec.data.files import Folder, writing
-from prodrec.data.records import BOX, REJECT_SCHEMA, SHARD_SCHEMA, BoxCounts, Label, ShardFile, ShardsManifest, label_order, object_lists
+from prodrec.data.records import BOX, REJECT_SCHEMA, SHARD_SCHEMA, SPLITS, BoxCounts, Label, ShardFile, ShardsManifest, label_order, object_lists
 from prodrec.data.shard_writers import ShardWriters, compression
-from prodrec.data.shards import MANIFEST
+from prodrec.data.shards import MANIFEST, Shards
 from prodrec.data.split import Fractions, assign_splits
 from prodrec.errors import OutputError, RejectCode, ShardsError
 
@@ -61,12 +61,13 @@ def stage(out: Folder, number: int, rows: list[dict[str, Any]]) -> None:
     Folder(out / STAGING).write(f"{number:08d}.parquet", sink.getvalue().to_pybytes())
 
 
-def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows_in: int) -> ShardsManifest:
+def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows_in: int, earlier: Shards | None = None) -> ShardsManifest:
     """Turns the staged rows into shards, rejects and, last, the manifest.
 
     Args:
         provenance: the manifest's fields on source, preparation and code.
         rows_in: rows that the source listed; all of them must have been staged.
+        earlier: shards whose images keep the split that they had there.
 
     Raises:
         ShardsError: not one usable image, or rows were lost on the way (never expected).
@@ -85,7 +86,7 @@ def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows
     if has_boxes:
         rows["label"] = _rarest_labels(rows["objects"])
     usable = rows[good]
-    split = assign_splits(usable["sha256"], usable["label"], usable["split"], fractions, usable["listing_id"])
+    split = assign_splits(usable["sha256"], usable["label"], usable["split"], fractions, usable["listing_id"], splits_by_sha256(earlier) if earlier else None)
     rows["split"] = split.reindex(rows.index)
     dropped = good & rows["split"].isna()
     kept = rows[good & ~dropped]
@@ -102,7 +103,7 @@ def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows
     _write_rejects(out, pd.concat([rejects, bad_boxes]))
     manifest = ShardsManifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        split_rule=f"publisher's where given, else {fractions.train:g}/{fractions.val:g}/{fractions.test:g} by class and sha256, listings whole",
+        split_rule=_split_rule(fractions, earlier),
         content_sha256=_content_sha256(kept),
         labels=labels,
         splits=files,
@@ -116,6 +117,15 @@ def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows
     out.write(MANIFEST, json.dumps(manifest.model_dump(mode="json"), indent=1).encode())
     out.delete(STAGING)
     return manifest
+
+
+def splits_by_sha256(shards: Shards) -> dict[str, str]:
+    return {sha256: name for name in SPLITS for sha256 in shards.split(name).column("sha256").to_pylist()}
+
+
+def _split_rule(fractions: Fractions, earlier: Shards | None) -> str:
+    before = f"that of {earlier.uri} (manifest {earlier.manifest_sha256[:12]}) for its images, " if earlier else ""
+    return f"{before}publisher's where given, else {fractions.train:g}/{fractions.val:g}/{fractions.test:g} by class and sha256, listings whole"
 
 
 class _Staged:

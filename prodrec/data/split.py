@@ -12,11 +12,15 @@ The rule (a function of the image bytes, their label and their listing only, so 
 - A class of n images sends floor(n * share + u) to a held-out split, where u in [0, 1) is a hash of the label: over
   many small classes the shares come out exact. A class of 3 or more has at least one image in test, of 4 or more one
   in val, and every class keeps at least one in train.
+- Where earlier shards are named, an image that stood there keeps its split, whatever the source says now: what a bundle was trained
+  on is never held out, and what it was judged on is not learned from. Of each class the other images fill what is missing of its
+  shares. A listing goes where its earlier images were.
 - Bytes that stand in listings of two splits stay in the one furthest from training, too; and of a listing whose images stand
-  in two of the publisher's splits, those nearer to training are dropped.
+  in two of the publisher's splits, or of earlier ones, those nearer to training are dropped.
 """
 
 import hashlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -55,7 +59,14 @@ def parse_fractions(text: str) -> Fractions:
     return Fractions(*shares)
 
 
-def assign_splits(sha256: pd.Series, label: pd.Series, given: pd.Series, fractions: Fractions, listing_id: pd.Series | None = None) -> pd.Series:
+def assign_splits(
+    sha256: pd.Series,
+    label: pd.Series,
+    given: pd.Series,
+    fractions: Fractions,
+    listing_id: pd.Series | None = None,
+    earlier: Mapping[str, str] | None = None,
+) -> pd.Series:
     """Split of every row, or None for a row that must be dropped, as its bytes or others of its listing stand further from training.
 
     Args:
@@ -64,24 +75,25 @@ def assign_splits(sha256: pd.Series, label: pd.Series, given: pd.Series, fractio
         given: publisher's split, [N] strings or None.
         fractions: shares for images without a given split.
         listing_id: [N] strings or None.
+        earlier: split by sha256 of images that keep it.
 
     Returns:
         [N] of "train", "val", "test" or None, with the index of `sha256`.
     """
-    given_level = given.map(_LEVELS).fillna(0).astype(int)
-    rows = pd.DataFrame({"sha256": sha256, "unit": _units(sha256, listing_id), "label": label, "level": given_level})
-    images = rows.groupby("unit").agg(label=("label", "min"), level=("level", "max"))
+    given_level, kept_level = (splits.map(_LEVELS).fillna(0).astype(int) for splits in (given, sha256.map(earlier or {})))
     publishers = {name for name, level in _LEVELS.items() if (given_level == level).any()}
     shares = _open_shares(publishers, fractions)
-    divisible = images["level"] == 0
-    if publishers and shares["val"] > 0:
-        divisible |= images["level"] == _LEVELS["train"]
+    most_open = _LEVELS["train"] if publishers and shares["val"] > 0 else 0
+    rows = pd.DataFrame({"sha256": sha256, "unit": _units(sha256, listing_id), "label": label, "kept": kept_level})
+    rows["level"] = kept_level.where(kept_level > 0, given_level)
+    images = rows.groupby("unit").agg(label=("label", "min"), kept=("kept", "max"), level=("level", "max"))
     images["split"] = images["level"].map({level: name for name, level in _LEVELS.items()}).astype(object)
-    if divisible.any():
-        divided = _divide(images.loc[divisible, ["label"]], shares)
-        images.loc[divided.index, "split"] = divided
+    is_open = (images["kept"] == 0) & (images["level"] <= most_open)
+    if is_open.any():
+        images.loc[is_open, "split"] = _divide(images[is_open | (images["kept"] > 0)].assign(split=images["split"].mask(is_open, None)), shares)
     split = rows["unit"].map(images["split"]).astype(object)
-    split = split.mask((given_level > 0) & (given_level < rows["unit"].map(images["level"])), None)
+    goes_along = (kept_level == 0) & (given_level <= most_open) & (rows["unit"].map(images["kept"]) == rows["unit"].map(images["level"]))
+    split = split.mask((rows["level"] > 0) & (rows["level"] < rows["unit"].map(images["level"])) & ~goes_along, None)
     level = split.map(_LEVELS).fillna(0)
     return split.mask(level < level.groupby(rows["sha256"]).transform("max"), None)
 
@@ -104,28 +116,29 @@ def _open_shares(publishers: set[str], fractions: Fractions) -> dict[str, float]
 
 
 def _divide(images: pd.DataFrame, shares: dict[str, float]) -> pd.Series:
-    """Divides units (their sha256 is the index, column label) class by class; [M] of split names."""
-    ordered = images.sort_index()
+    """Divides units (their sha256 is the index; columns label, split) class by class; [M] of split names, for those that have none."""
+    sizes = images.groupby("label").size()
+    held = {name: (images["split"] == name).groupby(images["label"]).sum() for name in _LEVELS}
+    ordered = images[images["split"].isna()].sort_index()
     rank = ordered.groupby("label").cumcount()
-    sizes = ordered.groupby("label").size()
     split = pd.Series("train", index=ordered.index, dtype=object)
     start = pd.Series(0, index=sizes.index)
+    room = sizes - sum(held.values()) - (held["train"] == 0)
     for name in _HELD_OUT:
-        end = start + _held_out(sizes, shares[name], name, room=sizes - 1 - start)
+        end = start + (_held_out(sizes, shares[name], name) - held[name]).clip(upper=room - start).clip(lower=0)
         inside = (rank >= ordered["label"].map(start)) & (rank < ordered["label"].map(end))
         split[inside] = name
         start = end
     return split
 
 
-def _held_out(sizes: pd.Series, share: float, name: str, room: pd.Series) -> pd.Series:
-    """Images that each class sends to one held-out split, at most `room`."""
+def _held_out(sizes: pd.Series, share: float, name: str) -> pd.Series:
+    """Images that each class sends to one held-out split, if it has so many to spare."""
     if share == 0:
         return pd.Series(0, index=sizes.index)
     rounding = np.array([_unit_hash(f"{name}:{label}") for label in sizes.index])
     wanted = np.floor(sizes * share + rounding).astype(int)
-    wanted = wanted.mask((wanted < 1) & (sizes >= _LEAST_FOR_ONE[name]), 1)
-    return wanted.clip(upper=room).clip(lower=0)
+    return wanted.mask((wanted < 1) & (sizes >= _LEAST_FOR_ONE[name]), 1)
 
 
 def _unit_hash(text: str) -> float:

@@ -10,7 +10,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from made import photo, write_image_folder
+from made import photo, run, write_image_folder
 from PIL import Image
 
 from prodrec.cluster import prepare as preparing
@@ -73,6 +73,20 @@ def test_the_order_of_the_source_changes_no_split_and_tasks_lose_no_row(tmp_path
         found.append(facts(prepared(tmp_path / f"{name}.parquet", tmp_path / name)))
     assert found[0] == found[1]
     assert len(found[0]) == 50
+
+
+def test_images_that_are_added_move_none_of_those_before(tmp_path):
+    source = write_image_folder(tmp_path / "source", {"a": 12, "b": 12})
+    before = prepared(source, tmp_path / "before")
+    more = write_image_folder(tmp_path / "more", {"a": 24, "b": 24, "c": 8})
+    for name, keep in (("moved", []), ("kept", ["--keep-split", tmp_path / "before"])):
+        assert run("prepare", more, tmp_path / name, "--short-side", 40, *keep) == 0
+    moved, kept = (set(facts(open_shards(str(tmp_path / name)))) for name in ("moved", "kept"))
+    assert len(moved) == len(kept) == 56
+    assert set(facts(before)) <= kept
+    assert not set(facts(before)) <= moved, "otherwise there was nothing to keep"
+    assert {split for _, label, split in kept if label == "c"} == {"train", "val", "test"}
+    assert str(tmp_path / "before") in open_shards(str(tmp_path / "kept")).manifest.split_rule
 
 
 def test_embedded_images_are_read_from_their_row_groups(tmp_path):

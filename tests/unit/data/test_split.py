@@ -100,6 +100,35 @@ def test_fractions():
             parse_fractions(wrong)
 
 
+def grown(found, more, fractions=THREE):
+    """The split of `found`, and that of both when the first one is kept."""
+    before = divide(frame(found), fractions)
+    earlier = dict(zip(frame(found)["sha256"][before.notna()], before.dropna(), strict=True))
+    data = frame([*more, *found])
+    return data, earlier, assign_splits(data["sha256"], data["label"], data["given"], fractions, earlier=earlier)
+
+
+@given(rows, rows)
+def test_images_that_stood_in_earlier_shards_keep_their_split_whatever_is_said_now(found, more):
+    data, earlier, split = grown(found, more)
+    was = data["sha256"].map(earlier)
+    assert (split[was.notna()] == was.dropna()).all()
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=20), st.integers(0, 40))
+def test_what_is_added_fills_the_shares_of_its_class(sizes, added):
+    found = [(f"{k}-{i}", f"label {k}", None) for k, n in enumerate(sizes) for i in range(n)]
+    more = [(f"{k}+{i}", f"label {k}", None) for k in range(len(sizes)) for i in range(added)]
+    data, _, split = grown(found, more)
+    whole = divide(data)
+    for label, rows in data.groupby("label"):
+        shown, alone = split[rows.index].value_counts(), whole[rows.index].value_counts()
+        assert shown.get("train", 0) >= 1
+        if added >= 4:
+            assert all(shown.get(name, 0) >= alone.get(name, 0) for name in ("val", "test")), label
+            assert all(shown.get(name, 0) <= max(alone.get(name, 0), 1 + len(rows) * 0.1 + 1) for name in ("val", "test"))
+
+
 listed = st.lists(
     st.tuples(st.integers(0, 25), st.sampled_from("ab"), st.sampled_from([None, "train", "val", "test"]), st.none() | st.integers(0, 8)),
     min_size=1,
@@ -135,6 +164,34 @@ def test_with_listings_the_order_of_the_source_does_not_matter_either(found, ran
     shuffled = random.sample(range(len(found)), len(found))
     split = divide_listed(found)[1]
     assert divide_listed([found[i] for i in shuffled])[1].tolist() == [split[i] for i in shuffled]
+
+
+@given(listed, listed, st.booleans())
+def test_neither_listings_nor_what_was_trained_on_change_sides_when_images_are_added(found, more, given):
+    before, split = divide_listed(found, given)
+    earlier = dict(zip(before["sha256"][split.notna()], split.dropna(), strict=True))
+    data, _ = divide_listed([*found, *more], given)
+    now = assign_splits(data["sha256"], data["label"], data["given"], THREE, data["listing_id"], earlier)
+    was = data["sha256"].map(earlier)
+    assert (now.isna() | was.isna() | (now == was)).all()
+    for name in ("listing_id", "sha256"):
+        assert (now.dropna().groupby(data[name]).nunique() == 1).all()
+
+
+def test_a_new_photo_of_a_listing_goes_where_its_listing_is():
+    found = [(f"{listing}-{view}", "a", None, listing) for listing in range(40) for view in range(2)]
+    data, split = divide_listed(found)
+    grown = found + [(f"{listing}-new", "a", None, listing) for listing in range(40)]
+    more, alone = divide_listed(grown)
+    kept = assign_splits(more["sha256"], more["label"], more["given"], THREE, more["listing_id"], dict(zip(data["sha256"], split, strict=True)))
+    assert kept.notna().all()
+    assert (kept.groupby(more["listing_id"]).nunique() == 1).all() and (kept[: len(found)] == split).all()
+    assert (alone[: len(found)] != split).any(), "otherwise nothing was to be kept"
+    # Also where the publisher left val open: what it calls train is train or val.
+    published = more["given"].where(more["listing_id"].astype(int) < 2, "train").fillna("test")
+    before = assign_splits(data["sha256"], data["label"], published[: len(found)], THREE, data["listing_id"])
+    after = assign_splits(more["sha256"], more["label"], published, THREE, more["listing_id"], dict(zip(data["sha256"], before, strict=True)))
+    assert after.notna().all() and (after[: len(found)] == before).all() and (before == "val").any()
 
 
 def test_listings_are_divided_as_images_are_and_listed_again_they_stay_together():
