@@ -1,6 +1,8 @@
 """The process that a bulk run of the service goes on in: a detached, named actor, whatever becomes of who began it."""
 
 import logging
+import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -36,6 +38,8 @@ _LOOK_TIMEOUT_S = 5.0
 PATIENCE_S = 5.0
 # What a caller is told who comes too early. Source: assumed; a run takes minutes at least.
 _OTHERS = ("as many bulk runs as are allowed are going on", 60)
+# Between making a run's process and asking it to begin, a manifest of 100 MB at most is written. Source: assumed.
+BEGIN_WITHIN_S = 120.0
 # Between two looks at a process that is being killed, seconds. Source: assumed.
 _POLL_S = 0.02
 
@@ -51,20 +55,30 @@ class Order(Frozen):
 
 
 class Run:
-    """One run's process. It answers `look` while it is at work."""
+    """One run's process. It answers `look` while it is at work.
 
-    def __init__(self) -> None:
-        self.progress = Progress()
+    Args:
+        wait_s: it ends by itself if it is not begun within so long: whoever made it is gone, and it would hold its place for ever.
+    """
+
+    def __init__(self, wait_s: float) -> None:
+        self.progress, self.is_begun = Progress(), False
+        self.watch = threading.Timer(wait_s, self._end_unless_begun)
+        self.watch.daemon = True
+        self.watch.start()
         self.order: Order | None = None
         self.listings: Listings | None = None
 
     def begin(self, order: Order) -> int:
-        """Reads the manifest, writes the run's row, and tells the number of images.
+        """Reads the manifest, writes the run's row, starts the work, and tells the number of images.
+
+        The work is the process' own to start: whoever asked may be gone by then, and the run would hold its place for ever.
 
         Raises:
             SourceError: the manifest cannot be read.
             ProdrecError: the store cannot be used.
         """
+        self.is_begun = True
         try:
             listings = open_listings(order.place)
         except UserError as error:
@@ -75,7 +89,12 @@ class Run:
         self.progress = Progress(listings.duplicates, listings.images + listings.duplicates)
         with of_ours(), open_store(order.settings.store, PATIENCE_S) as store:
             store.start(order.run)
+        ray.get_runtime_context().current_actor.work.remote()
         return listings.images + listings.duplicates
+
+    def _end_unless_begun(self) -> None:
+        if not self.is_begun:
+            os._exit(1)
 
     def look(self) -> Progress:
         return self.progress
@@ -129,7 +148,7 @@ def take_place(run_id: str, store: Store, most: int) -> Any:
         raise Busy(*_OTHERS)
     options = {"name": f"bulk-{run_id}", "namespace": NAMESPACE, "lifetime": "detached"}
     try:
-        actor = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=2)(Run).options(**options).remote()
+        actor = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=2)(Run).options(**options).remote(BEGIN_WITHIN_S)
     except ValueError as error:  # another process has just begun this very run
         raise Busy from error
     if len(_going_on(store) | {run_id}) > most:

@@ -86,7 +86,6 @@ class BulkRuns:
                 end(order.run.run_id)
                 forget(order.run, self._settings)
                 raise
-            actor.work.remote()
         return state_of(order.run, Progress(images=images))
 
     def _order(self, store: Store, kept: str, shown: str, sent: bool, bundles: Bundles) -> Order:

@@ -136,6 +136,41 @@ def test_a_run_outlives_who_began_it_and_reads_nothing_but_what_is_allowed(setti
     assert counts(again) == (len(good) + len(places), 0, len(good) + len(places), 0)
 
 
+def vanish(settings: BulkSettings, bundle: str, data: bytes, step: str, wait_s: float) -> None:
+    """As a process of a service does that is lost right after one step of beginning a run."""
+
+    class Replica:
+        def start(self) -> None:
+            from prodrec.cluster import bulk_actor, bulk_runs
+
+            bulk_actor.BEGIN_WITHIN_S = wait_s
+            take = getattr(bulk_runs, step)
+
+            def last(*arguments):
+                take(*arguments)
+                os._exit(1)
+
+            setattr(bulk_runs, step, last)
+            asyncio.run(BulkRuns(settings, serving(bundle)).start(data, "night.csv", None))
+
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(ray.remote(num_cpus=0, max_restarts=0)(Replica).remote().start.remote())
+
+
+def test_who_is_lost_while_a_run_begins_leaves_no_place_taken(settings, calibrated_bundle, tmp_path):
+    (tmp_path / "photos" / "good.jpg").write_bytes(photo(1, 1))
+    data, runs = manifest({"one": f"{tmp_path}/photos/good.jpg"}), BulkRuns(settings, serving(calibrated_bundle))
+    vanish(settings, calibrated_bundle, data, "take_place", wait_s=1.0)
+    place_after(runs, data)  # there is but one place
+    with sqlite3.connect(tmp_path / "tags.db") as connection:
+        [(first,)] = connection.execute("SELECT run_id FROM runs").fetchall()
+    assert counts(ended(runs, first)) == (1, 1, 0, 0)
+    vanish(settings, calibrated_bundle, data, "begun", wait_s=RUN_S)
+    with sqlite3.connect(tmp_path / "tags.db") as connection:
+        [(second,)] = connection.execute("SELECT run_id FROM runs WHERE run_id != ?", (first,)).fetchall()
+    assert counts(ended(runs, second)) == (1, 0, 1, 0)
+
+
 def place_after(runs: BulkRuns, data: bytes) -> BulkState:
     """Begins a run as soon as there is a place."""
     ends_s = time.monotonic() + PATIENCE_S
