@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from prodrec.cluster.session import ray_session
-from prodrec.cluster.train import LEAST_CPUS_PER_WORKER, Workers, train
+from prodrec.cluster.train import WORKERS_SHARE, Workers, cpus_of_a_worker, train
 
 # isort: split
 import ray
@@ -15,9 +15,6 @@ from prodrec.data.shards import Shards
 from prodrec.training.contest import Entry, attempt
 from prodrec.training.context import RunObserver
 from prodrec.training.records import is_finished
-
-# Of a cluster's CPUs, the share that workers may take; the rest reads images. Source: as prodrec.cluster.train.
-_WORKERS_SHARE = 0.8
 
 
 def train_side_by_side(
@@ -72,22 +69,14 @@ def share_out(workers: Workers, nodes: Sequence[dict[str, Any]], runs: int, at_o
         at_once: asked for; taken as it is, for clusters that grow.
     """
     for count in range(min(runs, at_once or runs), 1, -1):
-        share = _share(workers, nodes, count)
-        cpus = workers.cpus or (float(int(share)) if share >= 1 else LEAST_CPUS_PER_WORKER)
+        cpus = cpus_of_a_worker(workers, nodes, count)
         if at_once or ((workers.cpus or cpus >= 1) and _fit(workers, nodes, count, cpus)):
             return count, workers._replace(cpus=cpus)
     return 1, workers
-
-
-def _share(workers: Workers, nodes: Sequence[dict[str, Any]], runs: int) -> float:
-    """CPUs for each worker if so many runs share the cluster."""
-    hosts = [node for node in nodes if node.get("GPU", 0) >= 1] if workers.gpu else nodes
-    on_one = max((node.get("CPU", 0) / (node["GPU"] if workers.gpu else 1) for node in hosts), default=0)
-    return float(_WORKERS_SHARE * min(sum(node.get("CPU", 0) for node in nodes) / (workers.most * runs), on_one))
 
 
 def _fit(workers: Workers, nodes: Sequence[dict[str, Any]], runs: int, cpus: float) -> bool:
     """Whether all workers of all runs have a place at the same time, and leave CPUs."""
     places = [min(node.get("CPU", 0) // cpus, node.get("GPU", 0) if workers.gpu else float("inf")) for node in nodes]
     needed = workers.most * runs
-    return sum(places) >= needed and needed * cpus <= _WORKERS_SHARE * sum(node.get("CPU", 0) for node in nodes)
+    return sum(places) >= needed and needed * cpus <= WORKERS_SHARE * sum(node.get("CPU", 0) for node in nodes)

@@ -3,7 +3,7 @@
 import math
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +35,8 @@ from prodrec.training.run import run_training
 # A lost worker or node restarts the run from its last checkpoint this often. Source: assumed.
 _MAX_FAILURES = 3
 LEAST_CPUS_PER_WORKER = 0.5
+# Of a cluster's CPUs, those that workers take at most; the rest reads images. Source: assumed.
+WORKERS_SHARE = 0.8
 # For news of a run; on a busy machine an actor may be slow. Source: assumed.
 _LOOK_TIMEOUT_S = 30
 
@@ -115,16 +117,20 @@ def _scaling(workers: Workers, nodes: list[dict[str, float]]) -> ScalingConfig:
     Raises:
         ConfigError: the workers would take every CPU: reading would wait for them, and they for it, without a word.
     """
-    in_all = sum(node.get("CPU", 0) for node in nodes)
-    hosts = [node for node in nodes if node.get("GPU", 0) >= 1] if workers.gpu else nodes
-    on_one = max((node.get("CPU", 0) / (node["GPU"] if workers.gpu else 1) for node in hosts), default=0)
-    share = 0.8 * min(in_all / workers.most, on_one)
-    cpus = workers.cpus or (float(int(share)) if share >= 1 else LEAST_CPUS_PER_WORKER)
+    in_all, cpus = sum(node.get("CPU", 0) for node in nodes), cpus_of_a_worker(workers, nodes)
     may_grow = workers.gpu and sum(node.get("GPU", 0) for node in nodes) < workers.most
     if not may_grow and workers.most * cpus >= in_all:
         raise ConfigError(f"{workers.most} workers of {cpus:g} CPUs leave none of {in_all:g} to read images with; lower --workers or --cpus-per-worker")
     count = workers.most if workers.least == workers.most else (workers.least, workers.most)
     return ScalingConfig(num_workers=count, use_gpu=workers.gpu, resources_per_worker={"CPU": cpus} | ({"GPU": 1} if workers.gpu else {}))
+
+
+def cpus_of_a_worker(workers: Workers, nodes: Sequence[dict[str, float]], runs: int = 1) -> float:
+    """CPUs to reserve for each worker where so many runs share the cluster: what is asked for, or an equal share that fits on one node."""
+    hosts = [node for node in nodes if node.get("GPU", 0) >= 1] if workers.gpu else nodes
+    on_one = max((node.get("CPU", 0) / (node["GPU"] if workers.gpu else 1) for node in hosts), default=0)
+    share = WORKERS_SHARE * min(sum(node.get("CPU", 0) for node in nodes) / (workers.most * runs), on_one)
+    return workers.cpus or (float(int(share)) if share >= 1 else LEAST_CPUS_PER_WORKER)
 
 
 def _train_on_worker(config: dict[str, Any]) -> ProdrecError | None:

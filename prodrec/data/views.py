@@ -43,6 +43,11 @@ class Views:
         return replace(self, images=self.images.pin_memory())
 
 
+def packed(images: torch.Tensor | Views) -> tuple[torch.Tensor, ...]:
+    """What a classifier is called with: images, and for listings how many of them each has."""
+    return (images.images, images.lengths) if isinstance(images, Views) else (images,)
+
+
 def is_views(column: pa.ChunkedArray) -> bool:
     """Whether a column of images or pixels has a list of them a row."""
     return bool(pa.types.is_list(column.type))

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from prodrec.data.transforms import Normalizer
-from prodrec.data.views import Views
+from prodrec.data.views import Views, packed
 from prodrec.errors import ConfigError
 from prodrec.models.bundle import Bundle, TaggerInfo
 from prodrec.models.inference import classified
@@ -63,13 +63,13 @@ class Scorer:
         return _joined(first[0], second[0]), None if first[1] is None else _joined(first[1], second[1])
 
     def _run(self, images_BCHW: torch.Tensor | Views) -> tuple[Any, torch.Tensor | None]:
-        images, lengths = (images_BCHW.images, [images_BCHW.lengths]) if isinstance(images_BCHW, Views) else (images_BCHW, [])
+        images, *lengths_B = packed(images_BCHW)
         with autocast(self.device, self.precision):
             normalized = self.normalizer(images.to(self.device, non_blocking=True))
             inputs_BCHW = normalized.contiguous(memory_format=torch.channels_last)
             if isinstance(self.info, TaggerInfo):
                 return self.model(inputs_BCHW), None
-            logits_BK, embedding_BE = classified(self.model, inputs_BCHW, self.info.input.flip, *lengths)
+            logits_BK, embedding_BE = classified(self.model, inputs_BCHW, self.info.input.flip, *lengths_B)
         return logits_BK.float(), embedding_BE
 
 

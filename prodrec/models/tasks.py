@@ -18,6 +18,7 @@ from prodrec.config import PreprocessSpec
 from prodrec.data.mosaic import mosaic
 from prodrec.data.objects import Objects
 from prodrec.data.transforms import Normalizer
+from prodrec.data.views import Views, packed
 from prodrec.models.inference import classified
 from prodrec.models.tagger import Tagger, Tags
 
@@ -49,7 +50,7 @@ def means(sums: torch.Tensor, names: tuple[str, ...]) -> dict[str, float]:
 
 
 class ClassificationTask(Task):
-    """Class-weighted cross-entropy with label smoothing.
+    """Class-weighted cross-entropy with label smoothing. Of a model that fuses views, images are the `Views` of B listings everywhere.
 
     Args:
         model: normalised float images to logits_BK.
@@ -85,28 +86,29 @@ class ClassificationTask(Task):
         mixers = [v2.MixUp(alpha=_MIXUP_ALPHA, num_classes=classes), v2.CutMix(alpha=_CUTMIX_ALPHA, num_classes=classes), v2.Identity()]
         self.mixer = v2.RandomChoice(mixers, p=[mix / 2, mix / 2, 1 - mix]) if mix else None
 
-    def logits(self, images_BCHW: torch.Tensor, model: nn.Module | None = None) -> torch.Tensor:
+    def logits(self, images_BCHW: torch.Tensor | Views, model: nn.Module | None = None) -> torch.Tensor:
         """logits_BK of the task's model in eval mode, or of another with the same inputs (a moving average)."""
-        inputs_BCHW, *lengths_B = self._arguments(self.normalizer(images_BCHW))
-        return classified(model or self.model, inputs_BCHW, self.flip, *lengths_B)[0]
+        images, *lengths_B = packed(images_BCHW)
+        return classified(model or self.model, self._arranged(self.normalizer(images)), self.flip, *lengths_B)[0]
 
-    def forward(self, images_BCHW: torch.Tensor, labels_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, images_BCHW: torch.Tensor | Views, labels_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits_BK, losses_B, weights_B = self.losses(images_BCHW, labels_B)
         hits_Bk = logits_BK.detach().topk(min(TOP_K, logits_BK.shape[1])).indices == labels_B[:, None]
         loss, n = losses_B.sum(), torch.full((), len(labels_B), dtype=torch.float64, device=labels_B.device)
         sums = (weights_B.double().sum(), losses_B.detach().double().sum(), n, hits_Bk[:, 0].double().sum(), hits_Bk.double().sum())
         return loss, torch.stack(sums)
 
-    def losses(self, images_BCHW: torch.Tensor, labels_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def losses(self, images_BCHW: torch.Tensor | Views, labels_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Returns logits_BK, weighted losses_B (float32) and their weights_B; the loss of a step is sum(losses) / sum(weights).
 
         The logits are without margin and prior, as they are judged. A mixed image has the weights of its two classes in the shares in which
         it shows them.
         """
-        inputs, targets = self.normalizer(images_BCHW), labels_B
+        images, *lengths_B = packed(images_BCHW)
+        inputs, targets = self.normalizer(images), labels_B
         if self.mixer is not None and self.training:
             inputs, targets = self.mixer(inputs, labels_B)
-        logits_BK = self.model(*self._arguments(inputs))
+        logits_BK = self.model(self._arranged(inputs), *lengths_B)
         weights_B = self.class_weights[targets] if targets.ndim == 1 else targets @ self.class_weights
         losses_B = F.cross_entropy(self._judged(logits_BK.float(), labels_B), targets, label_smoothing=self.label_smoothing, reduction="none")
         return logits_BK, losses_B * weights_B, weights_B
@@ -117,9 +119,8 @@ class ClassificationTask(Task):
             return logits_BK
         return (self.margin(logits_BK, labels_B) if self.margin else logits_BK) + self.log_prior
 
-    def _arguments(self, normalized: Any) -> tuple[torch.Tensor, ...]:
-        """Of the model."""
-        return (normalized.contiguous(memory_format=self.memory_format),)
+    def _arranged(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        return images_BCHW.contiguous(memory_format=self.memory_format)
 
 
 class DetectionTask(Task):

@@ -29,7 +29,6 @@ from prodrec.evaluation.summary import headline
 from prodrec.models.backbones import check_sides
 from prodrec.models.bundle import ClassifierInfo, load_bundle, write_bundle
 from prodrec.models.registry import Classifier
-from prodrec.models.sequence_task import SequenceTask
 from prodrec.models.start import continued_info, starting_model, trained_counts
 from prodrec.models.tasks import ClassificationTask
 from prodrec.training.records import BUNDLE, REPORT
@@ -51,8 +50,7 @@ class ClassifierKind:
         weights_K = torch.from_numpy(class_weights(self.counts_K, recipe.balance))
         prior_K = torch.from_numpy(log_prior(self.counts_K, recipe.balance))
         smoothing, channels_last = recipe.optim.label_smoothing, recipe.train.channels_last
-        task = SequenceTask if recipe.model.fuse else ClassificationTask
-        self.task = task(model, recipe.input, weights_K, smoothing, channels_last, recipe.augment.mix, model.with_margin, prior_K)
+        self.task = ClassificationTask(model, recipe.input, weights_K, smoothing, channels_last, recipe.augment.mix, model.with_margin, prior_K)
 
     def train_transform(self, epoch: int) -> Transform:
         spec = self.recipe.input.model_copy(update={"size": self.sides[epoch - 1]})
