@@ -22,7 +22,8 @@ from prodrec.data.shards import Shards
 from prodrec.errors import ProdrecError
 from prodrec.machine import torch_device, usable_cores
 from prodrec.training.context import RunObserver
-from prodrec.training.features import FeaturePlan, Part, PartEmbedder, check_same_weights
+from prodrec.training.embedding import PartEmbedder, check_same_weights
+from prodrec.training.features import FeaturePlan, Part
 from prodrec.training.fit_run import EmbeddingWatch, begun, fit_on_features, frozen_backbone
 from prodrec.training.records import is_finished
 

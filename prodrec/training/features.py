@@ -12,7 +12,6 @@ NOT covered: taking files away whose shards or backbone are no longer used.
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,20 +24,16 @@ from torch import nn
 
 from prodrec.config import Frozen, Recipe
 from prodrec.data.files import Folder
-from prodrec.data.order import sequential_order
 from prodrec.data.records import SPLITS
-from prodrec.data.shards import MANIFEST, Shards, SplitIndex
-from prodrec.data.stream import Batch, batches, eval_transform, read_windows
-from prodrec.errors import OutputError, TrainingError, WeightsError
-from prodrec.models.embedder import Embedder, weights_sha256
+from prodrec.data.shards import MANIFEST, Shards
+from prodrec.errors import OutputError
+from prodrec.models.embedder import weights_sha256
 
 FEATURES = "features"
 # Of this file and of all that leads from a JPEG to features; a change of either makes a new number.
 _CODE_VERSION = 1
 # Rows of a file, the unit of work: what a killed worker costs. Source: assumed; 20 s of a small ViT on one core.
 PART_ROWS = 1024
-# Images embedded at once. Source: as `prodrec evaluate` scores them, `prodrec.evaluation.judge`.
-_BATCH_SIZE = 64
 
 
 class FeaturesManifest(Frozen):
@@ -173,63 +168,6 @@ def feature_facts(recipe: Recipe, shards: Shards, weights: str) -> dict[str, Any
         "data_manifest_sha256": shards.manifest_sha256,
         "rows": {split: shards.split(split).rows for split in SPLITS},
     }
-
-
-def check_same_weights(plan: FeaturePlan, backbone: nn.Module) -> None:
-    """Raises: WeightsError: the backbone has other weights than the plan was made with."""
-    if weights_sha256(backbone) != plan.made_of["weights_sha256"]:
-        raise WeightsError(f"model.weights={plan.recipe.model.weights} differ from process to process; give a file or a bundle that all nodes see alike")
-
-
-class PartEmbedder:
-    """Makes the files of a plan, one by one.
-
-    Args:
-        threads: that decode.
-
-    Raises:
-        WeightsError: the backbone has other weights than the plan was made with.
-    """
-
-    def __init__(self, plan: FeaturePlan, backbone: nn.Module, device: torch.device, threads: int) -> None:
-        check_same_weights(plan, backbone)
-        self.plan, self.folder, self.device, self.threads = plan, Folder(plan.uri), device, threads
-        self.embedder = Embedder(backbone, plan.recipe.input, device, plan.recipe.train.precision)
-
-    def __call__(self, part: Part) -> int:
-        """Writes the file of a part; returns its rows.
-
-        Raises:
-            TrainingError: a feature is not finite.
-            OutputError: it cannot be written.
-        """
-        features = [self.embedder(batch.images).cpu() for batch in self._batches(part)]
-        features_ND = torch.cat(features)
-        if not torch.isfinite(features_ND).all():
-            raise TrainingError(f"features of {part.split} are not finite; set train.precision=fp32")
-        flat = pa.array(features_ND.float().reshape(-1).numpy())
-        rows = pa.array(np.arange(part.first, part.first + part.rows))
-        table = pa.table({"row": rows, "features": pa.FixedSizeListArray.from_arrays(flat, features_ND.shape[1])})
-        sink = pa.BufferOutputStream()
-        kind = {"dtype": str(features_ND.dtype).removeprefix("torch.")}
-        # Float noise does not compress.
-        pq.write_table(table.replace_schema_metadata(kind), sink, compression="none", use_dictionary=False)
-        self.folder.write(part.name, sink.getvalue().to_pybytes())
-        return part.rows
-
-    def _batches(self, part: Part) -> Iterator[Batch]:
-        index: SplitIndex = self.plan.shards.split(part.split)
-        order = sequential_order(np.arange(part.first, part.first + part.rows), _BATCH_SIZE)
-        transform = eval_transform(self.plan.recipe.input)
-        return batches(read_windows(index, order.windows), order, transform, self.threads, pin_memory=self.device.type == "cuda")
-
-
-def embed_here(plan: FeaturePlan, backbone: nn.Module, device: torch.device, threads: int, on_part: Callable[[int], None]) -> None:
-    """Makes what is missing of a plan in this process; `on_part` is told the rows of each file."""
-    embedder = PartEmbedder(plan, backbone, device, threads)
-    for part in plan.missing():
-        on_part(embedder(part))
-    plan.complete()
 
 
 def _is_whole(folder: Folder, part: Part) -> bool:

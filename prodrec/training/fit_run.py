@@ -1,6 +1,6 @@
 """A whole run of a recipe with `fit`: features, heads, then calibrate, judge, report and bundle as any run.
 
-    images -> prodrec.training.features (once) -> prodrec.training.fit (each head, each decay) -> the best on val -> bundle
+    images -> prodrec.training.embedding, .features (once) -> prodrec.training.fit (each head, each decay) -> the best on val -> bundle
 
 Only val chooses (head, weight decay, temperature); test is scored once, after every choice is made. Heads are judged on the
 features just as a bundle computes them, so `prodrec evaluate` gives the run's figures again.
@@ -26,7 +26,8 @@ from prodrec.models.registry import Classifier
 from prodrec.models.start import starting_backbone
 from prodrec.training.classifier import ClassifierKind, check_labelled
 from prodrec.training.context import RunObserver
-from prodrec.training.features import FEATURES, FeaturePlan, embed_here, plan_features
+from prodrec.training.embedding import embed_here
+from prodrec.training.features import FEATURES, FeaturePlan, plan_features
 from prodrec.training.fit import Rows, predict_features, search
 from prodrec.training.records import BUNDLE, REPORT, is_finished, read_history, write_history
 from prodrec.training.run import judged_sample

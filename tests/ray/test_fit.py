@@ -17,7 +17,7 @@ from prodrec.data.shards import open_shards
 from prodrec.errors import WeightsError
 from prodrec.recipes import parse_recipe
 from prodrec.training import features
-from prodrec.training.features import embed_here
+from prodrec.training.embedding import embed_here
 from prodrec.training.fit_run import begun
 from prodrec.training.local import train_local
 

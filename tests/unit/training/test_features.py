@@ -15,7 +15,8 @@ from prodrec.models.bundle import ClassifierInfo, load_bundle, write_bundle
 from prodrec.models.registry import create_classifier
 from prodrec.recipes import parse_recipe
 from prodrec.training import features
-from prodrec.training.features import embed_here, feature_facts, plan_features
+from prodrec.training.embedding import embed_here
+from prodrec.training.features import feature_facts, plan_features
 from prodrec.training.fit_run import begun
 
 CPU = torch.device("cpu")
