@@ -93,7 +93,8 @@ class BalanceConfig(Frozen):
         class_weights: weights of the loss: `none`, `inverse` frequency, or `effective` number of samples.
         beta: of `effective`. Source: Cui et al. 2019 (arXiv 1901.05555), best values 0.9-0.9999 by data set.
         sampling: `none`, `over` (repeat factors) or `under`.
-        threshold: class frequency below which `over` repeats. Source: Gupta et al. 2019 (LVIS, arXiv 1908.03195).
+        threshold: class frequency below which `over` repeats; None: that of an even share, 1 / classes. Source: Gupta et al. 2019 (LVIS,
+            arXiv 1908.03195) took 0.001 for 1,203 classes; docs/results.md measured it.
         max_ratio: `under` keeps at most this many times the images of the median class.
         logit_adjustment: tau: the loss sees the logits + tau * log(share of the class), 1 for equal class errors; 0 is off.
             Source: Menon et al. 2021 (arXiv 2007.07314), equation 10.
@@ -102,7 +103,7 @@ class BalanceConfig(Frozen):
     class_weights: Literal["none", "inverse", "effective"] = "none"
     beta: Annotated[float, Field(ge=0, lt=1)] = 0.999
     sampling: Literal["none", "over", "under"] = "none"
-    threshold: Annotated[float, Field(gt=0, le=1)] = 0.001
+    threshold: Annotated[float, Field(gt=0, le=1)] | None = None
     max_ratio: Annotated[float, Field(ge=1)] = 3.0
     logit_adjustment: Annotated[float, Field(ge=0)] = 0.0
 

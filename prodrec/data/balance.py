@@ -15,8 +15,9 @@ Ints = npt.NDArray[np.int64]
 def repeat_factors(counts_K: Ints, config: BalanceConfig) -> Floats:
     """How often an image of each class is shown in one epoch, on average.
 
-    `over`: max(1, sqrt(threshold / f_k)) with f_k the class's share of the images. Source: Gupta et al. 2019, LVIS,
-    arXiv 1908.03195, section 3 (repeat factor sampling; here classes stand for categories of one image).
+    `over`: max(1, sqrt(threshold / f_k)) with f_k the class's share of the images; a threshold of None is 1 / classes that have
+    images. Source: Gupta et al. 2019, LVIS, arXiv 1908.03195, section 3 (repeat factor sampling; here classes stand for categories
+    of one image).
     `under`: min(1, max_ratio * median / n_k), the median over classes that have images.
 
     Returns:
@@ -26,7 +27,7 @@ def repeat_factors(counts_K: Ints, config: BalanceConfig) -> Floats:
     factors = np.ones(len(counts_K))
     if config.sampling == "over":
         frequency = counts_K[present] / counts_K.sum()
-        factors[present] = np.maximum(1.0, np.sqrt(config.threshold / frequency))
+        factors[present] = np.maximum(1.0, np.sqrt((config.threshold or 1 / len(frequency)) / frequency))
     elif config.sampling == "under":
         cap = config.max_ratio * float(np.median(counts_K[present]))
         factors[present] = np.minimum(1.0, cap / counts_K[present])

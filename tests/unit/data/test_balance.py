@@ -13,7 +13,7 @@ configs = st.builds(
     BalanceConfig,
     class_weights=st.sampled_from(["none", "inverse", "effective"]),
     sampling=st.sampled_from(["none", "over", "under"]),
-    threshold=st.floats(0.01, 0.5),
+    threshold=st.none() | st.floats(0.01, 0.5),
     max_ratio=st.floats(1, 5),
 )
 
@@ -44,6 +44,7 @@ def test_formulas():
     assert (class_weights(counts_K, BalanceConfig()) == 1).all()
     over = repeat_factors(counts_K, BalanceConfig(sampling="over", threshold=0.5))
     assert over.tolist() == pytest.approx([1, np.sqrt(0.5 / (10 / 110)), 1])
+    assert repeat_factors(counts_K, BalanceConfig(sampling="over")).tolist() == over.tolist(), "an even share of two classes is a half"
     under = repeat_factors(counts_K, BalanceConfig(sampling="under", max_ratio=1))
     assert under.tolist() == pytest.approx([55 / 100, 1, 1])
 
