@@ -62,10 +62,8 @@ class Run:
     """
 
     def __init__(self, wait_s: float) -> None:
-        self.progress, self.is_begun = Progress(), False
-        self.watch = threading.Timer(wait_s, self._end_unless_begun)
-        self.watch.daemon = True
-        self.watch.start()
+        self.progress, self.wait_s, self.is_begun = Progress(), wait_s, False
+        self._watch()
         self.order: Order | None = None
         self.listings: Listings | None = None
 
@@ -80,6 +78,16 @@ class Run:
         """
         self.is_begun = True
         try:
+            images = self._read(order)
+        except BaseException:
+            self.is_begun = False
+            self._watch()  # who asked ends this process, if he still lives
+            raise
+        ray.get_runtime_context().current_actor.work.remote()
+        return images
+
+    def _read(self, order: Order) -> int:
+        try:
             listings = open_listings(order.place)
         except UserError as error:
             raise SourceError(_told(error, order)) from None
@@ -89,8 +97,12 @@ class Run:
         self.progress = Progress(listings.duplicates, listings.images + listings.duplicates)
         with of_ours(), open_store(order.settings.store, PATIENCE_S) as store:
             store.start(order.run)
-        ray.get_runtime_context().current_actor.work.remote()
         return listings.images + listings.duplicates
+
+    def _watch(self) -> None:
+        watch = threading.Timer(self.wait_s, self._end_unless_begun)
+        watch.daemon = True
+        watch.start()
 
     def _end_unless_begun(self) -> None:
         if not self.is_begun:

@@ -21,7 +21,7 @@ from prodrec.data.files import Folder, writing
 from prodrec.data.records import BOX, REJECT_SCHEMA, SHARD_SCHEMA, SPLITS, BoxCounts, Label, ShardFile, ShardsManifest, label_order, object_lists
 from prodrec.data.shard_writers import ShardWriters, compression
 from prodrec.data.shards import MANIFEST, Shards
-from prodrec.data.split import Fractions, assign_splits
+from prodrec.data.split import Earlier, Fractions, assign_splits
 from prodrec.errors import OutputError, RejectCode, ShardsError
 
 STAGING = ".staging"
@@ -86,7 +86,7 @@ def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows
     if has_boxes:
         rows["label"] = _rarest_labels(rows["objects"])
     usable = rows[good]
-    split = assign_splits(usable["sha256"], usable["label"], usable["split"], fractions, usable["listing_id"], splits_by_sha256(earlier) if earlier else None)
+    split = assign_splits(usable["sha256"], usable["label"], usable["split"], fractions, usable["listing_id"], _earlier(earlier) if earlier else None)
     rows["split"] = split.reindex(rows.index)
     dropped = good & rows["split"].isna()
     kept = rows[good & ~dropped]
@@ -111,6 +111,7 @@ def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows
         rows_ok=len(kept),
         rejects=dict(sorted(Counter(rejects["code"]).items())),
         boxes=_box_counts(kept, len(bad_boxes)) if has_boxes else None,
+        earlier=[earlier.manifest_sha256, *earlier.manifest.earlier] if earlier else [],
         listings=int(kept["listing_id"].nunique()) or None,
         **provenance,
     )
@@ -119,8 +120,11 @@ def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows
     return manifest
 
 
-def splits_by_sha256(shards: Shards) -> dict[str, str]:
-    return {sha256: name for name in SPLITS for sha256 in shards.split(name).column("sha256").to_pylist()}
+def _earlier(shards: Shards) -> Earlier:
+    """Its listings by name only where it names them. Of one that stands in two splits, which a publisher's may, the furthest from training."""
+    columns = {"sha256": True, "listing_id": shards.manifest.listings is not None}
+    found = [{value: name for name in SPLITS if known for value in shards.split(name).column(column).to_pylist()} for column, known in columns.items()]
+    return Earlier(*found)
 
 
 def _split_rule(fractions: Fractions, earlier: Shards | None) -> str:

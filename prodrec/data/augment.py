@@ -24,7 +24,10 @@ _ERASE_AREA, _ERASE_RATIO = (0.02, 0.33), (0.3, 3.3)
 
 
 def random_resized_crop(image_CHW: torch.Tensor, size: int, min_area: float, rng: np.random.Generator) -> torch.Tensor:
-    """A crop of [min_area, 1] of the picture's area and aspect 3/4 to 4/3, scaled to [3, size, size]. Source: Szegedy et al. 2014."""
+    """A crop of [min_area, 1] of the picture's area and aspect 3/4 to 4/3, scaled to [3, size, size]. Source: Szegedy et al. 2014.
+
+    A long picture has no such crop of a large area: then the largest one of an allowed aspect is taken, somewhere along it.
+    """
     height, width = image_CHW.shape[-2:]
     for _ in range(10):
         area = height * width * rng.uniform(min_area, 1)
@@ -33,7 +36,9 @@ def random_resized_crop(image_CHW: torch.Tensor, size: int, min_area: float, rng
         if 0 < h <= height and 0 < w <= width:
             top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
             return F.resized_crop(image_CHW, top, left, h, w, [size, size], antialias=True)
-    return F.resize(image_CHW, [size, size], antialias=True)
+    h, w = min(height, round(width / _CROP_RATIO[0])), min(width, round(height * _CROP_RATIO[1]))
+    top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+    return F.resized_crop(image_CHW, top, left, h, w, [size, size], antialias=True)
 
 
 def erase(image_CHW: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:

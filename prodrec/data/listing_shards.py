@@ -100,6 +100,11 @@ def by_listing(shards: Shards, max_views: int) -> ListingShards:
     return ListingShards(shards.uri, shards.manifest, shards.manifest_sha256, shards.label_ids, max_views, ends)
 
 
+def seen_by(shards: Shards, max_views: int) -> Shards:
+    """Shards seen by listing as a model of so many views sees them; others as they are."""
+    return replace(shards, max_views=max_views) if isinstance(shards, ListingShards) else shards
+
+
 def evenly(count: int, most: int) -> Ints:
     """Numbers of `count` views, or of `most` of them spread evenly: around a product, or through a film."""
     return np.arange(count) if count <= most else np.linspace(0, count - 1, most).round().astype(np.int64)

@@ -130,6 +130,7 @@ class ShardsManifest(Frozen):
         content_sha256: of the sorted (sha256, label, split) of all images: equal for equal data, whatever the order.
         rejects: number of rejected rows by reason code; rows_in = rows_ok + their sum.
         boxes: None for sources without boxes.
+        earlier: sha256 of the manifests of the shards whose split is kept here (`prodrec prepare --keep-split`), the latest first.
         listings: number of listings whose images lie together; None where the source names no listings, or of an older prepare.
     """
 
@@ -149,6 +150,7 @@ class ShardsManifest(Frozen):
     rejects: dict[str, int]
     boxes: BoxCounts | None = None
     listings: int | None = None
+    earlier: list[str] = []
 
     def rows(self, split: str) -> int:
         """Number of images of a split; 0 where there is none."""

@@ -107,6 +107,10 @@ class Shards:
         columns = OBJECT_COLUMNS if self.manifest.boxes else CLASS_COLUMNS
         return SplitIndex(self.uri, self.manifest.splits.get(name, []), columns, self.label_ids)
 
+    def keeps_split_of(self, manifest_sha256: str) -> bool:
+        """Whether what stood in a split of those shards stands in none but that here: a model that was trained on them may be judged here."""
+        return manifest_sha256 in (self.manifest_sha256, *self.manifest.earlier)
+
     def relabelled(self, labels: Sequence[Label]) -> "Shards":
         """The same rows with the ids of other labels, by name; rows with a label that is not among them get -1."""
         if [label.name for label in labels] == [label.name for label in self.manifest.labels]:

@@ -42,6 +42,13 @@ class Fractions(NamedTuple):
     test: float
 
 
+class Earlier(NamedTuple):
+    """Where images stood before: split by sha256, and by listing_id."""
+
+    of_image: Mapping[str, str]
+    of_listing: Mapping[str, str]
+
+
 def parse_fractions(text: str) -> Fractions:
     """Reads `0.8,0.1,0.1` (train, val, test) or `0.8,0.2` (train, test).
 
@@ -65,7 +72,7 @@ def assign_splits(
     given: pd.Series,
     fractions: Fractions,
     listing_id: pd.Series | None = None,
-    earlier: Mapping[str, str] | None = None,
+    earlier: Earlier | None = None,
 ) -> pd.Series:
     """Split of every row, or None for a row that must be dropped, as its bytes or others of its listing stand further from training.
 
@@ -75,12 +82,12 @@ def assign_splits(
         given: publisher's split, [N] strings or None.
         fractions: shares for images without a given split.
         listing_id: [N] strings or None.
-        earlier: split by sha256 of images that keep it.
+        earlier: splits that are kept.
 
     Returns:
         [N] of "train", "val", "test" or None, with the index of `sha256`.
     """
-    given_level, kept_level = (splits.map(_LEVELS).fillna(0).astype(int) for splits in (given, sha256.map(earlier or {})))
+    given_level, kept_level = (splits.map(_LEVELS).fillna(0).astype(int) for splits in (given, _kept(sha256, listing_id, earlier)))
     publishers = {name for name, level in _LEVELS.items() if (given_level == level).any()}
     shares = _open_shares(publishers, fractions)
     most_open = _LEVELS["train"] if publishers and shares["val"] > 0 else 0
@@ -96,6 +103,14 @@ def assign_splits(
     split = split.mask((rows["level"] > 0) & (rows["level"] < rows["unit"].map(images["level"])) & ~goes_along, None)
     level = split.map(_LEVELS).fillna(0)
     return split.mask(level < level.groupby(rows["sha256"]).transform("max"), None)
+
+
+def _kept(sha256: pd.Series, listing_id: pd.Series | None, earlier: Earlier | None) -> pd.Series:
+    """[N], the earlier split of the image or, of one that is new, of its listing; None: there is none."""
+    if earlier is None:
+        return pd.Series(None, index=sha256.index, dtype=object)
+    kept = sha256.map(earlier.of_image)
+    return kept if listing_id is None else kept.fillna(listing_id.map(earlier.of_listing, na_action="ignore"))
 
 
 def _units(sha256: pd.Series, listing_id: pd.Series | None) -> pd.Series:

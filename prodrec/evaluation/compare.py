@@ -109,7 +109,7 @@ _NO_VAL = "The shards have no val images, and choosing by test would spoil its f
 
 def _judge(run: FinishedRun, shards: Shards, device: torch.device) -> _Judged:
     splits = [split for split in _JUDGED if shards.split(split).rows]
-    bundle, _ = open_judged(run.bundle, shards.uri, splits[0], device, "classifier")
+    bundle, shards = open_judged(run.bundle, shards.uri, splits[0], device, "classifier")
     if bundle.info.data_manifest_sha256 != shards.manifest_sha256:
         raise ShardsError(f"it was trained on other shards than lie in {shards.uri} now, and may have learned from images judged here; choose another --out")
     own = shards.relabelled(bundle.info.labels)

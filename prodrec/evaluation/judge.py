@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from prodrec.data.files import Folder
-from prodrec.data.listing_shards import by_listing
+from prodrec.data.listing_shards import by_listing, seen_by
 from prodrec.data.order import sequential_order
 from prodrec.data.shards import Shards, open_shards
 from prodrec.data.stream import AnyTransform, Batch, batches, eval_box_transform, eval_transform, read_windows
@@ -77,7 +77,7 @@ def open_judged(bundle_uri: str, shards_uri: str, split: str, device: torch.devi
 
 def predicted(bundle: Bundle, shards: Shards, split: str, device: torch.device) -> Predictions:
     """What a classifier says of a split; its labels have the ids that they have in the shards, which may go on with others."""
-    scorer = Scorer(bundle, device)
+    scorer, shards = Scorer(bundle, device), seen_by(shards, bundle.info.model.max_views)
     return predict(scorer, whole_split(shards, split, device, eval_transform(bundle.info.input)), device, scorer.precision)
 
 

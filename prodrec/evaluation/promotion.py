@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from prodrec.data.listing_shards import seen_by
 from prodrec.data.shards import Shards, open_shards
 from prodrec.data.stream import eval_transform
 from prodrec.errors import ShardsError
@@ -15,12 +16,15 @@ from prodrec.evaluation.detections import coco_metrics
 from prodrec.evaluation.judge import detected, open_judged, whole_split
 from prodrec.evaluation.releases import Overtaken, Registry
 from prodrec.machine import torch_device
-from prodrec.models.bundle import Bundle, load_bundle
+from prodrec.models.bundle import Bundle, ClassifierInfo, load_bundle
 from prodrec.models.scorer import Scorer
 
 # As often, another promotion may come in between while two bundles are judged. Source: assumed.
 _TRIES = 3
-_OTHER_DATA = "; one of the two was trained on other shards and may have learned from some of these images"
+_OTHER_DATA = (
+    "was trained on other shards and may have learned from images judged here; judge on shards that `prodrec prepare --keep-split` made "
+    "of those, or --force REASON"
+)
 
 
 class Promotion(NamedTuple):
@@ -66,13 +70,16 @@ _FIRST = Verdict(True, "the first of this registry: there is nothing to compare 
 
 def _verdict(challenger: Bundle, current: Bundle, shards: Shards, device: torch.device) -> Verdict:
     if challenger.info.weights_sha256 == current.info.weights_sha256:
+        if isinstance(challenger.info, ClassifierInfo) and challenger.info.acceptance is None:
+            return Verdict(False, "the same weights without thresholds to accept by; `prodrec calibrate` it, or --force REASON")
         return Verdict(True, "the same weights, with a calibration or thresholds that were chosen anew")
     if challenger.info.model.fuse != current.info.model.fuse and None in (challenger.info.model.fuse, current.info.model.fuse):
         return Verdict(False, "one of the two judges listings and the other single images, and no figure compares them; --force REASON overrules")
+    for name, bundle in (("the new one", challenger), ("the current one", current)):
+        if not shards.keeps_split_of(bundle.info.data_manifest_sha256):
+            return Verdict(False, f"{name} {_OTHER_DATA}")
     judge = _tagger_verdict if challenger.info.kind == "tagger" else _classifier_verdict
-    verdict = judge(challenger, current, shards, device)
-    same_data = all(bundle.info.data_manifest_sha256 in ("", shards.manifest_sha256) for bundle in (challenger, current))
-    return verdict if same_data else Verdict(verdict.promoted, verdict.why + _OTHER_DATA)
+    return judge(challenger, current, shards, device)
 
 
 def _classifier_verdict(challenger: Bundle, current: Bundle, shards: Shards, device: torch.device) -> Verdict:
@@ -96,7 +103,7 @@ def _tagger_verdict(challenger: Bundle, current: Bundle, shards: Shards, device:
 
 def hits_of(scorer: Scorer, shards: Shards, split: str) -> Bools:
     """[N], whether the best label is the right one; a label that the bundle does not know is never right."""
-    known = shards.relabelled(scorer.info.labels)
+    known = seen_by(shards, scorer.info.model.max_views).relabelled(scorer.info.labels)
     inputs = whole_split(known, split, scorer.device, eval_transform(scorer.info.input))
     hits = [scorer(batch.images).argmax(1).cpu() == batch.targets for batch in inputs]
     return np.concatenate([part.numpy() for part in hits])

@@ -1,5 +1,6 @@
 """The model that a run starts from: random, pretrained, or that of a bundle, with a head for the labels that are new."""
 
+import operator
 from itertools import zip_longest
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from prodrec.config import PreprocessSpec, Recipe
 from prodrec.data.files import Folder
 from prodrec.data.records import Label
+from prodrec.data.shards import Shards
 from prodrec.errors import ConfigError
 from prodrec.models.bundle import INFO, Bundle, ClassifierInfo, TaggerInfo, bundle_folder, load_bundle, load_info
 from prodrec.models.bundle_info import BundleInfo
@@ -43,11 +45,18 @@ def starting_labels(recipe: Recipe, labels: list[Label]) -> list[Label]:
     return known + [label for label in labels if label.name not in names]
 
 
-def trained_counts(recipe: Recipe, counts_K: npt.NDArray[np.int64]) -> list[int]:
-    """Images (or boxes) of each label that the weights have learned from: those of the run and of the bundle that it starts from."""
+def trained_counts(recipe: Recipe, shards: Shards, counts_K: npt.NDArray[np.int64]) -> list[int]:
+    """Images (or boxes) of each label that the weights have learned from: those of the run and of the bundle that it starts from.
+
+    Where the shards go on with the split of the bundle's, its images are among them, or were taken out since.
+
+    Args:
+        counts_K: of the run.
+    """
     info = continued_info(recipe)
     before = info.train_boxes if isinstance(info, TaggerInfo) else info.train_counts if isinstance(info, ClassifierInfo) else []
-    return [count + earlier for count, earlier in zip_longest(counts_K.tolist(), before, fillvalue=0)]
+    together = max if info and shards.keeps_split_of(info.data_manifest_sha256) else operator.add
+    return [together(count, earlier) for count, earlier in zip_longest(counts_K.tolist(), before, fillvalue=0)]
 
 
 def starting_model(recipe: Recipe, num_labels: int) -> Any:

@@ -92,17 +92,17 @@ class ClassificationTask(Task):
         return classified(model or self.model, self._arranged(self.normalizer(images)), self.flip, *lengths_B)[0]
 
     def forward(self, images_BCHW: torch.Tensor | Views, labels_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logits_BK, losses_B, weights_B = self.losses(images_BCHW, labels_B)
-        hits_Bk = logits_BK.detach().topk(min(TOP_K, logits_BK.shape[1])).indices == labels_B[:, None]
+        logits_BK, losses_B, weights_B, shown_B = self.losses(images_BCHW, labels_B)
+        hits_Bk = logits_BK.detach().topk(min(TOP_K, logits_BK.shape[1])).indices == shown_B[:, None]
         loss, n = losses_B.sum(), torch.full((), len(labels_B), dtype=torch.float64, device=labels_B.device)
         sums = (weights_B.double().sum(), losses_B.detach().double().sum(), n, hits_Bk[:, 0].double().sum(), hits_Bk.double().sum())
         return loss, torch.stack(sums)
 
-    def losses(self, images_BCHW: torch.Tensor | Views, labels_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Returns logits_BK, weighted losses_B (float32) and their weights_B; the loss of a step is sum(losses) / sum(weights).
+    def losses(self, images_BCHW: torch.Tensor | Views, labels_B: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Returns logits_BK, weighted losses_B (float32), their weights_B and shown_B; the loss of a step is sum(losses) / sum(weights).
 
         The logits are without margin and prior, as they are judged. A mixed image has the weights of its two classes in the shares in which
-        it shows them.
+        it shows them, and its label in shown_B is that of the larger one.
         """
         images, *lengths_B = packed(images_BCHW)
         inputs, targets = self.normalizer(images), labels_B
@@ -111,7 +111,7 @@ class ClassificationTask(Task):
         logits_BK = self.model(self._arranged(inputs), *lengths_B)
         weights_B = self.class_weights[targets] if targets.ndim == 1 else targets @ self.class_weights
         losses_B = F.cross_entropy(self._judged(logits_BK.float(), labels_B), targets, label_smoothing=self.label_smoothing, reduction="none")
-        return logits_BK, losses_B * weights_B, weights_B
+        return logits_BK, losses_B * weights_B, weights_B, labels_B if targets.ndim == 1 else targets.argmax(1)
 
     def _judged(self, logits_BK: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
         """What the loss takes for the logits."""

@@ -1,6 +1,7 @@
 """Averages of weights: over the steps of a run, and over its best epochs."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,8 +11,18 @@ from prodrec.training.checkpoint import Tensors
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel | None:
-    """Of the weights and buffers, by step; None for a decay of 0."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
+    """Of the weights and buffers, by step; None for a decay of 0.
+
+    After n steps the decay is at most (1 + n) / (10 + n): else a run of a few hundred steps would keep mostly its first weights.
+    Source: TensorFlow's ExponentialMovingAverage, `num_updates`.
+    """
+    if not decay:
+        return None
+
+    def update(averages: Any, values: Any, steps: torch.Tensor | int) -> None:
+        get_ema_multi_avg_fn(min(decay, (1 + int(steps)) / (10 + int(steps))))(averages, values, steps)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 
 
 def mean_weights(models: Sequence[Tensors]) -> Tensors:

@@ -42,7 +42,7 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
         UserError: the folder holds no complete checkpoint.
     """
     try:
-        facts = json.loads((folder / _FACTS).read_text())
+        facts = read_facts(folder)
         flat = load_file(folder / _TENSORS)
     except Exception as error:
         raise UserError(f"{folder} holds no readable checkpoint: {error}; delete it to go on from an earlier one") from error
@@ -51,6 +51,12 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
         section, name = key.split("/", 1)
         sections.setdefault(section, {})[name] = tensor
     return sections, facts
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """The JSON facts of a complete checkpoint."""
+    facts: dict[str, Any] = json.loads((folder / _FACTS).read_text())
+    return facts
 
 
 def is_complete(folder: Path) -> bool:

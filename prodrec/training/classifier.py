@@ -69,7 +69,7 @@ class ClassifierKind:
         return {"loss": predictions.nll(1.0), "top1": float(predictions.hits.mean()), "top5": float(predictions.hits_top5.mean())}
 
     def finish(self, model: Classifier, history: list[dict[str, Any]], predictions: dict[str, Predictions], run: Folder) -> None:
-        labels, counts_K, recipe = self.shards.manifest.labels, trained_counts(self.recipe, self.counts_K), self.recipe
+        labels, counts_K, recipe = self.shards.manifest.labels, trained_counts(self.recipe, self.shards, self.counts_K), self.recipe
         temperature = fit_temperature(predictions["val"]) if "val" in predictions else 1.0
         metrics = {split: evaluate(p, labels, counts_K, temperature, split) for split, p in predictions.items()}
         judged = next(split for split in reversed(SPLITS) if split in predictions)
@@ -113,7 +113,7 @@ class ClassifierKind:
             num_known=len(bundle.info.labels),
             bundle=self.recipe.model.weights,
             bundle_id=bundle.info.bundle_id,
-            same_data=bundle.info.data_manifest_sha256 == self.shards.manifest_sha256,
+            same_data=self.shards.keeps_split_of(bundle.info.data_manifest_sha256),
         )
 
 

@@ -18,7 +18,7 @@ from prodrec.data.order import Window
 from prodrec.data.shards import SplitIndex
 from prodrec.data.stream import AnyTransform, decode_pixels, read_windows
 from prodrec.machine import usable_cores
-from prodrec.training.checkpoint import is_complete
+from prodrec.training.checkpoint import is_complete, read_facts
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class LocalContext:
     """One process without a launcher: checkpoints under RUN/checkpoints.
 
     Args:
-        keep: the best this many checkpoints, by metrics["score"], stay beside the latest.
+        keep: the best this many checkpoints, by the `score` among their facts, stay beside the latest.
     """
 
     rank = 0
@@ -94,7 +94,6 @@ class LocalContext:
         self.device = device
         self.threads = usable_cores()
         self.observer = observer
-        self.scores: dict[Path, float] = {}
 
     def tables(self, split: SplitIndex, windows: list[Window], decode: AnyTransform | None) -> Iterator[pa.Table]:
         tables = read_windows(split, windows)
@@ -113,12 +112,12 @@ class LocalContext:
                 shutil.rmtree(old, ignore_errors=True)
             shutil.move(checkpoint, aside)
             aside.rename(target)
-        self.scores[target] = metrics["score"]
-        best = sorted(self.scores, key=lambda path: (self.scores[path], path), reverse=True)[: self.keep]
-        for old in self._checkpoints():
-            if old != target and old in self.scores and old not in best:
+        checkpoints = self._checkpoints()
+        scores = {path: float(read_facts(path)["score"]) for path in checkpoints}
+        best = sorted(scores, key=lambda path: (scores[path], path), reverse=True)[: self.keep]
+        for old in checkpoints:
+            if old not in (target, *best):
                 shutil.rmtree(old)
-                del self.scores[old]
 
     def latest_checkpoint(self) -> AbstractContextManager[Path | None]:
         return nullcontext(max(self._checkpoints(), default=None))

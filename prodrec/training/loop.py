@@ -149,7 +149,7 @@ class Trainer:
         if records:
             records.epoch(self.state.history)
         score = self.state.score(epoch, metric)
-        self.context.report(entry | {"score": score}, self._checkpoint() if self.context.rank == 0 else None)
+        self.context.report(entry | {"score": score}, self._checkpoint(score) if self.context.rank == 0 else None)
 
     def _train_epoch(self, epoch: int, started: float) -> tuple[torch.Tensor, float]:
         """Returns the merged sums of the epoch and the seconds this rank waited for data."""
@@ -203,11 +203,11 @@ class Trainer:
             repeats=self.kind.repeats,
         )
 
-    def _checkpoint(self) -> Path:
+    def _checkpoint(self, score: float) -> Path:
         sections = self.learner.sections() | {f"{_KEPT}{epoch}": tensors for epoch, tensors in self.state.kept.items()}
         folder = Path(tempfile.mkdtemp(prefix="prodrec-checkpoint-"))
         try:
-            write_checkpoint(folder, sections, {"history": self.state.history, "best_epoch": self.state.best_epoch})
+            write_checkpoint(folder, sections, {"history": self.state.history, "best_epoch": self.state.best_epoch, "score": score})
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

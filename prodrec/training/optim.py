@@ -12,19 +12,27 @@ from prodrec.config import OptimConfig
 def build_optimizer(model: Any, config: OptimConfig) -> optim.Optimizer:
     """Groups: backbone (or its layers, the first first) and head, with and without weight decay; frozen parameters are left out.
 
-    Biases and normalisation parameters (fewer than two dimensions) are not decayed.
+    Biases and normalisation parameters (fewer than two dimensions) are not decayed, nor what a backbone of timm says must not be
+    (tokens and positions of a transformer).
     Source: Goyal et al. 2017, arXiv 1706.02677, section 5.1; Loshchilov & Hutter 2019 for AdamW.
     """
-    groups = []
+    groups, spared = [], _spared(model)
     for parameters, lr in _parts(model, config):
         trained: list[nn.Parameter] = [p for p in parameters if p.requires_grad]
         for decayed in (True, False):
-            chosen = [p for p in trained if (p.ndim >= 2) == decayed]
+            chosen = [p for p in trained if (p.ndim >= 2 and id(p) not in spared) == decayed]
             if chosen:
                 groups.append({"params": chosen, "lr": lr, "peak_lr": lr, "weight_decay": config.weight_decay if decayed else 0.0})
     if config.name == "sgd":
         return optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
     return optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999))
+
+
+def _spared(model: Any) -> set[int]:
+    """Ids of the parameters that the backbone names in `no_weight_decay`."""
+    backbone: Any = getattr(model, "backbone", None)
+    names = backbone.no_weight_decay() if hasattr(backbone, "no_weight_decay") else ()
+    return {id(parameter) for name, parameter in (backbone.named_parameters() if names else ()) if name in names}
 
 
 def _parts(model: Any, config: OptimConfig) -> Iterator[tuple[Any, float]]:

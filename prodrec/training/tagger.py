@@ -60,7 +60,7 @@ class TaggerKind:
 
     def finish(self, model: Tagger, history: list[dict[str, Any]], predictions: dict[str, Detections], run: Folder) -> None:
         labels, recipe = self.shards.manifest.labels, self.recipe
-        thresholds, boxes = self._thresholds(predictions), trained_counts(recipe, self.boxes_K)
+        thresholds, boxes = self._thresholds(predictions), trained_counts(recipe, self.shards, self.boxes_K)
         metrics = {split: evaluate_tags(found, labels, thresholds, boxes, split) for split, found in predictions.items()}
         reports = Folder(run / REPORT).make()
         for split, values in metrics.items():

@@ -110,7 +110,7 @@ class Tracker:
         """
         steps: dict[str, Callable[[], None]] = {
             "metrics of epochs": lambda: self._connected().send_epochs(history),
-            "final metrics": lambda: self._connected().send_final(self._final(report), len(history)),
+            "final metrics": lambda: self._connected().send_final(self._final(report) | _of_the_mean(history), len(history)),
             "report": lambda: self._send_folder(report),
             "bundle": lambda: self._send_folder(bundle),
         }
@@ -165,6 +165,11 @@ class Tracker:
     def _send_folder(self, name: str) -> None:
         with _on_disk(self.run, name) as folder:
             self._connected().send_folder(folder, name)
+
+
+def _of_the_mean(history: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """What the mean of the best epochs reached: it stands in the latest entry, and comes after that was sent."""
+    return {name: float(value) for name, value in (history[-1] if history else {}).items() if name.startswith("average_")}
 
 
 def tracking_line(run: Folder) -> str | None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prodrec.data.split import Fractions, assign_splits, parse_fractions
+from prodrec.data.split import Earlier, Fractions, assign_splits, parse_fractions
 from prodrec.errors import ConfigError
 
 THREE = Fractions(0.8, 0.1, 0.1)
@@ -103,7 +103,7 @@ def test_fractions():
 def grown(found, more, fractions=THREE):
     """The split of `found`, and that of both when the first one is kept."""
     before = divide(frame(found), fractions)
-    earlier = dict(zip(frame(found)["sha256"][before.notna()], before.dropna(), strict=True))
+    earlier = Earlier(dict(zip(frame(found)["sha256"][before.notna()], before.dropna(), strict=True)), {})
     data = frame([*more, *found])
     return data, earlier, assign_splits(data["sha256"], data["label"], data["given"], fractions, earlier=earlier)
 
@@ -111,7 +111,7 @@ def grown(found, more, fractions=THREE):
 @given(rows, rows)
 def test_images_that_stood_in_earlier_shards_keep_their_split_whatever_is_said_now(found, more):
     data, earlier, split = grown(found, more)
-    was = data["sha256"].map(earlier)
+    was = data["sha256"].map(earlier.of_image)
     assert (split[was.notna()] == was.dropna()).all()
 
 
@@ -166,13 +166,19 @@ def test_with_listings_the_order_of_the_source_does_not_matter_either(found, ran
     assert divide_listed([found[i] for i in shuffled])[1].tolist() == [split[i] for i in shuffled]
 
 
+def kept(data, split):
+    """What earlier shards would tell."""
+    there = data[split.notna()].assign(split=split.dropna())
+    return Earlier(dict(zip(there["sha256"], there["split"], strict=True)), dict(zip(there["listing_id"], there["split"], strict=True)))
+
+
 @given(listed, listed, st.booleans())
 def test_neither_listings_nor_what_was_trained_on_change_sides_when_images_are_added(found, more, given):
     before, split = divide_listed(found, given)
-    earlier = dict(zip(before["sha256"][split.notna()], split.dropna(), strict=True))
+    earlier = kept(before, split)
     data, _ = divide_listed([*found, *more], given)
     now = assign_splits(data["sha256"], data["label"], data["given"], THREE, data["listing_id"], earlier)
-    was = data["sha256"].map(earlier)
+    was = data["sha256"].map(earlier.of_image)
     assert (now.isna() | was.isna() | (now == was)).all()
     for name in ("listing_id", "sha256"):
         assert (now.dropna().groupby(data[name]).nunique() == 1).all()
@@ -183,14 +189,18 @@ def test_a_new_photo_of_a_listing_goes_where_its_listing_is():
     data, split = divide_listed(found)
     grown = found + [(f"{listing}-new", "a", None, listing) for listing in range(40)]
     more, alone = divide_listed(grown)
-    kept = assign_splits(more["sha256"], more["label"], more["given"], THREE, more["listing_id"], dict(zip(data["sha256"], split, strict=True)))
-    assert kept.notna().all()
-    assert (kept.groupby(more["listing_id"]).nunique() == 1).all() and (kept[: len(found)] == split).all()
+    now = assign_splits(more["sha256"], more["label"], more["given"], THREE, more["listing_id"], kept(data, split))
+    assert now.notna().all()
+    assert (now.groupby(more["listing_id"]).nunique() == 1).all() and (now[: len(found)] == split).all()
+    # Also where only new photos of the old listings come.
+    new = more[len(found) :]
+    alone_now = assign_splits(new["sha256"], new["label"], new["given"], THREE, new["listing_id"], kept(data, split))
+    assert (alone_now == now[len(found) :]).all()
     assert (alone[: len(found)] != split).any(), "otherwise nothing was to be kept"
     # Also where the publisher left val open: what it calls train is train or val.
     published = more["given"].where(more["listing_id"].astype(int) < 2, "train").fillna("test")
     before = assign_splits(data["sha256"], data["label"], published[: len(found)], THREE, data["listing_id"])
-    after = assign_splits(more["sha256"], more["label"], published, THREE, more["listing_id"], dict(zip(data["sha256"], before, strict=True)))
+    after = assign_splits(more["sha256"], more["label"], published, THREE, more["listing_id"], kept(data, before))
     assert after.notna().all() and (after[: len(found)] == before).all() and (before == "val").any()
 
 

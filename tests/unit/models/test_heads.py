@@ -83,10 +83,10 @@ def test_the_task_has_the_margin_in_its_loss_and_while_training_only():
     model = create_classifier(config, K, 16)
     task = ClassificationTask(model, PreprocessSpec(size=16), torch.ones(K), 0.0, channels_last=True, margin=model.with_margin)
     images, labels = torch.randint(256, (9, 3, 16, 16), dtype=torch.uint8), torch.randint(K, (9,))
-    logits, losses, _ = task.train().losses(images, labels)
+    logits, losses, _, _ = task.train().losses(images, labels)
     assert torch.allclose(losses, F.cross_entropy(model.with_margin(logits, labels), labels, reduction="none"))
     assert (losses > F.cross_entropy(logits, labels, reduction="none")).all()
-    logits, losses, _ = task.eval().losses(images, labels)
+    logits, losses, _, _ = task.eval().losses(images, labels)
     assert torch.allclose(losses, F.cross_entropy(logits, labels, reduction="none"))
     assert torch.equal(task.logits(images), logits)
 

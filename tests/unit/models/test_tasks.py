@@ -37,7 +37,7 @@ def batch(size=32):
 def test_the_loss_is_the_weighted_cross_entropy():
     images, labels = batch()
     made = task()
-    logits, losses, weights = made.losses(images, labels)
+    logits, losses, weights, _ = made.losses(images, labels)
     expected = nn.functional.cross_entropy(logits, labels, label_smoothing=0.1, reduction="none")
     assert torch.allclose(losses, expected * made.class_weights[labels])
     assert torch.equal(weights, torch.tensor([1.0, 2.0, 3.0, 4.0])[labels])
@@ -50,7 +50,7 @@ def test_mixing_changes_training_alone_and_keeps_the_weights_in_all():
     plain = made.eval().losses(images, labels)
     made.train()
     for _ in range(6):
-        logits, _, weights = made.losses(images, labels)
+        logits, _, weights, _ = made.losses(images, labels)
         assert not torch.allclose(logits, plain[0])
         assert weights.sum() == pytest.approx(float(plain[2].sum()), rel=1e-5)
     assert torch.equal(made.eval().losses(images, labels)[0], plain[0])
@@ -77,7 +77,7 @@ def test_sums_of_parts_are_the_sums_of_the_whole(rows, cut, seed):
     made = task().eval()
     with torch.no_grad():
         parts = [made(images[part], labels[part]) for part in (slice(cut), slice(cut, None)) if len(images[part])]
-        logits, losses, weights = made.losses(images, labels)
+        logits, losses, weights, _ = made.losses(images, labels)
     merged = sum(sums for _, sums in parts)
     assert merged.dtype == torch.float64
     assert float(sum(loss for loss, _ in parts)) == pytest.approx(float(losses.sum()), rel=1e-5)
@@ -97,8 +97,8 @@ def test_the_prior_is_in_the_loss_of_training_alone():
     prior = torch.tensor([0.7, 0.2, 0.06, 0.04]).log()
     torch.manual_seed(0)
     made = ClassificationTask(Means(), PreprocessSpec(size=16), torch.ones(CLASSES), 0.0, channels_last=True, log_prior=prior)
-    logits, losses, _ = made.losses(images, labels)
+    logits, losses, _, _ = made.losses(images, labels)
     assert torch.allclose(losses, nn.functional.cross_entropy(logits + prior, labels, reduction="none"), atol=1e-6)
-    logits, losses, _ = made.eval().losses(images, labels)
+    logits, losses, _, _ = made.eval().losses(images, labels)
     assert torch.allclose(losses, nn.functional.cross_entropy(logits, labels, reduction="none"), atol=1e-6)
     assert torch.equal(made.logits(images), logits)
