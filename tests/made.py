@@ -55,10 +55,11 @@ def write_image_folder(folder: Path, sizes: dict[str, int]) -> Path:
     return folder
 
 
-def build_shards(folder: Path, sizes: dict[str, int], fractions=(0.6, 0.2, 0.2)) -> str:
-    """Shards of photos, made without Ray by the functions that `prepare` calls."""
+def build_shards(folder: Path, sizes: dict[str, int], fractions=(0.6, 0.2, 0.2), earlier: str | None = None) -> str:
+    """Shards of photos, made without Ray by the functions that `prepare` calls; with the split of earlier ones where they are named."""
     from prodrec.data.assemble import assemble, stage, start_output
     from prodrec.data.decode import prepare_image
+    from prodrec.data.shards import open_shards
     from prodrec.data.split import Fractions
 
     out = start_output(str(folder))
@@ -71,7 +72,8 @@ def build_shards(folder: Path, sizes: dict[str, int], fractions=(0.6, 0.2, 0.2))
                 facts | {"image": made.jpeg, "image_bytes": len(made.jpeg), "uri": f"{label}/{i}", "label": label, "group": ["even", "odd"][number % 2]}
             )
     stage(out, 0, rows)
-    assemble(out, Fractions(*fractions), {"source": "test", "source_format": "test", "code_version": "test", "short_side": 48, "jpeg_quality": 90}, len(rows))
+    provenance = {"source": "test", "source_format": "test", "code_version": "test", "short_side": 48, "jpeg_quality": 90}
+    assemble(out, Fractions(*fractions), provenance, len(rows), open_shards(earlier) if earlier else None)
     return str(folder)
 
 

@@ -56,6 +56,44 @@ def test_mixing_changes_training_alone_and_keeps_the_weights_in_all():
     assert torch.equal(made.eval().losses(images, labels)[0], plain[0])
 
 
+def test_mixed_images_have_the_weights_of_both_classes_and_the_label_of_the_larger_share():
+    """In both ways of mixing: MixUp makes each pixel a mean, CutMix leaves every pixel that of one image."""
+    made, ways = task(mix=1.0).train(), set()
+    images = torch.cat([torch.zeros(16, 3, 16, 16), torch.full((16, 3, 16, 16), 200.0)]).to(torch.uint8)
+    labels = torch.cat([torch.zeros(16), torch.ones(16)]).long()
+    plain = made.normalizer(images)
+    low, high = plain[0, 0, 0, 0], plain[-1, 0, 0, 0]
+    made.model.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][:, 0]))
+    for seed in range(30):
+        seen = []
+        torch.manual_seed(seed)
+        mixed = []
+        hook = made.model.register_forward_pre_hook(lambda _, inputs, mixed=mixed: mixed.append(inputs[0]))
+        _, _, weights, shown = made.losses(images, labels)
+        hook.remove()
+        of_high = ((seen[0] - low) / (high - low)).double()
+        assert torch.allclose(weights.double(), 1 + of_high, atol=0.02), "weights are 1 and 2"
+        clear = (of_high - 0.5).abs() > 0.02
+        assert torch.equal(shown[clear], (of_high > 0.5).long()[clear])
+        red = mixed[0][:, 0]
+        pure = torch.isclose(red, low) | torch.isclose(red, high)
+        ways.add("cutmix" if pure.all() else "mixup")
+    assert ways == {"cutmix", "mixup"}
+
+
+def test_hits_of_mixed_steps_count_what_is_shown_most():
+    made = task(mix=1.0, weights=(1.0, 1.0, 1.0, 1.0)).train()
+    images = torch.cat([torch.zeros(16, 3, 16, 16), torch.full((16, 3, 16, 16), 200.0)]).to(torch.uint8)
+    labels = torch.cat([torch.zeros(16), torch.ones(16)]).long()
+    low, high = (float(made.normalizer(images)[row, 0, 0, 0]) for row in (0, -1))
+    with torch.no_grad():  # a network that tells the two by their brightness, without fault
+        made.model.head.weight.zero_()
+        made.model.head.weight[0, 0], made.model.head.weight[1, 0] = -1.0, 1.0
+        made.model.head.bias.copy_(torch.tensor([(low + high) / 2, -(low + high) / 2, -99.0, -99.0]))
+        sums = sum(made(images, labels)[1] for _ in range(20))
+    assert means(sums, made.names)["top1"] > 0.97  # shares of nearly a half are told by rounding
+
+
 def test_the_share_of_mixed_steps_is_the_one_asked_for_and_repeats_with_the_seed():
     images, labels = batch()
     made = task(mix=0.3).train()

@@ -3,6 +3,7 @@
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -108,7 +109,7 @@ def test_what_features_depend_on_is_in_their_key(shards, tmp_path):
     facts = [feature_facts(recipe(**change), there, "w") for change in [{}, *changes]]
     facts += [feature_facts(recipe(), there, "v"), feature_facts(recipe(), there.limited(60), "w")]
     other = open_shards(build_shards(tmp_path / "other", {"red": 20, "green": 20}))
-    facts += [feature_facts(recipe(), other, "w")]
+    facts += [feature_facts(recipe(), other, "w"), feature_facts(recipe(), replace(there, manifest_sha256="of other images"), "w")]
     assert len({json.dumps(each, sort_keys=True) for each in facts}) == len(facts)
     places = {embedded(shards, tmp_path / "run", recipe(train={"seed": seed}))[0].uri for seed in (0, 1)}
     assert len(places) == 2, "other random weights"

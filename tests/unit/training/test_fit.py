@@ -68,6 +68,15 @@ def test_a_feature_that_never_changed_in_training_says_nothing_afterwards():
     assert torch.equal(head(train.features_ND), before)
 
 
+def test_weight_decay_and_label_smoothing_are_those_of_the_trial_and_the_recipe():
+    def norm(weight_decay, smoothing=0.0):
+        chosen = recipe(optim={"label_smoothing": smoothing})
+        return float(fit_head(Trial("linear", weight_decay), chosen, rows(), torch.ones(4))[0].state_dict()["logits.weight"].norm())
+
+    assert norm(3.0) < 0.7 * norm(0.0)
+    assert norm(0.0, smoothing=0.3) < 0.95 * norm(0.0)
+
+
 def test_a_class_weight_draws_the_undecided_to_its_class():
     same = Rows(torch.randn(200, 6, generator=torch.Generator().manual_seed(1)), torch.arange(200) % 4)
     weights = torch.tensor([20.0, 1.0, 1.0, 1.0])

@@ -126,6 +126,26 @@ def test_the_best_checkpoints_and_the_latest_stay(small_shards, tmp_path):
     assert 2 <= len(kept) <= 3
 
 
+def test_checkpoints_of_before_a_stop_are_let_go_too(small_shards, tmp_path):
+    for epochs in (2, 3, 5, 7):  # taken up again each time
+        trained(small_shards, tmp_path, recipe(train={"epochs": epochs, "keep_checkpoints": 2}))
+        assert len(list((tmp_path / "checkpoints").iterdir())) <= 3, "the best two and the latest"
+
+
+def test_the_step_is_no_longer_than_the_clipped_gradient(small_shards, tmp_path):
+    optim = {"name": "sgd", "lr": 1.0, "momentum": 0.0, "weight_decay": 0.0, "warmup_epochs": 0, "final_lr_fraction": 1.0}
+    moved = {}
+    for clip_norm in (0.01, None):
+        chosen = recipe(optim=optim | {"clip_norm": clip_norm})
+        trainer = Trainer(chosen, open_shards(small_shards), LocalContext(tmp_path, 2, torch.device("cpu"), Watcher()))
+        before = torch.cat([p.detach().clone().flatten() for p in trainer.task.parameters()])
+        batch = next(iter(trainer.batches("train", trainer._order(1), trainer.kind.train_transform(1))))
+        trainer.learner.step(batch, 0.0)
+        moved[clip_norm] = float((torch.cat([p.detach().flatten() for p in trainer.task.parameters()]) - before).norm())
+    assert moved[0.01] == pytest.approx(0.01, rel=1e-3)
+    assert moved[None] > 0.1
+
+
 def test_the_gradient_is_that_of_the_weighted_mean_over_the_whole_batch(small_shards, tmp_path):
     chosen = recipe(
         balance={"class_weights": "inverse"},
