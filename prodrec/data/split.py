@@ -109,8 +109,8 @@ def _kept(sha256: pd.Series, listing_id: pd.Series | None, earlier: Earlier | No
     """[N], the earlier split of the image or, of one that is new, of its listing; None: there is none."""
     if earlier is None:
         return pd.Series(None, index=sha256.index, dtype=object)
-    kept = sha256.map(earlier.of_image)
-    return kept if listing_id is None else kept.fillna(listing_id.map(earlier.of_listing, na_action="ignore"))
+    kept = sha256.map(earlier.of_image).astype(object)
+    return kept if listing_id is None else kept.where(kept.notna(), listing_id.map(earlier.of_listing, na_action="ignore").astype(object))
 
 
 def _units(sha256: pd.Series, listing_id: pd.Series | None) -> pd.Series:

@@ -162,7 +162,7 @@ def test_shards_with_boxes_are_refused(box_shards, tmp_path, capsys):
 
 
 def test_a_registry_is_listed_promoted_to_and_rolled_back(small_bundle, small_shards, tmp_path, capsys):
-    assert run("train", small_shards, "--recipe", "custom_cnn", "--out", tmp_path / "weak", *TINY, "--set", "train.epochs=1") == 0
+    assert run("train", small_shards, "--recipe", "custom_cnn", "--out", tmp_path / "weak", *TINY, "--set", "optim.lr=1e-6") == 0
     weak, place = tmp_path / "weak" / "bundle", ["--registry", str(tmp_path / "registry")]
     capsys.readouterr()
     assert run("registry", "list", *place) == 0
@@ -190,6 +190,52 @@ def test_a_registry_is_listed_promoted_to_and_rolled_back(small_bundle, small_sh
     assert run("calibrate", current, small_shards, "--precision", "0.7", "--confidence", "0.8") == 2
     assert "belongs to a registry" in capsys.readouterr().err
     assert run("registry", "list", "--kind", "embedder", *place) == 2
+
+
+def test_models_that_fuse_views_are_judged_by_listing_each_with_its_own_views(listing_shards, listing_run, tmp_path, capsys):
+    fused = tmp_path / "fused.yaml"
+    fused.write_text("model: {arch: custom_cnn, weights: none, fuse: mean}\ntrain: {early_stop: {metric: val_top1}}")
+    assert run(*command(listing_shards, tmp_path / "out", [fused], "--set", "train.epochs=8")) == 0
+    [row] = json.loads((tmp_path / "out" / "compare.json").read_text())["runs"]
+    for split in ("val", "test"):
+        assert run("evaluate", row["bundle"], listing_shards, "--split", split, "--out", tmp_path / split) == 0
+        alone = json.loads((tmp_path / split / "metrics.json").read_text())
+        assert alone["n"] == 32
+        assert row["splits"][split]["top1"] == pytest.approx(alone["top1"], abs=1.1 / 32)
+    few, place = tmp_path / "few", ["--registry", str(tmp_path / "registry")]
+    same = ["train.epochs=1", "input.size=32", "train.batch_size=16", "data.threads=1", "model.max_views=1"]
+    assert run("train", listing_shards, "--recipe", fused, "--out", few, "--local", *(part for one in same for part in ("--set", one))) == 0
+    assert run("registry", "promote", listing_run / "bundle", listing_shards, *place) == 0
+    assert run("evaluate", listing_run / "bundle", listing_shards, "--split", "val", "--out", tmp_path / "current") == 0
+    right = round(json.loads((tmp_path / "current" / "metrics.json").read_text())["top1"] * 32)
+    capsys.readouterr()
+    assert run("registry", "promote", few / "bundle", listing_shards, *place) == 1
+    assert re.search(rf"against {right} of 32", capsys.readouterr().err)
+
+
+def test_what_may_have_learned_from_the_judge_is_not_promoted(recipes, tmp_path, capsys):
+    before = build_shards(tmp_path / "before", {"red": 30, "green": 30})
+    apart = build_shards(tmp_path / "apart", {"red": 40, "green": 40})
+    grown = build_shards(tmp_path / "grown", {"red": 40, "green": 40}, earlier=before)
+    place = ["--registry", str(tmp_path / "registry")]
+    for name, shards in (("old", before), ("new", grown)):
+        assert run("train", shards, "--recipe", recipes[1], "--out", tmp_path / name, *TINY) == 0
+    assert run("registry", "promote", tmp_path / "old" / "bundle", before, *place) == 0
+    capsys.readouterr()
+    assert run("registry", "promote", tmp_path / "new" / "bundle", apart, *place) == 1
+    assert "the new one was trained on other shards and may have learned from images judged here" in capsys.readouterr().err
+    assert run("registry", "promote", tmp_path / "new" / "bundle", before, *place) == 1
+    assert run("registry", "promote", tmp_path / "new" / "bundle", grown, *place) in (0, 1)
+    told = capsys.readouterr()
+    assert re.search(r"of \d+ val images right|significantly", told.out + told.err), "judged: these shards keep the split of the old one's"
+
+
+def test_the_same_weights_without_their_thresholds_are_not_promoted(small_bundle, calibrated_bundle, small_shards, tmp_path, capsys):
+    place = ["--registry", str(tmp_path)]
+    assert run("registry", "promote", calibrated_bundle, small_shards, *place) == 0
+    capsys.readouterr()
+    assert run("registry", "promote", small_bundle, small_shards, *place) == 1
+    assert "the same weights without thresholds to accept by" in capsys.readouterr().err
 
 
 def test_a_bundle_that_was_calibrated_takes_the_place_of_itself(small_bundle, calibrated_bundle, small_shards, tmp_path, capsys):

@@ -8,6 +8,7 @@ from made import build_shards, run
 from safetensors.torch import load_file
 
 from prodrec.data.shards import open_shards
+from prodrec.models.bundle import load_info
 from prodrec.recipes import load_recipe
 from prodrec.training.context import LocalContext
 from prodrec.training.loop import Trainer
@@ -82,6 +83,21 @@ def test_going_on_from_a_bundle_tells_old_against_new(small_bundle, small_shards
     assert told["all"]["lost"] - told["all"]["gained"] == round((before["top1"] - after["top1"]) * after["n"])
     assert (told["new_labels"], told["same_data"], told["known_labels"]) == (None, True, 4)
     assert "old_new" not in json.loads((tmp_path / "run" / "bundle" / "bundle.json").read_text())["metrics"]
+
+
+def test_images_that_the_bundle_learned_from_count_once(small_bundle, small_shards, tmp_path):
+    counts = load_info(small_bundle).train_counts
+    assert run("train", small_shards, "--from", small_bundle, "--out", tmp_path / "again", "--local", *options("train.epochs=1")) == 0
+    assert load_info(str(tmp_path / "again" / "bundle")).train_counts == counts
+    before = build_shards(tmp_path / "before", {"red": 20, "green": 20})
+    grown = build_shards(tmp_path / "grown", {"red": 30, "green": 30}, earlier=before)
+    others = build_shards(tmp_path / "others", {"green": 20, "red": 20})
+    assert run("train", before, "--recipe", "custom_cnn", "--out", tmp_path / "old", "--local", *options(*QUICK)) == 0
+    learned = {}
+    for name, shards in (("grown", grown), ("others", others)):
+        assert run("train", shards, "--from", tmp_path / "old" / "bundle", "--out", tmp_path / name, "--local", *options("train.epochs=1")) == 0
+        learned[name] = sum(load_info(str(tmp_path / name / "bundle")).train_counts)
+    assert learned == {"grown": 36, "others": 48}
 
 
 def test_new_labels_are_told_apart_and_frozen_layers_stay(small_bundle, more_shards, tmp_path):

@@ -126,8 +126,9 @@ def test_a_server_that_is_away_for_a_while_misses_nothing_in_the_end(database, f
         one.epoch(HISTORY[:2])
         assert "the run goes on" in caplog.text
     one.epoch(HISTORY[:3])
-    one.finish(HISTORY, "report", "bundle")
+    one.finish([*HISTORY[:-1], HISTORY[-1] | {"average_val_top1": 0.5}], "report", "bundle")
     assert steps(database, one.run_id) == [1, 2, 3, 4]
+    assert client(database).get_run(one.run_id).data.metrics["average_val_top1"] == 0.5
     assert "does not have" not in tracking_line(folder)
 
 
