@@ -27,7 +27,7 @@ def thin_settings(arch: str) -> list[str]:
     import json
 
     size = 28 if arch == "dinov2" else 32
-    sizes = [f"input.size={size}", "augment.start_size=null", "augment.end_size=null"]
+    sizes = [f"input.size={size}", "augment.start_size=null"]
     return ["model.weights=none", "model.freeze_backbone=false", *sizes, f"model.args={json.dumps(_THIN.get(arch, {}))}"]
 
 

@@ -1,7 +1,6 @@
 """One complete training run, and what its sections must agree on."""
 
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Literal, Self
 
 from pydantic import model_validator
@@ -27,7 +26,7 @@ _FOREIGN: dict[str, dict[str, tuple[str, ...]]] = {
     "tagger": {
         "model": ("head", "head_args", "dropout", "freeze_backbone", "fuse"),
         "input": ("flip",),
-        "augment": ("erase", "start_size", "end_size"),
+        "augment": ("erase", "start_size"),
         "balance": ("class_weights", "sampling", "logit_adjustment"),
         "optim": ("label_smoothing", "layer_decay"),
         "train": ("head_epochs",),
@@ -97,11 +96,9 @@ class Recipe(Frozen):
             yield "model.max_views has no meaning without model.fuse; set model.fuse to lstm, mean or attention, or leave it out"
         if self.balance.logit_adjustment and self.balance.class_weights != "none":
             yield "balance.logit_adjustment and balance.class_weights would correct the same thing twice; set class_weights=none, or leave the other out"
-        sides = {"augment.start_size": self.augment.start_size, "augment.end_size": self.augment.end_size, "input.size": self.input.size}
-        given = {name: side for name, side in sides.items() if side}
-        for (name, side), (larger, limit) in pairwise(given.items()):
-            if side % SIDE_STEP or side >= limit:
-                yield f"{name} {side} must be a multiple of {SIDE_STEP} below {larger} {limit}; set it so, or leave it out"
+        start = self.augment.start_size
+        if start and (start % SIDE_STEP or start >= self.input.size):
+            yield f"augment.start_size {start} must be a multiple of {SIDE_STEP} below input.size {self.input.size}; set it so, or leave it out"
 
     def _foreign(self) -> Iterator[str]:
         for section, names in _FOREIGN[self.kind].items():

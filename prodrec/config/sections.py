@@ -70,10 +70,8 @@ class AugmentConfig(Frozen):
         mix: share of the steps whose images are mixed: for a classifier half by MixUp, half by CutMix; for a tagger by mosaic,
             four pictures as tiles of one.
         zoom_out: smallest share of the input's side that a picture is scaled to; taggers only.
-        start_size: side of the training images of the first epochs, pixels, from which it grows to `end_size` in steps of 32;
+        start_size: side of the training images of the first epochs, pixels, from which it grows to `input.size` in steps of 32;
             None: it stays the same. Source: Tan & Le 2021 (EfficientNetV2, arXiv 2104.00298), section 4. Classifiers only.
-        end_size: side of the training images of the last epochs, pixels; None: that of evaluation, `input.size`. Smaller ones train
-            quicker, and random crops show things larger. Source: Touvron et al. 2019 (FixRes, arXiv 1906.06423). Classifiers only.
     """
 
     policy: Literal["none", "light", "trivial", "heavy"] = "light"
@@ -83,7 +81,6 @@ class AugmentConfig(Frozen):
     mix: Fraction = 0.0
     zoom_out: Annotated[float, Field(gt=0, le=1)] = 1.0
     start_size: PositiveInt | None = None
-    end_size: PositiveInt | None = None
 
 
 class BalanceConfig(Frozen):

@@ -71,9 +71,9 @@ def check_sides(backbone: nn.Module, arch: str, sides: Iterable[int]) -> None:
         except Exception as error:  # whatever the architecture raises
             reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
             told = f"{arch} cannot take images of {side} pixels ({reason})"
-            raise ConfigError(f"augment.start_size, end_size: {told}; leave them out, or choose a network whose input size is free") from error
+            raise ConfigError(f"augment.start_size: {told}; leave it out, or choose a network whose input size is free") from error
     if len(set(found.values())) > 1:
-        raise ConfigError(f"augment.start_size, end_size: {arch} gives features of other lengths for other sides; leave them out")
+        raise ConfigError(f"augment.start_size: {arch} gives features of other lengths for other sides; leave it out")
 
 
 def closest_names(name: str) -> list[str]:

@@ -45,8 +45,8 @@ class ClassifierKind:
         if recipe.balance.sampling != "none":
             self.repeats = repeat_factors(self.counts_K, recipe.balance)[shards.split("train").column("label_id").to_numpy()]
         model, self.sides = starting_model(recipe, len(self.counts_K)), training_sides(recipe)
-        if recipe.augment.start_size or recipe.augment.end_size:
-            check_sides(model.backbone, recipe.model.arch, {*self.sides, recipe.input.size})
+        if recipe.augment.start_size:
+            check_sides(model.backbone, recipe.model.arch, self.sides)
         weights_K = torch.from_numpy(class_weights(self.counts_K, recipe.balance))
         prior_K = torch.from_numpy(log_prior(self.counts_K, recipe.balance))
         smoothing, channels_last = recipe.optim.label_smoothing, recipe.train.channels_last

@@ -11,9 +11,9 @@ from prodrec.recipes import parse_recipe
 from prodrec.training.kinds import create_kind
 
 
-def recipe(start, size, epochs=3, arch="custom_cnn", args=None, end=None):
+def recipe(start, size, epochs=3, arch="custom_cnn", args=None):
     tree = {"name": "growing", "model": {"arch": arch, "weights": "none", "args": args or {}}, "input": {"size": size}}
-    return parse_recipe(tree | {"augment": {"start_size": start, "end_size": end}, "train": {"epochs": epochs}}, "test")
+    return parse_recipe(tree | {"augment": {"start_size": start}, "train": {"epochs": epochs}}, "test")
 
 
 @given(st.integers(1, 6), st.integers(1, 150), st.integers(1, 40))
@@ -33,45 +33,23 @@ def test_without_a_start_the_side_stays():
     assert training_sides(recipe(None, 100, 3)) == [100, 100, 100]
 
 
-@given(st.integers(1, 6), st.integers(0, 4), st.integers(1, 150), st.integers(1, 40))
-def test_with_an_end_of_their_own_sides_grow_as_if_that_were_the_full_one(start, steps, more, epochs):
-    end = 32 * (start + steps)
-    sides = training_sides(recipe(32 * start if steps else None, end + more, epochs, end=end))
-    assert sides == (training_sides(recipe(32 * start, end, epochs)) if steps else [end] * epochs)
-
-
 def test_training_pictures_grow_and_those_of_evaluation_do_not(small_shards):
     kind = create_kind(recipe(32, 96), open_shards(small_shards))
     picture = decode_rgb(photo(0, 1))
     assert [kind.train_transform(epoch)(picture, 0, 0).shape[-1] for epoch in (1, 2, 3)] == [32, 64, 96]
     assert kind.eval_transform()(picture, 0, 0).shape[-1] == 96
-    smaller = create_kind(recipe(32, 96, end=64), open_shards(small_shards))
-    assert [smaller.train_transform(epoch)(picture, 0, 0).shape[-1] for epoch in (1, 2, 3)] == [32, 32, 64]
-    assert smaller.eval_transform()(picture, 0, 0).shape[-1] == 96
 
 
 def test_a_network_of_one_size_is_refused_before_the_first_step(small_shards):
     shards, small = open_shards(small_shards), {"depth": 1, "embed_dim": 48, "num_heads": 3}
-    with pytest.raises(ConfigError, match=r"augment.start_size, end_size: vit_tiny16 cannot take images of 32 pixels .*; leave them out") as caught:
+    with pytest.raises(ConfigError, match=r"augment.start_size: vit_tiny16 cannot take images of 32 pixels .*; leave it out") as caught:
         create_kind(recipe(32, 64, arch="vit_tiny16", args=small), shards)
     assert "\n" not in str(caught.value)
-    with pytest.raises(ConfigError, match="vit_tiny16 cannot take images of 32 pixels"):
-        create_kind(recipe(None, 64, arch="vit_tiny16", args=small, end=32), shards)
     create_kind(recipe(32, 64, arch="vit_tiny16", args=small | {"dynamic_img_size": True}), shards)
     create_kind(recipe(32, 64, arch="test_convnext"), shards)
 
 
-@pytest.mark.parametrize(
-    ("start", "end", "size", "fault"),
-    [
-        (48, None, 96, "augment.start_size 48 must be a multiple of 32 below input.size 96"),
-        (96, None, 96, "augment.start_size 96 must be a multiple of 32 below input.size 96"),
-        (128, None, 96, "augment.start_size 128 must be a multiple of 32 below input.size 96"),
-        (64, 64, 96, "augment.start_size 64 must be a multiple of 32 below augment.end_size 64"),
-        (32, 128, 96, "augment.end_size 128 must be a multiple of 32 below input.size 96"),
-        (None, 100, 128, "augment.end_size 100 must be a multiple of 32 below input.size 128"),
-    ],
-)
-def test_sides_that_make_no_sense_are_one_clear_line(start, end, size, fault):
-    with pytest.raises(ConfigError, match=fault):
-        recipe(start, size, end=end)
+@pytest.mark.parametrize("start", [48, 96, 128])
+def test_sides_that_make_no_sense_are_one_clear_line(start):
+    with pytest.raises(ConfigError, match=f"augment.start_size {start} must be a multiple of 32 below input.size 96"):
+        recipe(start, 96)
