@@ -1,6 +1,7 @@
 """Small real data that tests make: photos that a tiny model can learn, and shards of them."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def write_image_folder(folder: Path, sizes: dict[str, int]) -> Path:
     return folder
 
 
-def build_shards(folder: Path, sizes: dict[str, int], fractions=(0.6, 0.2, 0.2), earlier: str | None = None) -> str:
+def build_shards(folder: Path, sizes: dict[str, int], fractions=(0.6, 0.2, 0.2), earlier: Sequence[str] = ()) -> str:
     """Shards of photos, made without Ray by the functions that `prepare` calls; with the split of earlier ones where they are named."""
     from prodrec.data.assemble import assemble, stage, start_output
     from prodrec.data.decode import prepare_image
@@ -74,7 +75,7 @@ def build_shards(folder: Path, sizes: dict[str, int], fractions=(0.6, 0.2, 0.2),
             )
     stage(out, 0, rows)
     provenance = {"source": "test", "source_format": "test", "code_version": "test", "short_side": 48, "jpeg_quality": 90}
-    assemble(out, Fractions(*fractions), provenance, len(rows), open_shards(earlier) if earlier else None)
+    assemble(out, Fractions(*fractions), provenance, len(rows), [open_shards(uri) for uri in earlier])
     return str(folder)
 
 

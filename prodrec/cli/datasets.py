@@ -48,14 +48,14 @@ def prepare(
     format: Annotated[str, typer.Option(help="auto, products10k, imagefolder, manifest, coco or voc.")] = "auto",
     split: Annotated[str, typer.Option(help="Shares train,val,test (or train,test) for images without a publisher's split.")] = "0.8,0.1,0.1",
     short_side: Annotated[int, typer.Option(min=32, max=4096, help="Pixels; larger images are shrunk to it.")] = 320,
-    keep_split: Annotated[str | None, typer.Option("--keep-split", help="Earlier shards: their images stay in the split they had there.")] = None,
+    keep_split: Annotated[list[str] | None, typer.Option(help="Earlier shards (may be repeated): their images stay in the split they had there.")] = None,
 ) -> None:
     """Prepare a source into shards: decode, check, shrink, hash, divide."""
     from prodrec.data.shards import open_shards
     from prodrec.data.sources import open_source
     from prodrec.data.split import parse_fractions
 
-    fractions, earlier = parse_fractions(split), open_shards(keep_split) if keep_split else None
+    fractions, earlier = parse_fractions(split), [open_shards(uri) for uri in keep_split or []]
     opened = open_source(source, format)
     print(opened.description, flush=True)
 

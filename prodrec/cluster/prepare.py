@@ -1,6 +1,6 @@
 """From a source to shards on Ray Data: read, decode, check, shrink and hash as a stream, then assemble."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -48,7 +48,7 @@ def prepare(
     out_uri: str,
     options: PrepareOptions,
     on_progress: OnProgress = lambda done, rejected, total: None,
-    earlier: Shards | None = None,
+    earlier: Sequence[Shards] = (),
 ) -> ShardsManifest:
     """Prepares a source into shards.
 

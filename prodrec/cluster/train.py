@@ -23,7 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from prodrec.cluster.embed import Pool, fit_on_cluster
 from prodrec.cluster.ingest import stream_tables
 from prodrec.config import Recipe
-from prodrec.data.files import Folder
+from prodrec.data.files import Folder, locked
 from prodrec.data.order import Window
 from prodrec.data.shards import Shards, SplitIndex
 from prodrec.data.stream import AnyTransform
@@ -64,7 +64,7 @@ def train(recipe: Recipe, shards: Shards, run: Folder, workers: Workers, observe
         TrainingError: a loss that is not finite, or more lost workers than restarts.
     """
     _check_lanes(recipe.data.lanes, workers)
-    with ray_session():
+    with locked(run, wait=False), ray_session():
         # On the driver's node: a worker's may be taken away, and watching must never decide how a run ends.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         board = ray.remote(num_cpus=0)(_Board).options(scheduling_strategy=here).remote()

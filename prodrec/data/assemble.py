@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -61,7 +61,7 @@ def stage(out: Folder, number: int, rows: list[dict[str, Any]]) -> None:
     Folder(out / STAGING).write(f"{number:08d}.parquet", sink.getvalue().to_pybytes())
 
 
-def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows_in: int, earlier: Shards | None = None) -> ShardsManifest:
+def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows_in: int, earlier: Sequence[Shards] = ()) -> ShardsManifest:
     """Turns the staged rows into shards, rejects and, last, the manifest.
 
     Args:
@@ -86,7 +86,7 @@ def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows
     if has_boxes:
         rows["label"] = _rarest_labels(rows["objects"])
     usable = rows[good]
-    split = assign_splits(usable["sha256"], usable["label"], usable["split"], fractions, usable["listing_id"], _earlier(earlier) if earlier else None)
+    split = assign_splits(usable["sha256"], usable["label"], usable["split"], fractions, usable["listing_id"], _earlier(earlier))
     rows["split"] = split.reindex(rows.index)
     dropped = good & rows["split"].isna()
     kept = rows[good & ~dropped]
@@ -111,7 +111,7 @@ def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows
         rows_ok=len(kept),
         rejects=dict(sorted(Counter(rejects["code"]).items())),
         boxes=_box_counts(kept, len(bad_boxes)) if has_boxes else None,
-        earlier=[earlier.manifest_sha256, *earlier.manifest.earlier] if earlier else [],
+        earlier=[shards.manifest_sha256 for shards in earlier],
         listings=int(kept["listing_id"].nunique()) or None,
         **provenance,
     )
@@ -120,15 +120,24 @@ def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows
     return manifest
 
 
-def _earlier(shards: Shards) -> Earlier:
+def _earlier(earlier: Sequence[Shards]) -> Earlier:
+    """Of shards that disagree the split nearer to training: what was learned from anywhere is not held out."""
+    kept = Earlier({}, {})
+    for shards in earlier:
+        for known, found in zip(kept, _splits(shards), strict=True):
+            known |= {value: min(name, known.get(value, name), key=SPLITS.index) for value, name in found.items()}
+    return kept
+
+
+def _splits(shards: Shards) -> Earlier:
     """Its listings by name only where it names them. Of one that stands in two splits, which a publisher's may, the furthest from training."""
     columns = {"sha256": True, "listing_id": shards.manifest.listings is not None}
     found = [{value: name for name in SPLITS if known for value in shards.split(name).column(column).to_pylist()} for column, known in columns.items()]
     return Earlier(*found)
 
 
-def _split_rule(fractions: Fractions, earlier: Shards | None) -> str:
-    before = f"that of {earlier.uri} (manifest {earlier.manifest_sha256[:12]}) for its images, " if earlier else ""
+def _split_rule(fractions: Fractions, earlier: Sequence[Shards]) -> str:
+    before = "".join(f"that of {shards.uri} (manifest {shards.manifest_sha256[:12]}) for its images, " for shards in earlier)
     return f"{before}publisher's where given, else {fractions.train:g}/{fractions.val:g}/{fractions.test:g} by class and sha256, listings whole"
 
 

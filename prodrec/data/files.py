@@ -1,5 +1,6 @@
 """Files on local disks and object stores, through pyarrow.fs; writes are whole or absent."""
 
+import fcntl
 import os
 import uuid
 from collections.abc import Iterator
@@ -100,6 +101,29 @@ def resolve(uri: str) -> tuple[fs.FileSystem, str]:
     except (ValueError, OSError, pa.ArrowException) as error:
         raise SourceError(f"cannot open {uri}: {error}; give a local path or a URI such as s3://bucket/folder") from error
     return filesystem, path
+
+
+@contextmanager
+def locked(folder: Folder, wait: bool = True) -> Iterator[bool]:
+    """Holds the lock of a folder on a local disk; of a process that is killed it is free at once. Object stores have none.
+
+    Yields:
+        Whether there is a lock.
+
+    Raises:
+        OutputError: the folder cannot be written, or another process holds the lock and `wait` is off.
+    """
+    if not isinstance(folder.filesystem, fs.LocalFileSystem):
+        yield False
+        return
+    with writing(folder.uri):
+        lock = (Path(folder.path) / ".lock").open("w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(f"another process is at work in {folder.uri}; wait until it ends, or choose another --out") from None
+        yield True
 
 
 @contextmanager

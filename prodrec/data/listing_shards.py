@@ -105,6 +105,13 @@ def seen_by(shards: Shards, max_views: int) -> Shards:
     return replace(shards, max_views=max_views) if isinstance(shards, ListingShards) else shards
 
 
+def views_shown(shards: Shards, max_views: int, split: str) -> float:
+    """Images that a model of so many views sees of a row of a split, on average: 1 where shards are not seen by listing."""
+    if not isinstance(shards, ListingShards):
+        return 1.0
+    return float(np.diff(shards.ends[split], prepend=0).clip(max=max_views).mean())
+
+
 def evenly(count: int, most: int) -> Ints:
     """Numbers of `count` views, or of `most` of them spread evenly: around a product, or through a film."""
     return np.arange(count) if count <= most else np.linspace(0, count - 1, most).round().astype(np.int64)

@@ -130,7 +130,8 @@ class ShardsManifest(Frozen):
         content_sha256: of the sorted (sha256, label, split) of all images: equal for equal data, whatever the order.
         rejects: number of rejected rows by reason code; rows_in = rows_ok + their sum.
         boxes: None for sources without boxes.
-        earlier: sha256 of the manifests of the shards whose split is kept here (`prodrec prepare --keep-split`), the latest first.
+        earlier: sha256 of the manifests of the shards whose split is kept here (`prodrec prepare --keep-split`). Not those that
+            they kept in turn: images that were left out meanwhile may stand anywhere.
         listings: number of listings whose images lie together; None where the source names no listings, or of an older prepare.
     """
 

@@ -1,7 +1,7 @@
 """Prepared data sets: opening them and reading their rows."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -107,9 +107,9 @@ class Shards:
         columns = OBJECT_COLUMNS if self.manifest.boxes else CLASS_COLUMNS
         return SplitIndex(self.uri, self.manifest.splits.get(name, []), columns, self.label_ids)
 
-    def keeps_split_of(self, manifest_sha256: str) -> bool:
-        """Whether what stood in a split of those shards stands in none but that here: a model that was trained on them may be judged here."""
-        return manifest_sha256 in (self.manifest_sha256, *self.manifest.earlier)
+    def keeps_split_of(self, manifests_sha256: Iterable[str]) -> bool:
+        """Whether nothing that was learned from in any of those shards is held out here: a model that was trained on them may be judged here."""
+        return {*manifests_sha256} <= {self.manifest_sha256, *self.manifest.earlier}
 
     def relabelled(self, labels: Sequence[Label]) -> "Shards":
         """The same rows with the ids of other labels, by name; rows with a label that is not among them get -1."""

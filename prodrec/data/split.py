@@ -20,7 +20,6 @@ The rule (a function of the image bytes, their label and their listing only, so 
 """
 
 import hashlib
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -45,8 +44,8 @@ class Fractions(NamedTuple):
 class Earlier(NamedTuple):
     """Where images stood before: split by sha256, and by listing_id."""
 
-    of_image: Mapping[str, str]
-    of_listing: Mapping[str, str]
+    of_image: dict[str, str]
+    of_listing: dict[str, str]
 
 
 def parse_fractions(text: str) -> Fractions:

@@ -1,11 +1,12 @@
 """Calibrating a classifier's bundle: what `prodrec calibrate` does."""
 
+from prodrec.data.shards import open_shards
 from prodrec.errors import BundleError, ConfigError
 from prodrec.evaluation.acceptance import CONFIDENCE, choose_acceptance, least_rows
 from prodrec.evaluation.calibration import MIN_ROWS_TO_FIT, fit_temperature
 from prodrec.evaluation.judge import open_judged, predicted
 from prodrec.machine import torch_device
-from prodrec.models.bundle import rewrite_info
+from prodrec.models.bundle import load_info, rewrite_info
 from prodrec.models.bundle_info import Acceptance, ClassifierInfo
 
 
@@ -32,6 +33,20 @@ def calibrate(bundle_uri: str, shards_uri: str, split: str, target_precision: fl
         raise BundleError(f"{promise(acceptance)}; {bundle_uri} keeps its thresholds for {info.acceptance.target_precision:.1%}")
     rewrite_info(bundle_uri, info.model_copy(update={"temperature": temperature, "acceptance": acceptance}))
     return acceptance
+
+
+def caution(bundle_uri: str, shards_uri: str) -> str | None:
+    """For people: what may be wrong with a promise made on these shards.
+
+    Raises:
+        BundleError, ShardsError: there is no bundle, or there are no shards.
+    """
+    if open_shards(shards_uri).keeps_split_of(load_info(bundle_uri).learned_from):
+        return None
+    return (
+        f"{bundle_uri} has learned from other shards too: the promise holds only if none of their images is among these "
+        "(`prodrec prepare --keep-split` sees to that)"
+    )
 
 
 def promise(acceptance: Acceptance) -> str:

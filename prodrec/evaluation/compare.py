@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from prodrec.data.files import Folder
+from prodrec.data.listing_shards import views_shown
 from prodrec.data.shards import Shards, open_shards
 from prodrec.errors import ProdrecError, ShardsError
 from prodrec.evaluation.choice import PROMOTION_RULE, RULE, Candidate, Choice, choose, explained, holm, paired
@@ -47,13 +48,19 @@ class FinishedRun(NamedTuple):
 
 @dataclass(frozen=True)
 class _Judged:
-    """A run with what its bundle says of each split, and the training images of each label here, whatever the bundle learned from before."""
+    """A run with what its bundle says of each split.
+
+    Attributes:
+        train_counts: training images of each label here, whatever the bundle learned from before.
+        views: pictures that it sees of an image, on average.
+    """
 
     run: FinishedRun
     bundle: Bundle
     scorer: Scorer
     predictions: Mapping[str, Predictions]
     train_counts: list[int]
+    views: float
 
 
 def compare(
@@ -114,13 +121,14 @@ def _judge(run: FinishedRun, shards: Shards, device: torch.device) -> _Judged:
         raise ShardsError(f"it was trained on other shards than lie in {shards.uri} now, and may have learned from images judged here; choose another --out")
     own = shards.relabelled(bundle.info.labels)
     predictions = {split: predicted(bundle, own, split, device) for split in splits}
-    return _Judged(run, bundle, Scorer(bundle, device), predictions, own.class_counts("train").tolist())
+    views = views_shown(shards, bundle.info.model.max_views, splits[0])
+    return _Judged(run, bundle, Scorer(bundle, device), predictions, own.class_counts("train").tolist(), views)
 
 
 def _compared(judged: list[_Judged], shards: Shards, device: torch.device) -> dict[str, Any]:
-    timings = time_all([one.scorer for one in judged])
+    timings = time_all([one.scorer for one in judged], [one.views for one in judged])
     rows = [
-        _row(one) | {"latency_ms": timing.latency_ms, "image_ms": timing.image_ms, "images_per_s": 1000 / timing.image_ms}
+        _row(one, shards) | {"latency_ms": timing.latency_ms, "image_ms": timing.image_ms, "images_per_s": 1000 / timing.image_ms}
         for one, timing in zip(judged, timings, strict=True)
     ]
     found: dict[str, Any] = {"runs": rows, "measured_on": machine_facts(device)}
@@ -138,7 +146,7 @@ def _compared(judged: list[_Judged], shards: Shards, device: torch.device) -> di
     return found | facts | {"tests": _tests(judged, choice, shards)}
 
 
-def _row(judged: _Judged) -> dict[str, Any]:
+def _row(judged: _Judged, shards: Shards) -> dict[str, Any]:
     """The figures of one run but for times."""
     run, info = judged.run, judged.bundle.info
     metrics = {split: evaluate(found, info.labels, judged.train_counts, info.temperature, split) for split, found in judged.predictions.items()}
@@ -153,7 +161,9 @@ def _row(judged: _Judged) -> dict[str, Any]:
         "splits": {split: headline(values) for split, values in splits.items()},
         "tail": told["slices"]["tail"],
         "precision": judged.scorer.precision,
-        **size_of(judged.bundle, Folder(run.bundle)),
+        "views": judged.views,
+        "started_elsewhere": not shards.keeps_split_of(info.learned_from),
+        **size_of(judged.bundle, Folder(run.bundle), judged.views),
         "training": {
             "rounds": len(run.history),
             "round": "epoch" if rates else "trial",

@@ -24,7 +24,7 @@ _CALLS, _SECONDS = 5, 0.2
 
 
 class Timing(NamedTuple):
-    """Medians on this machine.
+    """Medians on this machine. For a model that fuses views "an image" is a listing with its views.
 
     Attributes:
         latency_ms: one image alone, from pixels in memory to logits.
@@ -35,19 +35,26 @@ class Timing(NamedTuple):
     image_ms: float
 
 
-def time_all(scorers: Sequence[Scorer]) -> list[Timing]:
-    """Times classifiers one after the other, in rounds; nothing else should run meanwhile."""
+def time_all(scorers: Sequence[Scorer], views: Sequence[float]) -> list[Timing]:
+    """Times classifiers one after the other, in rounds; nothing else should run meanwhile.
+
+    Args:
+        views: pictures that each sees of an image, on average: `prodrec.data.listing_shards.views_shown`.
+    """
     calls_s: list[tuple[list[float], list[float]]] = [([], []) for _ in scorers]
     batches = [[_pixels(scorer, count) for count in (1, BATCH_SIZE)] for scorer in scorers]
     for _ in range(_ROUNDS):
         for scorer, images, found in zip(scorers, batches, calls_s, strict=True):
             for pixels, seconds in zip(images, found, strict=True):
                 seconds += _seconds(scorer, pixels)
-    return [Timing(1000 * median(alone), 1000 * median(together) / BATCH_SIZE) for alone, together in calls_s]
+    return [
+        Timing(1000 * median(alone) * pictures, 1000 * median(together) * pictures / BATCH_SIZE)
+        for (alone, together), pictures in zip(calls_s, views, strict=True)
+    ]
 
 
-def size_of(bundle: Bundle, folder: Folder) -> dict[str, Any]:
-    """Parameters, GFLOPs of one image (a multiplication and an addition count as two) and megabytes on disk.
+def size_of(bundle: Bundle, folder: Folder, views: float) -> dict[str, Any]:
+    """Parameters, GFLOPs of one image (a multiplication and an addition count as two) and megabytes on disk. `views` as `time_all`.
 
     Source of the count: torch.utils.flop_counter; element-wise operations and those inside recurrent layers are not in it.
     """
@@ -58,7 +65,7 @@ def size_of(bundle: Bundle, folder: Folder) -> dict[str, Any]:
         model(torch.zeros(1, 3, side, side, device=device))
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
-        "gflops": (1 + bundle.info.input.flip) * counter.get_total_flops() / 1e9,  # the mirrored picture is a second pass
+        "gflops": views * (1 + bundle.info.input.flip) * counter.get_total_flops() / 1e9,  # the mirrored picture is a second pass
         "bundle_mb": sum(file.size for file in folder.walk()) / 1e6,
     }
 

@@ -33,7 +33,7 @@ class OldNew:
         labels: [K].
         num_known: labels that the old one knows.
         bundle, bundle_id: of the old one.
-        same_data: whether the old one was trained on the very data set that both are judged on.
+        same_data: whether nothing that the old one learned from is among the rows: it was trained on this data set, or on one whose split is kept.
     """
 
     old: Predictions

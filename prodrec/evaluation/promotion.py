@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from prodrec.data.listing_shards import seen_by
+from prodrec.data.listing_shards import seen_by, views_shown
 from prodrec.data.shards import Shards, open_shards
 from prodrec.data.stream import eval_transform
 from prodrec.errors import ShardsError
@@ -14,17 +14,14 @@ from prodrec.evaluation.choice import Candidate, Verdict, beats
 from prodrec.evaluation.cost import time_all
 from prodrec.evaluation.detections import coco_metrics
 from prodrec.evaluation.judge import detected, open_judged, whole_split
-from prodrec.evaluation.releases import Overtaken, Registry
+from prodrec.evaluation.releases import Overtaken, Registry, withdrawn
 from prodrec.machine import torch_device
 from prodrec.models.bundle import Bundle, ClassifierInfo, load_bundle
 from prodrec.models.scorer import Scorer
 
 # As often, another promotion may come in between while two bundles are judged. Source: assumed.
 _TRIES = 3
-_OTHER_DATA = (
-    "was trained on other shards and may have learned from images judged here; judge on shards that `prodrec prepare --keep-split` made "
-    "of those, or --force REASON"
-)
+_OTHER_DATA = "has learned from other shards, and so maybe from images judged here; judge on shards that `prodrec prepare --keep-split` made of all of those"
 
 
 class Promotion(NamedTuple):
@@ -52,6 +49,8 @@ def promote_if_better(registry: Registry, bundle: str, shards_uri: str, gpu: boo
         opened, shards = open_judged(bundle, shards_uri, "val", device, registry.kind)
         if before and before.bundle_id == opened.info.bundle_id:
             return Promotion(False, before.version, "it is the current one already")
+        if before and (why := withdrawn(before.history).get(opened.info.bundle_id)):
+            return Promotion(False, before.version, f"a rollback took it away ({why})")
         verdict = _verdict(opened, load_bundle(registry.place(before.version), device.type, registry.kind), shards, device) if before else _FIRST
         if not verdict.promoted:
             return Promotion(False, before.version if before else None, verdict.why)
@@ -71,12 +70,12 @@ _FIRST = Verdict(True, "the first of this registry: there is nothing to compare 
 def _verdict(challenger: Bundle, current: Bundle, shards: Shards, device: torch.device) -> Verdict:
     if challenger.info.weights_sha256 == current.info.weights_sha256:
         if isinstance(challenger.info, ClassifierInfo) and challenger.info.acceptance is None:
-            return Verdict(False, "the same weights without thresholds to accept by; `prodrec calibrate` it, or --force REASON")
+            return Verdict(False, "the same weights without thresholds to accept by; `prodrec calibrate` it")
         return Verdict(True, "the same weights, with a calibration or thresholds that were chosen anew")
     if challenger.info.model.fuse != current.info.model.fuse and None in (challenger.info.model.fuse, current.info.model.fuse):
-        return Verdict(False, "one of the two judges listings and the other single images, and no figure compares them; --force REASON overrules")
+        return Verdict(False, "one of the two judges listings and the other single images, and no figure compares them")
     for name, bundle in (("the new one", challenger), ("the current one", current)):
-        if not shards.keeps_split_of(bundle.info.data_manifest_sha256):
+        if not shards.keeps_split_of(bundle.info.learned_from):
             return Verdict(False, f"{name} {_OTHER_DATA}")
     judge = _tagger_verdict if challenger.info.kind == "tagger" else _classifier_verdict
     return judge(challenger, current, shards, device)
@@ -85,7 +84,7 @@ def _verdict(challenger: Bundle, current: Bundle, shards: Shards, device: torch.
 def _classifier_verdict(challenger: Bundle, current: Bundle, shards: Shards, device: torch.device) -> Verdict:
     scorers = [Scorer(bundle, device) for bundle in (challenger, current)]
     hits = [hits_of(scorer, shards, "val") for scorer in scorers]
-    times = time_all(scorers)
+    times = time_all(scorers, [views_shown(shards, bundle.info.model.max_views, "val") for bundle in (challenger, current)])
     first, second = (Candidate(name, h, t.image_ms) for name, h, t in zip(("the new one", "the current one"), hits, times, strict=True))
     return beats(first, second)
 

@@ -8,7 +8,6 @@ take turns. NOT covered: on object stores, which have no locks, of two promotion
 and the other stays as a version.
 """
 
-import fcntl
 import re
 import shutil
 from collections.abc import Iterator
@@ -16,11 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pyarrow import fs
 from pydantic import ValidationError
 
 from prodrec.config import Frozen, explain_validation
-from prodrec.data.files import Folder, writing
+from prodrec.data.files import Folder, locked
 from prodrec.errors import BundleError, ConfigError, ProdrecError
 from prodrec.models.bundle import INFO, POINTER, bundle_folder, copy_bundle, load_info
 from prodrec.models.bundle_info import INFOS, BundleInfo, now_utc
@@ -169,20 +167,26 @@ class Registry:
     def _alone(self) -> Iterator[None]:
         """One at a time on a local disk; the lock of a process that is killed is free at once."""
         self.folder.make()
-        if not isinstance(self.folder.filesystem, fs.LocalFileSystem):
-            yield
-            return
-        folder = Path(self.folder.path)
-        with writing(self.folder.uri):
-            lock = (folder / ".lock").open("w")
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            for rest in folder.glob(".*.part"):  # of a process that was killed: whoever holds the lock is alone
+        with locked(self.folder) as is_local:
+            for rest in Path(self.folder.path).glob(".*.part") if is_local else ():  # of a process that was killed: whoever holds the lock is alone
                 if rest.is_dir():
                     shutil.rmtree(rest, ignore_errors=True)
                 else:
                     rest.unlink(missing_ok=True)
             yield
+
+
+def withdrawn(history: list[Release]) -> dict[str, str]:
+    """Why, by bundle_id: what a rollback took away and nobody promoted since."""
+    line: list[str] = []
+    gone: dict[str, str] = {}
+    for release in history:
+        if release.action == "promote":
+            line.append(release.bundle_id)
+            gone.pop(release.bundle_id, None)
+        else:
+            gone[line.pop()] = release.why
+    return gone
 
 
 def lineage(history: list[Release]) -> list[str]:

@@ -31,6 +31,7 @@ class BundleInfo(Frozen):
         metrics: of the final evaluation (fractions).
         recipe: the whole recipe as trained.
         data_manifest_sha256: of the prepared data set trained on.
+        learned_before: the same of what the bundle that it went on from had learned from.
         short_side: of that data set, pixels: images are shrunk to it before they become model inputs.
         code_version: that trained it.
         created: UTC, ISO 8601.
@@ -45,10 +46,16 @@ class BundleInfo(Frozen):
     metrics: dict[str, Any]
     recipe: dict[str, Any]
     data_manifest_sha256: str
+    learned_before: list[str] = []
     short_side: PositiveInt = SHORT_SIDE_PX
     code_version: str = Field(default_factory=code_version)
     created: str = Field(default_factory=now_utc)
     weights_sha256: str = ""
+
+    @property
+    def learned_from(self) -> list[str]:
+        """Hashes of the manifests of all data that the weights know."""
+        return [self.data_manifest_sha256, *self.learned_before]
 
     @property
     def bundle_id(self) -> str:

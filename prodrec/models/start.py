@@ -37,6 +37,12 @@ def starting_info(recipe: Recipe) -> BundleInfo | None:
     return load_info(recipe.model.weights, recipe.kind) if is_bundle(recipe.model.weights) else None
 
 
+def learned_before(recipe: Recipe, shards: Shards) -> list[str]:
+    """Hashes of the manifests of the data, other than the run's own, that the weights which it starts from have learned from."""
+    info = starting_info(recipe)
+    return sorted({*info.learned_from} - {shards.manifest_sha256}) if info else []
+
+
 def starting_labels(recipe: Recipe, labels: list[Label]) -> list[Label]:
     """The labels of a run on data with `labels`: those of the bundle that it starts from stay in front, new ones follow."""
     info = continued_info(recipe)
@@ -55,7 +61,7 @@ def trained_counts(recipe: Recipe, shards: Shards, counts_K: npt.NDArray[np.int6
     """
     info = continued_info(recipe)
     before = info.train_boxes if isinstance(info, TaggerInfo) else info.train_counts if isinstance(info, ClassifierInfo) else []
-    together = max if info and shards.keeps_split_of(info.data_manifest_sha256) else operator.add
+    together = max if info and shards.keeps_split_of([info.data_manifest_sha256]) else operator.add
     return [together(count, earlier) for count, earlier in zip_longest(counts_K.tolist(), before, fillvalue=0)]
 
 

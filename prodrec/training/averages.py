@@ -11,7 +11,7 @@ from prodrec.training.checkpoint import Tensors
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel | None:
-    """Of the weights and buffers, by step; None for a decay of 0.
+    """Of the weights and buffers, by step; None for a decay of 0. Whole numbers (counters, tables of indices) are those of the model.
 
     After n steps the decay is at most (1 + n) / (10 + n): else a run of a few hundred steps would keep mostly its first weights.
     Source: TensorFlow's ExponentialMovingAverage, `num_updates`.
@@ -19,10 +19,15 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel | None:
     if not decay:
         return None
 
-    def update(averages: Any, values: Any, steps: torch.Tensor | int) -> None:
-        get_ema_multi_avg_fn(min(decay, (1 + int(steps)) / (10 + int(steps))))(averages, values, steps)
+    def update(averages: Any, values: Any, steps_on_device: torch.Tensor | int) -> None:
+        if not averages[0].is_floating_point():
+            torch._foreach_copy_(averages, values)
+            return
+        steps = int(averaged.n_averaged)  # on the CPU: to read the copy on a GPU would wait for it at every step
+        get_ema_multi_avg_fn(min(decay, (1 + steps) / (10 + steps)))(averages, values, steps_on_device)
 
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    averaged = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    return averaged
 
 
 def mean_weights(models: Sequence[Tensors]) -> Tensors:

@@ -29,7 +29,7 @@ from prodrec.evaluation.summary import headline
 from prodrec.models.backbones import check_sides
 from prodrec.models.bundle import ClassifierInfo, load_bundle, write_bundle
 from prodrec.models.registry import Classifier
-from prodrec.models.start import continued_info, starting_model, trained_counts
+from prodrec.models.start import continued_info, learned_before, starting_model, trained_counts
 from prodrec.models.tasks import ClassificationTask
 from prodrec.training.records import BUNDLE, REPORT
 
@@ -97,6 +97,7 @@ class ClassifierKind:
             train_counts=counts_K,
             embedding_dim=model.embedding_dim,
             data_manifest_sha256=self.shards.manifest_sha256,
+            learned_before=learned_before(self.recipe, self.shards),
             short_side=self.shards.manifest.short_side,
         )
         write_bundle(run / BUNDLE, model, info)
@@ -113,7 +114,7 @@ class ClassifierKind:
             num_known=len(bundle.info.labels),
             bundle=self.recipe.model.weights,
             bundle_id=bundle.info.bundle_id,
-            same_data=self.shards.keeps_split_of(bundle.info.data_manifest_sha256),
+            same_data=self.shards.keeps_split_of(bundle.info.learned_from),
         )
 
 

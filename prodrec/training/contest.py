@@ -63,17 +63,16 @@ def train_all(entries: Iterable[Entry], train: Callable[[Entry], None]) -> dict[
 
 def attempt(entry: Entry, train: Callable[[Entry], None]) -> str | None:
     """Trains a run that is not finished; returns why it failed, or None."""
-    if is_finished(entry.run):
-        return None
     try:
-        train(entry)
+        if not is_finished(entry.run):
+            train(entry)
+            entry.run.delete(_FAILURE)
     except ProdrecError as error:
         return one_line(error)
     except Exception as error:  # whatever one architecture raises, the others go on; the traceback is kept for whoever wrote it
         with suppress(OutputError):  # a full disk
             entry.run.write(_FAILURE, traceback.format_exc().encode())
         return f"{type(error).__name__}: {one_line(error)} (traceback: {entry.run / _FAILURE})"
-    entry.run.delete(_FAILURE)
     return None
 
 

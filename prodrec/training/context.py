@@ -3,6 +3,7 @@
 The loop speaks upward only through this: it reports, it never asks who launched it.
 """
 
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -113,7 +114,7 @@ class LocalContext:
             shutil.move(checkpoint, aside)
             aside.rename(target)
         checkpoints = self._checkpoints()
-        scores = {path: float(read_facts(path)["score"]) for path in checkpoints}
+        scores = {path: read_facts(path).get("score", -math.inf) for path in checkpoints}
         best = sorted(scores, key=lambda path: (scores[path], path), reverse=True)[: self.keep]
         for old in checkpoints:
             if old not in (target, *best):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from prodrec.config import Recipe
-from prodrec.data.files import Folder
+from prodrec.data.files import Folder, locked
 from prodrec.data.shards import Shards
 from prodrec.errors import ConfigError
 from prodrec.machine import torch_device
@@ -26,6 +26,7 @@ def train_local(recipe: Recipe, shards: Shards, run: Folder, observer: RunObserv
         fit_here(recipe, shards, run, device, observer)
         return
     context = LocalContext(Path(run.uri), recipe.train.keep_checkpoints, device, observer)
-    failure = run_training(recipe, shards, run, context)
+    with locked(run, wait=False):
+        failure = run_training(recipe, shards, run, context)
     if failure:
         raise failure

@@ -21,7 +21,7 @@ from prodrec.evaluation.summary import headline
 from prodrec.evaluation.tags_report import TagsReport, write_tags_report
 from prodrec.models.bundle import TaggerInfo, write_bundle
 from prodrec.models.detectors import DETECTORS
-from prodrec.models.start import starting_info, starting_model, trained_counts
+from prodrec.models.start import learned_before, starting_info, starting_model, trained_counts
 from prodrec.models.tagger import Tagger
 from prodrec.models.tasks import DetectionTask
 from prodrec.training.records import BUNDLE, REPORT
@@ -82,6 +82,7 @@ class TaggerKind:
             recipe=recipe.model_dump(mode="json"),
             train_boxes=boxes,
             data_manifest_sha256=self.shards.manifest_sha256,
+            learned_before=learned_before(self.recipe, self.shards),
             short_side=self.shards.manifest.short_side,
         )
         write_bundle(run / BUNDLE, model, info)

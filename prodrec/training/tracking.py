@@ -60,7 +60,11 @@ def tell_finished(recipe: Recipe, shards: Shards, run: Folder, report: str, bund
     Raises:
         ConfigError: it has nothing of it, and cannot be told.
     """
-    if recipe.tracking.mlflow and _noted(run).get("status") != "FINISHED" and (tracker := start_tracking(recipe, shards, run)):
+    config, noted = recipe.tracking, _noted(run)
+    if not config.mlflow:
+        return
+    told = {"mlflow": shown_url(config.mlflow), "experiment": config.experiment, "status": "FINISHED"}
+    if noted | told != noted and (tracker := start_tracking(recipe, shards, run)):
         tracker.finish(history, report, bundle)
 
 
@@ -88,7 +92,8 @@ class Tracker:
         self.mlflow: MlflowRun | None = None
         self.silent_until = 0.0
         before = _noted(run)
-        self.run_id: str | None = before["run_id"] if before.get("mlflow") == self.shown else None
+        is_same = (before.get("mlflow"), before.get("experiment")) == (self.shown, config.experiment)
+        self.run_id: str | None = before["run_id"] if is_same else None
         began = self.run_id is not None
         try:
             self._connected()

@@ -7,6 +7,8 @@ import shutil
 import pytest
 from made import build_shards, photo, run
 
+from prodrec.data.files import Folder, locked
+from prodrec.data.shards import open_shards
 from prodrec.models.bundle import load_info
 from prodrec.scoring import Recognizer
 
@@ -15,6 +17,10 @@ TINY = ["--local", "--set", "train.epochs=3", "--set", "input.size=32", "--set",
 
 def command(shards, out, recipes, *more):
     return ["compare", shards, "--recipes", ",".join(map(str, recipes)), "--out", out, *TINY, *more]
+
+
+def sha256s(shards, split):
+    return set(open_shards(shards).split(split).column("sha256").to_pylist())
 
 
 @pytest.fixture(scope="module")
@@ -216,18 +222,67 @@ def test_models_that_fuse_views_are_judged_by_listing_each_with_its_own_views(li
 def test_what_may_have_learned_from_the_judge_is_not_promoted(recipes, tmp_path, capsys):
     before = build_shards(tmp_path / "before", {"red": 30, "green": 30})
     apart = build_shards(tmp_path / "apart", {"red": 40, "green": 40})
-    grown = build_shards(tmp_path / "grown", {"red": 40, "green": 40}, earlier=before)
+    grown = build_shards(tmp_path / "grown", {"red": 40, "green": 40}, earlier=[before])
     place = ["--registry", str(tmp_path / "registry")]
     for name, shards in (("old", before), ("new", grown)):
         assert run("train", shards, "--recipe", recipes[1], "--out", tmp_path / name, *TINY) == 0
     assert run("registry", "promote", tmp_path / "old" / "bundle", before, *place) == 0
     capsys.readouterr()
     assert run("registry", "promote", tmp_path / "new" / "bundle", apart, *place) == 1
-    assert "the new one was trained on other shards and may have learned from images judged here" in capsys.readouterr().err
+    assert "the new one has learned from other shards, and so maybe from images judged here" in capsys.readouterr().err
     assert run("registry", "promote", tmp_path / "new" / "bundle", before, *place) == 1
     assert run("registry", "promote", tmp_path / "new" / "bundle", grown, *place) in (0, 1)
     told = capsys.readouterr()
     assert re.search(r"of \d+ val images right|significantly", told.out + told.err), "judged: these shards keep the split of the old one's"
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(recipes, small_shards, tmp_path, capsys):
+    ours = Folder(tmp_path / "out" / "runs" / "custom_cnn").make()
+    with locked(ours):
+        assert run(*command(small_shards, tmp_path / "out", recipes[:2])) == 0
+    found = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert [one["name"] for one in found["failed"]] == ["custom_cnn"]
+    assert "another process is at work" in found["failed"][0]["reason"]
+    assert run(*command(small_shards, tmp_path / "out", recipes[:2])) == 0
+    assert json.loads((tmp_path / "out" / "compare.json").read_text())["failed"] == []
+
+
+def test_what_a_bundle_learned_before_counts_too_and_kept_splits_are_no_chain(recipes, tmp_path, capsys):
+    whole = build_shards(tmp_path / "whole", {"red": 40, "green": 40})
+    part = build_shards(tmp_path / "part", {"red": 20, "green": 20}, earlier=[whole])
+    grown = build_shards(tmp_path / "grown", {"red": 70, "green": 70}, earlier=[part])
+    both = build_shards(tmp_path / "both", {"red": 70, "green": 70}, earlier=[part, whole])
+    held_out = {name: {sha256 for split in ("val", "test") for sha256 in sha256s(shards, split)} for name, shards in (("grown", grown), ("both", both))}
+    assert held_out["grown"] & sha256s(whole, "train"), "images that `part` lacked were divided anew"
+    assert not held_out["both"] & sha256s(whole, "train")
+    place = ["--registry", str(tmp_path / "registry")]
+    assert run("train", whole, "--recipe", recipes[1], "--out", tmp_path / "first", *TINY) == 0
+    assert run("train", part, "--from", tmp_path / "first" / "bundle", "--out", tmp_path / "second", *TINY) == 0
+    assert run("registry", "promote", tmp_path / "second" / "bundle", part, *place) == 0
+    assert run("train", part, "--recipe", recipes[1], "--out", tmp_path / "third", *TINY, "--set", "train.seed=1") == 0
+    capsys.readouterr()
+    assert run("registry", "promote", tmp_path / "third" / "bundle", grown, *place) == 1
+    assert "the current one has learned from other shards" in capsys.readouterr().err
+    assert run("registry", "promote", tmp_path / "third" / "bundle", both, *place) in (0, 1)
+    told = capsys.readouterr()
+    assert re.search(r"of \d+ val images right|significantly", told.out + told.err)
+    for shards, doubts in ((both, False), (grown, True)):
+        assert run("calibrate", tmp_path / "second" / "bundle", shards, "--precision", "0.6") in (0, 2)
+        assert ("has learned from other shards too" in capsys.readouterr().out) == doubts
+
+
+def test_what_a_rollback_took_away_comes_back_by_force_alone(recipes, small_shards, small_bundle, tmp_path, capsys):
+    place = ["--registry", str(tmp_path / "registry")]
+    assert run("train", small_shards, "--recipe", recipes[1], "--out", tmp_path / "poor", *TINY, "--set", "optim.lr=1e-6", "--set", "train.epochs=1") == 0
+    assert run("registry", "promote", tmp_path / "poor" / "bundle", small_shards, *place) == 0
+    assert run("registry", "promote", small_bundle, small_shards, *place) == 0
+    assert run("registry", "rollback", "--why", "complaints", *place) == 0
+    capsys.readouterr()
+    assert run("registry", "promote", small_bundle, small_shards, *place) == 1
+    assert "a rollback took it away (complaints)" in capsys.readouterr().err
+    assert run("registry", "promote", small_bundle, "--force", "they were wrong", *place) == 0
+    assert run("registry", "rollback", *place) == 0
+    assert run("registry", "promote", small_bundle, "--force", "again", *place) == 0
 
 
 def test_the_same_weights_without_their_thresholds_are_not_promoted(small_bundle, calibrated_bundle, small_shards, tmp_path, capsys):

@@ -90,7 +90,7 @@ def test_images_that_the_bundle_learned_from_count_once(small_bundle, small_shar
     assert run("train", small_shards, "--from", small_bundle, "--out", tmp_path / "again", "--local", *options("train.epochs=1")) == 0
     assert load_info(str(tmp_path / "again" / "bundle")).train_counts == counts
     before = build_shards(tmp_path / "before", {"red": 20, "green": 20})
-    grown = build_shards(tmp_path / "grown", {"red": 30, "green": 30}, earlier=before)
+    grown = build_shards(tmp_path / "grown", {"red": 30, "green": 30}, earlier=[before])
     others = build_shards(tmp_path / "others", {"green": 20, "red": 20})
     assert run("train", before, "--recipe", "custom_cnn", "--out", tmp_path / "old", "--local", *options(*QUICK)) == 0
     learned = {}

@@ -1,6 +1,6 @@
 import pytest
 
-from prodrec.data.files import Folder
+from prodrec.data.files import Folder, locked
 from prodrec.errors import OutputError, SourceError
 
 
@@ -41,3 +41,12 @@ def test_missing_things_are_absent_not_errors(tmp_path):
 def test_an_unknown_scheme_is_named():
     with pytest.raises(SourceError, match=r"nosuch://bucket/x.*s3://bucket"):
         Folder("nosuch://bucket/x")
+
+
+def test_a_lock_is_of_one_and_free_when_he_ends(tmp_path):
+    with locked(Folder(tmp_path)) as is_locked:
+        assert is_locked
+        with pytest.raises(OutputError, match=f"another process is at work in {tmp_path}; wait until it ends"), locked(Folder(tmp_path), wait=False):
+            raise AssertionError("two at once")
+    with locked(Folder(tmp_path), wait=False):
+        pass

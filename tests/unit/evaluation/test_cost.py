@@ -35,7 +35,7 @@ def test_operations_are_those_counted_by_hand(tmp_path):
         by_hand += 2 * 9 * channels * filters * side * side
         side, channels = side // 2, filters
     by_hand += 2 * 16 * channels * len(LABELS)
-    found = size_of(bundle("custom_cnn", 32), Folder(tmp_path))
+    found = size_of(bundle("custom_cnn", 32), Folder(tmp_path), 1)
     assert found["gflops"] * 1e9 == by_hand
     assert found["bundle_mb"] == 0.0015
     assert found["parameters"] == sum(p.numel() for p in bundle("custom_cnn", 32).model.parameters())
@@ -44,20 +44,23 @@ def test_operations_are_those_counted_by_hand(tmp_path):
 def test_the_mirrored_picture_is_counted_too(tmp_path):
     plain = bundle("custom_cnn", 32)
     twice = Bundle(plain.info.model_copy(update={"input": PreprocessSpec(size=32, flip=True)}), plain.model)
-    assert size_of(twice, Folder(tmp_path))["gflops"] == 2 * size_of(plain, Folder(tmp_path))["gflops"]
+    assert size_of(twice, Folder(tmp_path), 1)["gflops"] == 2 * size_of(plain, Folder(tmp_path), 1)["gflops"]
+    assert size_of(plain, Folder(tmp_path), 2.5)["gflops"] == 2.5 * size_of(plain, Folder(tmp_path), 1)["gflops"], "so are the views of a listing"
 
 
 def test_attention_is_counted_too(tmp_path):
     small = {"embed_dim": 48, "num_heads": 3, "depth": 1, "patch_size": 2}
-    few, many = (size_of(bundle("vit_tiny16", side, **small), Folder(tmp_path))["gflops"] for side in (32, 64))
+    few, many = (size_of(bundle("vit_tiny16", side, **small), Folder(tmp_path), 1)["gflops"] for side in (32, 64))
     assert many > 4.5 * few, "four times the tokens: attention grows by sixteen"
 
 
 def test_the_smaller_model_is_timed_as_quicker(monkeypatch):
     monkeypatch.setattr(cost, "_SECONDS", 0.0)  # as few calls as are ever made
     scorers = [Scorer(bundle(arch, side), torch.device("cpu")) for arch, side in (("custom_cnn", 16), ("resnet10t", 48))]
-    small, large = time_all(scorers)
+    small, large = time_all(scorers, [1, 1])
     assert 0 < small.image_ms < large.image_ms
+    many, one = time_all([scorers[0]] * 2, [50, 1])
+    assert many.image_ms > 5 * one.image_ms and many.latency_ms > 5 * one.latency_ms, "a listing of fifty views costs more than one of one"
     assert 0 < small.latency_ms < large.latency_ms
 
 

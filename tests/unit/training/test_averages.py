@@ -40,3 +40,14 @@ def test_a_short_run_is_not_mostly_its_first_weights():
 
 def test_a_decay_of_nothing_is_no_average():
     assert moving_average(nn.Linear(1, 1), 0.0) is None
+
+
+def test_tables_of_indices_stay_those_of_the_model():
+    """Averaged, they would lose one here and there: a Swin would look up other positions than its bundle does."""
+    model = nn.BatchNorm1d(1)
+    model.register_buffer("table", torch.arange(50, 5000), persistent=False)
+    average = moving_average(model, 0.998)
+    for _ in range(100):
+        average.update_parameters(model)
+    assert torch.equal(average.module.table, model.table)
+    assert average.n_averaged == 100

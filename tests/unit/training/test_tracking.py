@@ -117,6 +117,10 @@ def test_a_comparison_tells_what_a_finished_run_could_not(database, small_shards
     assert (facts["status"], facts["missing"], steps(database, facts["run_id"])) == ("FINISHED", [], [1, 2])
     assert run(*command, "--set", uri) == 0
     assert json.loads(tracking_file.read_text()) == facts
+    assert run(*command, "--set", uri, "--set", "tracking.experiment=other") == 0
+    other = json.loads(tracking_file.read_text())
+    assert other["experiment"] == "other" and other["run_id"] != facts["run_id"]
+    assert steps(database, other["run_id"]) == [1, 2], "told elsewhere, it is told whole"
 
 
 def test_a_server_that_is_away_for_a_while_misses_nothing_in_the_end(database, folder, caplog):
