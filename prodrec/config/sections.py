@@ -113,7 +113,7 @@ class OptimConfig(Frozen):
         backbone_lr_fraction: the pretrained backbone's learning rate as a share of `lr`.
         layer_decay: each layer of the backbone learns at this share of the rate of the one behind it, the last one at this share
             of the backbone's. Source: Bao et al. 2022 (BEiT, arXiv 2106.08254), appendix; 0.65 to 0.9 for pretrained ViTs. 1 is off.
-        weight_decay: not applied to biases and normalisation parameters.
+        weight_decay: not applied to biases, normalisation, and what the backbone spares (tokens and positions of transformers).
     """
 
     name: Literal["sgd", "adamw"] = "adamw"
