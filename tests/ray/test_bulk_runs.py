@@ -163,7 +163,6 @@ def test_who_is_lost_while_a_run_begins_leaves_no_place_taken(settings, calibrat
     (tmp_path / "photos" / "good.jpg").write_bytes(photo(1, 1))
     data, runs = manifest({"one": f"{tmp_path}/photos/good.jpg"}), BulkRuns(settings, serving(calibrated_bundle))
     vanish(settings, calibrated_bundle, data, "take_place", wait_s=1.0)
-    vanish(settings, calibrated_bundle, b"no manifest", "begun", wait_s=1.0)
     place_after(runs, data)  # there is but one place
     with sqlite3.connect(tmp_path / "tags.db") as connection:
         [(first,)] = connection.execute("SELECT run_id FROM runs").fetchall()
