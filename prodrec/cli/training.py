@@ -85,11 +85,12 @@ def calibrate(
     gpu: Gpu = False,
 ) -> None:
     """Choose from which probability on a product is accepted without a person looking."""
-    from prodrec.evaluation.calibrate import calibrate, caution, promise
+    from prodrec.evaluation.calibrate import calibrate, promise
 
-    print(promise(calibrate(bundle, shards, split, precision, confidence, gpu)))
-    if doubt := caution(bundle, shards):
-        print(f"note: {doubt}")
+    found = calibrate(bundle, shards, split, precision, confidence, gpu)
+    print(promise(found.acceptance))
+    if found.doubt:
+        print(f"note: {found.doubt}")
 
 
 def _chosen_recipe(name_or_path: str | None, bundle: str | None, overrides: list[str]) -> "Recipe":

@@ -131,9 +131,11 @@ def _earlier(earlier: Sequence[Shards]) -> Earlier:
 
 def _splits(shards: Shards) -> Earlier:
     """Its listings by name only where it names them. Of one that stands in two splits, which a publisher's may, the furthest from training."""
-    columns = {"sha256": True, "listing_id": shards.manifest.listings is not None}
-    found = [{value: name for name in SPLITS if known for value in shards.split(name).column(column).to_pylist()} for column, known in columns.items()]
-    return Earlier(*found)
+
+    def of(column: str) -> dict[str, str]:
+        return {value: name for name in SPLITS for value in shards.split(name).column(column).to_pylist()}
+
+    return Earlier(of("sha256"), of("listing_id") if shards.manifest.listings is not None else {})
 
 
 def _split_rule(fractions: Fractions, earlier: Sequence[Shards]) -> str:

@@ -34,9 +34,9 @@ def random_resized_crop(image_CHW: torch.Tensor, size: int, min_area: float, rng
         ratio = np.exp(rng.uniform(*np.log(_CROP_RATIO)))
         h, w = round(np.sqrt(area / ratio)), round(np.sqrt(area * ratio))
         if 0 < h <= height and 0 < w <= width:
-            top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-            return F.resized_crop(image_CHW, top, left, h, w, [size, size], antialias=True)
-    h, w = min(height, round(width / _CROP_RATIO[0])), min(width, round(height * _CROP_RATIO[1]))
+            break
+    else:
+        h, w = min(height, round(width / _CROP_RATIO[0])), min(width, round(height * _CROP_RATIO[1]))
     top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
     return F.resized_crop(image_CHW, top, left, h, w, [size, size], antialias=True)
 

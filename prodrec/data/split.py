@@ -48,6 +48,9 @@ class Earlier(NamedTuple):
     of_listing: dict[str, str]
 
 
+NOWHERE = Earlier({}, {})
+
+
 def parse_fractions(text: str) -> Fractions:
     """Reads `0.8,0.1,0.1` (train, val, test) or `0.8,0.2` (train, test).
 
@@ -71,7 +74,7 @@ def assign_splits(
     given: pd.Series,
     fractions: Fractions,
     listing_id: pd.Series | None = None,
-    earlier: Earlier | None = None,
+    earlier: Earlier = NOWHERE,
 ) -> pd.Series:
     """Split of every row, or None for a row that must be dropped, as its bytes or others of its listing stand further from training.
 
@@ -104,10 +107,8 @@ def assign_splits(
     return split.mask(level < level.groupby(rows["sha256"]).transform("max"), None)
 
 
-def _kept(sha256: pd.Series, listing_id: pd.Series | None, earlier: Earlier | None) -> pd.Series:
-    """[N], the earlier split of the image or, of one that is new, of its listing; None: there is none."""
-    if earlier is None:
-        return pd.Series(None, index=sha256.index, dtype=object)
+def _kept(sha256: pd.Series, listing_id: pd.Series | None, earlier: Earlier) -> pd.Series:
+    """[N], the earlier split of the image or, of one that is new, of its listing; NaN: there is none."""
     kept = sha256.map(earlier.of_image).astype(object)
     return kept if listing_id is None else kept.where(kept.notna(), listing_id.map(earlier.of_listing, na_action="ignore").astype(object))
 

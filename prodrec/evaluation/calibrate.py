@@ -1,16 +1,30 @@
 """Calibrating a classifier's bundle: what `prodrec calibrate` does."""
 
-from prodrec.data.shards import open_shards
+from typing import NamedTuple
+
 from prodrec.errors import BundleError, ConfigError
 from prodrec.evaluation.acceptance import CONFIDENCE, choose_acceptance, least_rows
 from prodrec.evaluation.calibration import MIN_ROWS_TO_FIT, fit_temperature
 from prodrec.evaluation.judge import open_judged, predicted
 from prodrec.machine import torch_device
-from prodrec.models.bundle import load_info, rewrite_info
+from prodrec.models.bundle import rewrite_info
 from prodrec.models.bundle_info import Acceptance, ClassifierInfo
 
+_OTHER_DATA = "has learned from other shards too: the promise holds only if none of their images is among these (`prodrec prepare --keep-split` sees to that)"
 
-def calibrate(bundle_uri: str, shards_uri: str, split: str, target_precision: float, confidence: float = CONFIDENCE, gpu: bool = False) -> Acceptance:
+
+class Calibration(NamedTuple):
+    """What was chosen.
+
+    Attributes:
+        doubt: for people: what may be wrong with the promise; None: nothing that is known.
+    """
+
+    acceptance: Acceptance
+    doubt: str | None
+
+
+def calibrate(bundle_uri: str, shards_uri: str, split: str, target_precision: float, confidence: float = CONFIDENCE, gpu: bool = False) -> Calibration:
     """Chooses temperature and thresholds of a classifier's bundle on a split, and writes them into it: what `prodrec calibrate` does.
 
     Raises:
@@ -32,21 +46,7 @@ def calibrate(bundle_uri: str, shards_uri: str, split: str, target_precision: fl
     if not acceptance.accepted and info.acceptance is not None and info.acceptance.accepted:
         raise BundleError(f"{promise(acceptance)}; {bundle_uri} keeps its thresholds for {info.acceptance.target_precision:.1%}")
     rewrite_info(bundle_uri, info.model_copy(update={"temperature": temperature, "acceptance": acceptance}))
-    return acceptance
-
-
-def caution(bundle_uri: str, shards_uri: str) -> str | None:
-    """For people: what may be wrong with a promise made on these shards.
-
-    Raises:
-        BundleError, ShardsError: there is no bundle, or there are no shards.
-    """
-    if open_shards(shards_uri).keeps_split_of(load_info(bundle_uri).learned_from):
-        return None
-    return (
-        f"{bundle_uri} has learned from other shards too: the promise holds only if none of their images is among these "
-        "(`prodrec prepare --keep-split` sees to that)"
-    )
+    return Calibration(acceptance, None if shards.keeps_split_of(info.learned_from) else f"{bundle_uri} {_OTHER_DATA}")
 
 
 def promise(acceptance: Acceptance) -> str:

@@ -176,25 +176,24 @@ class Registry:
             yield
 
 
+def lineage(history: list[Release]) -> list[str]:
+    """Versions that led to the current one, which is the last; what was rolled back is not among them."""
+    return [release.version for release in _replayed(history)[0]]
+
+
 def withdrawn(history: list[Release]) -> dict[str, str]:
     """Why, by bundle_id: what a rollback took away and nobody promoted since."""
-    line: list[str] = []
+    return _replayed(history)[1]
+
+
+def _replayed(history: list[Release]) -> tuple[list[Release], dict[str, str]]:
+    """The promotions that stand, and what is withdrawn."""
+    line: list[Release] = []
     gone: dict[str, str] = {}
     for release in history:
         if release.action == "promote":
-            line.append(release.bundle_id)
+            line.append(release)
             gone.pop(release.bundle_id, None)
         else:
-            gone[line.pop()] = release.why
-    return gone
-
-
-def lineage(history: list[Release]) -> list[str]:
-    """Versions that led to the current one, which is the last; what was rolled back is not among them."""
-    line: list[str] = []
-    for release in history:
-        if release.action == "promote":
-            line.append(release.version)
-        else:
-            line.pop()
-    return line
+            gone[line.pop().bundle_id] = release.why
+    return line, gone

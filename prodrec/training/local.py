@@ -22,11 +22,11 @@ def train_local(recipe: Recipe, shards: Shards, run: Folder, observer: RunObserv
     if "://" in run.uri:
         raise ConfigError(f"--local writes to local disks only, not to {run.uri}; choose a local --out or train on Ray")
     device = torch_device(gpu)
-    if recipe.fit:
-        fit_here(recipe, shards, run, device, observer)
-        return
-    context = LocalContext(Path(run.uri), recipe.train.keep_checkpoints, device, observer)
     with locked(run, wait=False):
+        if recipe.fit:
+            fit_here(recipe, shards, run, device, observer)
+            return
+        context = LocalContext(Path(run.uri), recipe.train.keep_checkpoints, device, observer)
         failure = run_training(recipe, shards, run, context)
     if failure:
         raise failure
