@@ -32,7 +32,9 @@ def train(
     from prodrec.training.tracking import tell_finished
 
     overrides = [*(set_ or []), *([f"model.freeze_layers={freeze}"] if freeze is not None else [])]
-    before = recipe_of(out) if resume and not (recipe or from_ or overrides) else None
+    before = recipe_of(out, overrides) if resume and not (recipe or from_) else None
+    if resume and not (before or recipe or from_):
+        raise ConfigError(f"--resume: there is no run in {out} to go on with; name a --recipe to start one there, or another --out")
     chosen = before or _chosen_recipe(recipe, from_, overrides)
     least, most = worker_range(workers)
     if local and (most > 1 or cpus_per_worker):
@@ -68,10 +70,12 @@ def evaluate(
 ) -> None:
     """Judge a bundle on a split; writes metrics.json and index.html. Within a Ray job it runs as a task of the cluster, else here."""
     from prodrec.evaluation.judge import judge
-    from prodrec.evaluation.summary import judgement
+    from prodrec.evaluation.summary import doubt, judgement
 
     metrics = judged(judge, gpu, bundle, shards, split, out)
     print(judgement(metrics))
+    if told := doubt(metrics):
+        print(f"note: {told}")
     print(f"{out}/metrics.json, {out}/index.html")
 
 
@@ -87,10 +91,7 @@ def calibrate(
     """Choose from which probability on a product is accepted without a person looking."""
     from prodrec.evaluation.calibrate import calibrate, promise
 
-    found = calibrate(bundle, shards, split, precision, confidence, gpu)
-    print(promise(found.acceptance))
-    if found.doubt:
-        print(f"note: {found.doubt}")
+    print(promise(calibrate(bundle, shards, split, precision, confidence, gpu)))
 
 
 def _chosen_recipe(name_or_path: str | None, bundle: str | None, overrides: list[str]) -> "Recipe":

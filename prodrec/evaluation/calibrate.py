@@ -1,30 +1,16 @@
 """Calibrating a classifier's bundle: what `prodrec calibrate` does."""
 
-from typing import NamedTuple
-
 from prodrec.errors import BundleError, ConfigError
 from prodrec.evaluation.acceptance import CONFIDENCE, choose_acceptance, least_rows
 from prodrec.evaluation.calibration import MIN_ROWS_TO_FIT, fit_temperature
 from prodrec.evaluation.judge import open_judged, predicted
+from prodrec.evaluation.summary import doubt, origin
 from prodrec.machine import torch_device
 from prodrec.models.bundle import rewrite_info
 from prodrec.models.bundle_info import Acceptance, ClassifierInfo
 
-_OTHER_DATA = "has learned from other shards too: the promise holds only if none of their images is among these (`prodrec prepare --keep-split` sees to that)"
 
-
-class Calibration(NamedTuple):
-    """What was chosen.
-
-    Attributes:
-        doubt: for people: what may be wrong with the promise; None: nothing that is known.
-    """
-
-    acceptance: Acceptance
-    doubt: str | None
-
-
-def calibrate(bundle_uri: str, shards_uri: str, split: str, target_precision: float, confidence: float = CONFIDENCE, gpu: bool = False) -> Calibration:
+def calibrate(bundle_uri: str, shards_uri: str, split: str, target_precision: float, confidence: float = CONFIDENCE, gpu: bool = False) -> Acceptance:
     """Chooses temperature and thresholds of a classifier's bundle on a split, and writes them into it: what `prodrec calibrate` does.
 
     Raises:
@@ -43,21 +29,23 @@ def calibrate(bundle_uri: str, shards_uri: str, split: str, target_precision: fl
     can_tell = len(predictions) >= MIN_ROWS_TO_FIT and not predictions.hits.all()
     temperature = fit_temperature(predictions) if can_tell else info.temperature
     acceptance = choose_acceptance(predictions, info.labels, temperature, target_precision, confidence, split, shards.manifest_sha256)
+    acceptance = acceptance.model_copy(update=origin(shards, split, info.learned_from))
     if not acceptance.accepted and info.acceptance is not None and info.acceptance.accepted:
         raise BundleError(f"{promise(acceptance)}; {bundle_uri} keeps its thresholds for {info.acceptance.target_precision:.1%}")
     rewrite_info(bundle_uri, info.model_copy(update={"temperature": temperature, "acceptance": acceptance}))
-    return Calibration(acceptance, None if shards.keeps_split_of(info.learned_from) else f"{bundle_uri} {_OTHER_DATA}")
+    return acceptance
 
 
 def promise(acceptance: Acceptance) -> str:
     """What was chosen, for people."""
+    doubted = f"\nnote: {told}" if (told := doubt(acceptance.model_dump())) else ""
     a, own = acceptance, sum(threshold is not None for threshold in acceptance.class_thresholds.values())
     if not a.accepted:
         needed = least_rows(a.target_precision, a.confidence)
         return (
             f"no probability promises a precision of {a.target_precision:.1%} on the {a.n:,} images of {a.split}: nothing is accepted without a person; "
             f"with {a.confidence:.0%} confidence it takes {needed} sure answers without a mistake: "
-            f"add images to {a.split}, or lower --precision or --confidence"
+            f"add images to {a.split}, or lower --precision or --confidence{doubted}"
         )
     low, high = a.accepted_share_ci95
     least, most = a.precision_ci95
@@ -66,5 +54,5 @@ def promise(acceptance: Acceptance) -> str:
         f"accepted {from_on}" + (f", {own} labels from thresholds of their own" if own else "") + "\n"
         f"precision >= {a.target_precision:.1%} promised with {a.confidence:.0%} confidence\n"
         f"on {a.split}, before the rules on photos and categories: {a.accepted / a.n:.1%} of {a.n:,} images accepted ({low:.1%} to {high:.1%}), "
-        f"{a.right / a.accepted:.1%} of these right ({least:.1%} to {most:.1%})"
+        f"{a.right / a.accepted:.1%} of these right ({least:.1%} to {most:.1%}){doubted}"
     )

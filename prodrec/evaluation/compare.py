@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from prodrec.data.files import Folder
-from prodrec.data.listing_shards import views_shown
+from prodrec.data.listing_shards import by_listing, views_shown
 from prodrec.data.shards import Shards, open_shards
 from prodrec.errors import ProdrecError, ShardsError
 from prodrec.evaluation.choice import PROMOTION_RULE, RULE, Candidate, Choice, choose, explained, holm, paired
@@ -25,7 +25,7 @@ from prodrec.evaluation.promotion import promote_if_better
 from prodrec.evaluation.releases import Registry
 from prodrec.evaluation.summary import describe, headline
 from prodrec.machine import torch_device
-from prodrec.models.bundle import Bundle
+from prodrec.models.bundle import Bundle, ClassifierInfo
 from prodrec.models.scorer import Scorer
 
 _JUDGED = ("val", "test")
@@ -51,7 +51,7 @@ class _Judged:
     """A run with what its bundle says of each split.
 
     Attributes:
-        train_counts: training images of each label here, whatever the bundle learned from before.
+        train_counts: images of each label here that the run was trained on, whatever the bundle learned from before.
         views: pictures that it sees of an image, on average.
     """
 
@@ -122,7 +122,13 @@ def _judge(run: FinishedRun, shards: Shards, device: torch.device) -> _Judged:
     own = shards.relabelled(bundle.info.labels)
     predictions = {split: predicted(bundle, own, split, device) for split in splits}
     views = views_shown(shards, bundle.info.model.max_views, splits[0])
-    return _Judged(run, bundle, Scorer(bundle, device), predictions, own.class_counts("train").tolist(), views)
+    return _Judged(run, bundle, Scorer(bundle, device), predictions, _train_counts(bundle.info, shards.uri), views)
+
+
+def _train_counts(info: ClassifierInfo, shards_uri: str) -> list[int]:
+    """Of the shards a recipe may take a part only."""
+    shards = open_shards(shards_uri).limited(info.recipe["data"]["limit"]).relabelled(info.labels)
+    return (by_listing(shards, info.model.max_views) if info.model.fuse else shards).class_counts("train").tolist()
 
 
 def _compared(judged: list[_Judged], shards: Shards, device: torch.device) -> dict[str, Any]:
@@ -160,6 +166,7 @@ def _row(judged: _Judged, shards: Shards) -> dict[str, Any]:
         "arch": info.model.arch,
         "splits": {split: headline(values) for split, values in splits.items()},
         "tail": told["slices"]["tail"],
+        "train_images": sum(judged.train_counts),
         "precision": judged.scorer.precision,
         "views": judged.views,
         "started_elsewhere": not shards.keeps_split_of(info.learned_from),

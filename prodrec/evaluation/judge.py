@@ -21,6 +21,7 @@ from prodrec.evaluation.page import page_facts
 from prodrec.evaluation.predict import predict
 from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.report import ReportData, write_report
+from prodrec.evaluation.summary import origin
 from prodrec.evaluation.tags_report import TagsReport, write_tags_report
 from prodrec.machine import torch_device, usable_cores
 from prodrec.models.bundle import Bundle, TaggerInfo, load_bundle
@@ -98,7 +99,7 @@ def whole_split(shards: Shards, split: str, device: torch.device, transform: Any
 
 def _judge_classifier(bundle: Bundle, shards: Shards, split: str, device: torch.device, out: Folder, page: dict[str, Any]) -> dict[str, Any]:
     info, predictions = bundle.info, predicted(bundle, shards, split, device)
-    metrics = evaluate(predictions, info.labels, info.train_counts, info.temperature, split)
+    metrics = evaluate(predictions, info.labels, info.train_counts, info.temperature, split) | origin(shards, split, info.learned_from)
     if info.acceptance:
         metrics["accepted"] = accepted_metrics(info.acceptance, predictions, info.labels, info.temperature)
     write_report(out, ReportData(metrics={split: metrics}, predictions=predictions, temperature=info.temperature, **page))
@@ -108,7 +109,7 @@ def _judge_classifier(bundle: Bundle, shards: Shards, split: str, device: torch.
 def _judge_tagger(bundle: Bundle, shards: Shards, split: str, device: torch.device, out: Folder, page: dict[str, Any]) -> dict[str, Any]:
     info: TaggerInfo = bundle.info
     detections = detected(bundle, shards, split, device)
-    metrics = evaluate_tags(detections, info.labels, info.thresholds, info.train_boxes, split)
+    metrics = evaluate_tags(detections, info.labels, info.thresholds, info.train_boxes, split) | origin(shards, split, info.learned_from)
     write_tags_report(out, TagsReport(metrics={split: metrics}, pictures=detections.pictures, thresholds=info.thresholds, **page))
     return metrics
 

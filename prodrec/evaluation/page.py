@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from prodrec.data.files import Folder
 from prodrec.data.records import SPLITS, Label
 from prodrec.data.shards import Shards
-from prodrec.evaluation.summary import describe
+from prodrec.evaluation.summary import describe, doubt
 
 # Under this many images a decimal of a percentage claims more than is known. Source: assumed; one image is 1 %.
 _DECIMALS_FROM_IMAGES = 100
@@ -26,6 +26,7 @@ class ReportPage:
         history: one entry an epoch with epoch, train_loss, lr, images_per_s, seconds, and val_loss where there is a val split;
             one a trial with trial, head, weight_decay, kept, train_loss, train_top1, seconds and those of val where heads were
             fitted on features; empty where no training is reported.
+        kept: which of its weights the bundle has, in words; empty where no training is reported.
         metrics: of each split that was judged; at least one.
         labels: [K].
         image_of: row of the split `judged` to JPEG bytes.
@@ -37,6 +38,7 @@ class ReportPage:
     recipe: Mapping[str, Any]
     data: Mapping[str, Any]
     history: Sequence[Mapping[str, Any]]
+    kept: str
     metrics: Mapping[str, Mapping[str, Any]]
     labels: Sequence[Label]
     image_of: Callable[[int], bytes]
@@ -51,19 +53,24 @@ class ReportPage:
         """What the figures of that split are worth, by how it was used."""
         if self.judged == "train":
             return "The model was trained on these images, so this says little about new photos."
-        chosen = "head" if self.history and "trial" in self.history[0] else "best epoch"
-        return f"These images also chose the {chosen} and {self.chosen_on_val}, so expect a little less on new photos." if self.judged == "val" else None
+        told = doubt(dict(self.metrics[self.judged]))
+        sentences = [f"{told[0].upper()}{told[1:]}."] if told else []
+        if self.judged == "val":
+            chosen = "head" if self.history and "trial" in self.history[0] else "best epoch"
+            sentences.append(f"These images also chose the {chosen} and {self.chosen_on_val}, so expect a little less on new photos.")
+        return " ".join(sentences) or None
 
 
-def page_facts(shards: Shards, split: str, recipe: dict[str, Any], labels: list[Label], history: list[dict[str, Any]]) -> dict[str, Any]:
+def page_facts(shards: Shards, split: str, recipe: dict[str, Any], labels: list[Label], history: list[dict[str, Any]], kept: str = "") -> dict[str, Any]:
     """Fields of a `ReportPage`.
 
     Args:
         split: that is judged.
         recipe: as trained.
+        history, kept: of the training, where it is reported.
     """
     title = f"{recipe.get('name', recipe.get('model', {}).get('arch', 'model'))} on {shards.manifest.source.rstrip('/').rpartition('/')[2]}"
-    facts = {"title": title, "recipe": recipe, "data": describe(shards), "history": history, "labels": labels}
+    facts = {"title": title, "recipe": recipe, "data": describe(shards), "history": history, "kept": kept, "labels": labels}
     return facts | {"image_of": shards.split(split).image}
 
 

@@ -14,14 +14,15 @@ from prodrec.evaluation.choice import Candidate, Verdict, beats
 from prodrec.evaluation.cost import time_all
 from prodrec.evaluation.detections import coco_metrics
 from prodrec.evaluation.judge import detected, open_judged, whole_split
-from prodrec.evaluation.releases import Overtaken, Registry, withdrawn
+from prodrec.evaluation.releases import Overtaken, Pointer, Registry, withdrawn
+from prodrec.evaluation.summary import LEARNED_ELSEWHERE
 from prodrec.machine import torch_device
 from prodrec.models.bundle import Bundle, ClassifierInfo, load_bundle
+from prodrec.models.bundle_info import BundleInfo
 from prodrec.models.scorer import Scorer
 
 # As often, another promotion may come in between while two bundles are judged. Source: assumed.
 _TRIES = 3
-_OTHER_DATA = "has learned from other shards, and so maybe from images judged here; judge on shards that `prodrec prepare --keep-split` made of all of those"
 
 
 class Promotion(NamedTuple):
@@ -48,10 +49,13 @@ def promote_if_better(registry: Registry, bundle: str, shards_uri: str, gpu: boo
         before = registry.pointer()
         opened, shards = open_judged(bundle, shards_uri, "val", device, registry.kind)
         if before and before.bundle_id == opened.info.bundle_id:
-            return Promotion(False, before.version, "it is the current one already")
-        if before and (why := withdrawn(before.history).get(opened.info.bundle_id)):
-            return Promotion(False, before.version, f"a rollback took it away ({why})")
-        verdict = _verdict(opened, load_bundle(registry.place(before.version), device.type, registry.kind), shards, device) if before else _FIRST
+            return Promotion(False, before.version, f"it is the current one already ({before.why})")
+        if _promises_too_much(opened):
+            verdict = Verdict(False, f"its thresholds were chosen where it {LEARNED_ELSEWHERE}: `prodrec calibrate` it there")
+        elif before:
+            verdict = _verdict(opened, load_bundle(registry.place(before.version), device.type, registry.kind), before, shards, device)
+        else:
+            verdict = _FIRST
         if not verdict.promoted:
             return Promotion(False, before.version if before else None, verdict.why)
         try:
@@ -67,7 +71,13 @@ def promote_if_better(registry: Registry, bundle: str, shards_uri: str, gpu: boo
 _FIRST = Verdict(True, "the first of this registry: there is nothing to compare it with")
 
 
-def _verdict(challenger: Bundle, current: Bundle, shards: Shards, device: torch.device) -> Verdict:
+def _promises_too_much(bundle: Bundle) -> bool:
+    return isinstance(bundle.info, ClassifierInfo) and bundle.info.acceptance is not None and bundle.info.acceptance.learned_elsewhere
+
+
+def _verdict(challenger: Bundle, current: Bundle, pointer: Pointer, shards: Shards, device: torch.device) -> Verdict:
+    if why := _rolled_back(challenger.info, current.info, pointer):
+        return Verdict(False, f"a rollback took it away ({why})")
     if challenger.info.weights_sha256 == current.info.weights_sha256:
         if isinstance(challenger.info, ClassifierInfo) and challenger.info.acceptance is None:
             return Verdict(False, "the same weights without thresholds to accept by; `prodrec calibrate` it")
@@ -76,9 +86,17 @@ def _verdict(challenger: Bundle, current: Bundle, shards: Shards, device: torch.
         return Verdict(False, "one of the two judges listings and the other single images, and no figure compares them")
     for name, bundle in (("the new one", challenger), ("the current one", current)):
         if not shards.keeps_split_of(bundle.info.learned_from):
-            return Verdict(False, f"{name} {_OTHER_DATA}")
+            return Verdict(False, f"{name} {LEARNED_ELSEWHERE}")
     judge = _tagger_verdict if challenger.info.kind == "tagger" else _classifier_verdict
     return judge(challenger, current, shards, device)
+
+
+def _rolled_back(challenger: BundleInfo, current: BundleInfo, pointer: Pointer) -> str | None:
+    """Why, if a rollback took the challenger away, or other weights than the current ones which it has too: new thresholds do not mend them."""
+    for gone in withdrawn(pointer.history):
+        if gone.bundle_id == challenger.bundle_id or gone.weights_sha256 == challenger.weights_sha256 != current.weights_sha256:
+            return gone.why
+    return None
 
 
 def _classifier_verdict(challenger: Bundle, current: Bundle, shards: Shards, device: torch.device) -> Verdict:

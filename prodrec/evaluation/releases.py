@@ -32,6 +32,7 @@ class Release(Frozen):
     """One change of what is current.
 
     Attributes:
+        weights_sha256: of the bundle; empty in what was written before 2026-11-27.
         when: UTC, ISO 8601.
         why: the figures that decided, or a person's words.
     """
@@ -39,6 +40,7 @@ class Release(Frozen):
     action: Literal["promote", "rollback"]
     version: str
     bundle_id: str
+    weights_sha256: str = ""
     when: str
     why: str
 
@@ -57,6 +59,14 @@ class Pointer(Frozen):
     why: str
     previous: str | None
     history: list[Release]
+
+
+class Withdrawn(NamedTuple):
+    """A bundle that a rollback took away, and why."""
+
+    bundle_id: str
+    weights_sha256: str
+    why: str
 
 
 class Version(NamedTuple):
@@ -131,7 +141,7 @@ class Registry:
             if version is None:
                 version = f"{self._last_number() + 1:04d}-{info.bundle_id[:8]}"
                 copy_bundle(source, self.place(version))
-            return self._point(before, Release(action="promote", version=version, bundle_id=info.bundle_id, when=now_utc(), why=why))
+            return self._point(before, "promote", version, info, why)
 
     def rollback(self, why: str = "rollback") -> Pointer:
         """Makes the version current that was so before.
@@ -145,12 +155,13 @@ class Registry:
             if before is None or before.previous is None:
                 raise BundleError(f"{self.folder.uri} has no version before the current one; `prodrec registry list` shows what there is")
             info = load_info(self.place(before.previous), self.kind)
-            return self._point(before, Release(action="rollback", version=before.previous, bundle_id=info.bundle_id, when=now_utc(), why=why))
+            return self._point(before, "rollback", before.previous, info, why)
 
-    def _point(self, before: Pointer | None, release: Release) -> Pointer:
+    def _point(self, before: Pointer | None, action: Literal["promote", "rollback"], version: str, info: BundleInfo, why: str) -> Pointer:
+        release = Release(action=action, version=version, bundle_id=info.bundle_id, weights_sha256=info.weights_sha256, when=now_utc(), why=why)
         history = [*(before.history if before else []), release]
         line = lineage(history)
-        facts = release.model_dump(exclude={"action"})
+        facts = release.model_dump(exclude={"action", "weights_sha256"})
         pointer = Pointer(**facts, previous=line[-2] if len(line) > 1 else None, history=history)
         self.folder.write(POINTER, pointer.model_dump_json(indent=2).encode())
         return pointer
@@ -181,19 +192,20 @@ def lineage(history: list[Release]) -> list[str]:
     return [release.version for release in _replayed(history)[0]]
 
 
-def withdrawn(history: list[Release]) -> dict[str, str]:
-    """Why, by bundle_id: what a rollback took away and nobody promoted since."""
+def withdrawn(history: list[Release]) -> list[Withdrawn]:
+    """What a rollback took away, and nobody promoted since: neither the bundle nor another with its weights."""
     return _replayed(history)[1]
 
 
-def _replayed(history: list[Release]) -> tuple[list[Release], dict[str, str]]:
+def _replayed(history: list[Release]) -> tuple[list[Release], list[Withdrawn]]:
     """The promotions that stand, and what is withdrawn."""
     line: list[Release] = []
-    gone: dict[str, str] = {}
+    gone: list[Withdrawn] = []
     for release in history:
         if release.action == "promote":
             line.append(release)
-            gone.pop(release.bundle_id, None)
+            gone = [one for one in gone if one.bundle_id != release.bundle_id and (one.weights_sha256 or None) != release.weights_sha256]
         else:
-            gone[line.pop().bundle_id] = release.why
+            taken = line.pop()
+            gone.append(Withdrawn(taken.bundle_id, taken.weights_sha256, release.why))
     return line, gone

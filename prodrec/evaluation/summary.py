@@ -1,9 +1,16 @@
 """Data sets and metrics in few words."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from prodrec.data.listing_shards import ListingShards
 from prodrec.data.shards import Shards
+
+# Of a bundle.
+LEARNED_ELSEWHERE = (
+    "has learned from other shards than these, and so maybe from images that are held out here, which flatter it then; "
+    "prodrec prepare --keep-split makes shards that keep the split of those"
+)
 
 
 def describe(shards: Shards) -> dict[str, Any]:
@@ -31,6 +38,20 @@ def judgement(metrics: dict[str, Any]) -> str:
     return f"{metrics['split']}: {right:,} of {metrics['n']:,} right, {top1}, {more}" + _accepted(metrics.get("accepted")) + _old_new(metrics.get("old_new"))
 
 
+def origin(shards: Shards, split: str, learned_from: Iterable[str]) -> dict[str, bool]:
+    """`learned_elsewhere`: whether images of the split may have been learned from, in other shards; a part of the split's metrics.
+
+    Args:
+        learned_from: hashes of the manifests of what the model learned from, other than these shards or with them.
+    """
+    return {"learned_elsewhere": split != "train" and not shards.keeps_split_of(learned_from)}
+
+
+def doubt(metrics: dict[str, Any]) -> str | None:
+    """For people: why the figures of a split may be too good; None: nothing that is known."""
+    return f"the bundle {LEARNED_ELSEWHERE}" if metrics.get("learned_elsewhere") else None
+
+
 def _accepted(accepted: dict[str, Any] | None) -> str:
     """Whether the promise of `prodrec calibrate` holds on these rows."""
     if not accepted:
@@ -48,11 +69,14 @@ def _old_new(old_new: dict[str, Any] | None) -> str:
     """Against the bundle that the run went on from."""
     if not old_new:
         return ""
-    figures = old_new["all"]
+    new, known = old_new["new_labels"], old_new["known"]
+    # What the old one could not know says nothing of whether the new one is better at the rest.
+    figures, words = (known, f", on the {known['n']:,} images of labels that it knew") if new and known else (old_new["all"], "")
     tops = f"top-1 {figures['old_top1']:.1%} -> {figures['new_top1']:.1%}, macro-F1 {figures['old_macro_f1']:.3f} -> {figures['new_macro_f1']:.3f}"
     worse = sum(row["difference"] < 0 for row in old_new["per_class"])
+    others = f"\nnew labels: top-1 {new['new_top1']:.1%} of {new['n']:,} images" if new else ""
     changes = f"{figures['gained']:,} images won, {figures['lost']:,} lost, {worse:,} classes worse"
-    return f"\nagainst {old_new['bundle']}: {tops} ({changes}; p {figures['p']:.2g})"
+    return f"\nagainst {old_new['bundle']}{words}: {tops} ({changes}; p {figures['p']:.2g}){others}"
 
 
 def _tags_judgement(metrics: dict[str, Any]) -> str:

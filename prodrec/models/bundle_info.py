@@ -74,6 +74,7 @@ class Acceptance(Frozen):
         split, n: the rows that it was chosen on.
         accepted: how many of those would be accepted, and `right` of these.
         accepted_share, precision: of those rows, with their 95 % intervals.
+        learned_elsewhere: the model may have learned from those rows, in other shards: then the promise is not one to rely on.
     """
 
     target_precision: Annotated[float, Field(gt=0, lt=1)]
@@ -88,6 +89,7 @@ class Acceptance(Frozen):
     accepted_share_ci95: tuple[float, float]
     precision_ci95: tuple[float, float]
     data_manifest_sha256: str
+    learned_elsewhere: bool = False
 
     def threshold_of(self, label: str) -> float | None:
         """Least probability at which a label is accepted; None: never."""

@@ -106,14 +106,15 @@ class Decider:
             if self.has_classifier:
                 number, surest = max(usable, key=lambda item: item[1].products[0].probability)
                 product = surest.products[0]
-                reasons += self._product_reasons(number, surest, product, category)
+                # What is seen in all views together is about the listing.
+                reasons += self._product_reasons(None if self.fuses else number, surest, product, category)
                 reasons += self._disagreements(usable, number, product)
                 if self.fuses and not is_whole:
                     reasons.append(Reason("part_of_listing", REVIEW, "the classifier was judged on whole listings", "tag it with its other images in bulk"))
         told = tuple(reason for reason in reasons if reason.action != "off")
         return Decision(_decision(told), product, told)
 
-    def _product_reasons(self, number: int, image: Recognition, product: Product, category: str | None) -> Iterator[Reason]:
+    def _product_reasons(self, number: int | None, image: Recognition, product: Product, category: str | None) -> Iterator[Reason]:
         policy = self.policy
         if self.acceptance is None:
             yield Reason("not_calibrated", REVIEW, "the classifier's bundle has no threshold yet", "prodrec calibrate BUNDLE SHARDS")

@@ -25,8 +25,12 @@ def read_image_file(path: Path) -> bytes:
         raise SourceError(f"cannot read {path}: {error.strerror}; give the path of an image file") from error
 
 
-def describe(path: Path, answer: Recognition, decision: Decision, as_json: bool) -> str:
-    """`shop.jpg: accept; blue-mug 97.1%, red-mug 1.0%; cup 0.98 at 12,40 to 130,210; ...`, or a JSON object on one line."""
+def describe(path: Path, answer: Recognition, decision: Decision, as_json: bool, views: Sequence[Path] = ()) -> str:
+    """`shop.jpg: accept; blue-mug 97.1%, red-mug 1.0%; cup 0.98 at 12,40 to 130,210; ...`, or a JSON object on one line.
+
+    Args:
+        views: of which the decision is, where there are several: a reason names its own.
+    """
     if as_json:
         known = {name: value for name, value in asdict(answer).items() if value is not None and name != "embedding"}
         quality = {"quality": answer.quality._asdict()} if answer.quality else {}
@@ -37,7 +41,8 @@ def describe(path: Path, answer: Recognition, decision: Decision, as_json: bool)
     products = [f"{product.label} {product.probability:.1%}" for product in answer.products[:3]]
     tags = [f"{tag.label} {tag.score:.2f} at {tag.box[0]:.0f},{tag.box[1]:.0f} to {tag.box[2]:.0f},{tag.box[3]:.0f}" for tag in answer.tags]
     found = "; ".join([*([", ".join(products)] if products else []), *tags]) or "nothing found (--threshold shows surer and less sure tags)"
-    reasons = [f"\n  {reason.code}: {reason.detail}; {reason.hint}" for reason in decision.reasons]
+    places = ["" if reason.image is None or not views else f"{views[reason.image]}: " for reason in decision.reasons]
+    reasons = [f"\n  {place}{reason.code}: {reason.detail}; {reason.hint}" for place, reason in zip(places, decision.reasons, strict=True)]
     return f"{path}: {decision.decision}; {found}{''.join(reasons)}"
 
 
@@ -52,7 +57,7 @@ def describe_views(paths: Sequence[Path], answers: Sequence[Recognition], decisi
     if not good:
         return "\n".join(bad)
     together = replace(good[0][1], tags=tuple(tag for _, answer in good for tag in answer.tags) if len(good) == 1 else ())
-    lines = [*bad, describe(Path(" + ".join(str(path) for path, _ in good)), together, decision, False)]
+    lines = [*bad, describe(Path(" + ".join(str(path) for path, _ in good)), together, decision, False, paths)]
     if len(good) > 1:
         lines += [f"  {path}: {tag.label} {tag.score:.2f}" for path, answer in good for tag in answer.tags]
     return "\n".join(lines)

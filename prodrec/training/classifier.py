@@ -25,13 +25,14 @@ from prodrec.evaluation.page import page_facts
 from prodrec.evaluation.predict import predict
 from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.report import ReportData, write_report
-from prodrec.evaluation.summary import headline
+from prodrec.evaluation.summary import headline, origin
 from prodrec.models.backbones import check_sides
 from prodrec.models.bundle import ClassifierInfo, load_bundle, write_bundle
 from prodrec.models.registry import Classifier
 from prodrec.models.start import continued_info, learned_before, starting_model, trained_counts
 from prodrec.models.tasks import ClassificationTask
 from prodrec.training.records import BUNDLE, REPORT
+from prodrec.training.state import kept_weights
 
 
 class ClassifierKind:
@@ -70,8 +71,9 @@ class ClassifierKind:
 
     def finish(self, model: Classifier, history: list[dict[str, Any]], predictions: dict[str, Predictions], run: Folder) -> None:
         labels, counts_K, recipe = self.shards.manifest.labels, trained_counts(self.recipe, self.shards, self.counts_K), self.recipe
+        before = learned_before(recipe, self.shards)
         temperature = fit_temperature(predictions["val"]) if "val" in predictions else 1.0
-        metrics = {split: evaluate(p, labels, counts_K, temperature, split) for split, p in predictions.items()}
+        metrics = {split: evaluate(p, labels, counts_K, temperature, split) | origin(self.shards, split, before) for split, p in predictions.items()}
         judged = next(split for split in reversed(SPLITS) if split in predictions)
         old_new = self._old_new(judged, predictions[judged], next(model.parameters()).device)
         if old_new:
@@ -84,7 +86,7 @@ class ClassifierKind:
             predictions=predictions[judged],
             temperature=temperature,
             old_new=old_new,
-            **page_facts(self.shards, judged, recipe.model_dump(mode="json"), labels, history),
+            **page_facts(self.shards, judged, recipe.model_dump(mode="json"), labels, history, kept_weights(history, recipe.train)),
         )
         write_report(reports, report)
         info = ClassifierInfo(
@@ -97,7 +99,7 @@ class ClassifierKind:
             train_counts=counts_K,
             embedding_dim=model.embedding_dim,
             data_manifest_sha256=self.shards.manifest_sha256,
-            learned_before=learned_before(self.recipe, self.shards),
+            learned_before=before,
             short_side=self.shards.manifest.short_side,
         )
         write_bundle(run / BUNDLE, model, info)

@@ -10,9 +10,9 @@ from tensorboardX import SummaryWriter
 from prodrec.config import Recipe
 from prodrec.data.files import Folder
 from prodrec.errors import ConfigError, OutputError
-from prodrec.evaluation.summary import judgement
+from prodrec.evaluation.summary import doubt, judgement
 from prodrec.recipes import parse_recipe
-from prodrec.training.state import TrainState, score_of
+from prodrec.training.state import kept_weights
 from prodrec.training.tracking import Tracker, tracking_line, untracked
 
 CONFIG, METRICS, BUNDLE, REPORT = "config.yaml", "metrics.jsonl", "bundle", "report"
@@ -46,10 +46,10 @@ def start_run(uri: str, recipe: Recipe, shards_uri: str, resume: bool, launcher:
     return run
 
 
-def recipe_of(uri: str) -> Recipe | None:
-    """That of the run in a folder, if one was begun there."""
+def recipe_of(uri: str, overrides: list[str] | None = None) -> Recipe | None:
+    """That of the run in a folder with `a.b=value` overrides on top, if one was begun there."""
     run = Folder(uri)
-    return parse_recipe(yaml.safe_load(run.read(CONFIG))["recipe"], run / CONFIG) if run.exists(CONFIG) else None
+    return parse_recipe(yaml.safe_load(run.read(CONFIG))["recipe"], run / CONFIG, overrides) if run.exists(CONFIG) else None
 
 
 def _differences(before: Any, now: Any, path: str = "") -> list[str]:
@@ -100,29 +100,10 @@ def finished_summary(run: Folder) -> str:
     reports = Folder(run / REPORT)
     found = {split: json.loads(reports.read(f"{split}.json")) for split in ("train", "val", "test") if reports.exists(f"{split}.json")}
     lines = [judgement(metrics) for metrics in found.values()]
-    history = read_history(run)
-    train = yaml.safe_load(run.read(CONFIG))["recipe"]["train"]
-    lines.append(_kept_trial(history, train) if "trial" in history[0] else _kept_epoch(history, train))
+    lines += [f"note: {told}" for told in dict.fromkeys(map(doubt, found.values())) if told]
+    recipe = recipe_of(run.uri)
+    assert recipe is not None
+    lines.append(f"kept: {kept_weights(read_history(run), recipe.train)}")
     if told := tracking_line(run):
         lines.append(told)
     return "\n".join([*lines, f"report {reports / 'index.html'}", f"bundle {run / BUNDLE}"])
-
-
-def _kept_trial(history: list[dict[str, Any]], train: dict[str, Any]) -> str:
-    """Which head the bundle has."""
-    metric, kept = train["early_stop"]["metric"], next(entry for entry in history if entry["kept"])
-    told = f" ({metric} {kept[metric]:.3f})" if metric in kept else ""
-    return f"kept: {kept['head']} head, weight decay {kept['weight_decay']:g}, trial {kept['trial']} of {len(history)}{told}"
-
-
-def _kept_epoch(history: list[dict[str, Any]], train: dict[str, Any]) -> str:
-    """Which epoch's weights the bundle has, or of which ones the mean."""
-    metric, state = train["early_stop"]["metric"], TrainState(history)
-    epochs = state.best_epochs(metric, train.get("average_best", 1))
-    best = history[epochs[0] - 1]
-    told = f"epoch {epochs[0]} of {len(history)}" + (f" ({metric} {best[metric]:.3f})" if metric in best else "")
-    if (average := f"average_{metric}") not in history[-1]:
-        return f"kept: {told}"
-    mean = f"the mean of epochs {', '.join(map(str, sorted(epochs)))} ({metric} {history[-1][average]:.3f})"
-    taken = score_of({metric: history[-1][average]}, metric) >= state.score(epochs[0], metric)
-    return f"kept: {mean}; the best alone was {told}" if taken else f"kept: {told}; better than {mean}"

@@ -61,3 +61,22 @@ class TrainState:
 def score_of(entry: dict[str, Any], metric: str) -> float:
     """How good an entry of the history is, higher is better."""
     return -float(entry[metric]) if metric == "val_loss" else float(entry[metric])
+
+
+def kept_weights(history: list[dict[str, Any]], train: TrainConfig) -> str:
+    """Which weights the bundle of a finished run has, for people: of which trial, of which epoch, or the mean of which ones."""
+    metric, state = train.early_stop.metric, TrainState(history)
+    if "trial" in history[0]:
+        kept = next(entry for entry in history if entry["kept"])
+        return f"{kept['head']} head, weight decay {kept['weight_decay']:g}, trial {kept['trial']} of {len(history)}{_figure(kept, metric)}"
+    epochs = state.best_epochs(metric, train.average_best)
+    told = f"epoch {epochs[0]} of {len(history)}{_figure(history[epochs[0] - 1], metric)}"
+    if (average := f"average_{metric}") not in history[-1]:
+        return told
+    mean = f"the mean of epochs {', '.join(map(str, sorted(epochs)))} ({metric} {history[-1][average]:.3f})"
+    taken = score_of({metric: history[-1][average]}, metric) >= state.score(epochs[0], metric)
+    return f"{mean}; the best alone was {told}" if taken else f"{told}; better than {mean}"
+
+
+def _figure(entry: dict[str, Any], metric: str) -> str:
+    return f" ({metric} {entry[metric]:.3f})" if metric in entry else ""

@@ -17,7 +17,7 @@ from prodrec.errors import ShardsError
 from prodrec.evaluation.detect import detect
 from prodrec.evaluation.detections import Detections, choose_thresholds, coco_metrics, evaluate_tags, match
 from prodrec.evaluation.page import page_facts
-from prodrec.evaluation.summary import headline
+from prodrec.evaluation.summary import headline, origin
 from prodrec.evaluation.tags_report import TagsReport, write_tags_report
 from prodrec.models.bundle import TaggerInfo, write_bundle
 from prodrec.models.detectors import DETECTORS
@@ -25,6 +25,7 @@ from prodrec.models.start import learned_before, starting_info, starting_model, 
 from prodrec.models.tagger import Tagger
 from prodrec.models.tasks import DetectionTask
 from prodrec.training.records import BUNDLE, REPORT
+from prodrec.training.state import kept_weights
 
 
 class TaggerKind:
@@ -60,8 +61,9 @@ class TaggerKind:
 
     def finish(self, model: Tagger, history: list[dict[str, Any]], predictions: dict[str, Detections], run: Folder) -> None:
         labels, recipe = self.shards.manifest.labels, self.recipe
+        before = learned_before(recipe, self.shards)
         thresholds, boxes = self._thresholds(predictions), trained_counts(recipe, self.shards, self.boxes_K)
-        metrics = {split: evaluate_tags(found, labels, thresholds, boxes, split) for split, found in predictions.items()}
+        metrics = {split: evaluate_tags(found, labels, thresholds, boxes, split) | origin(self.shards, split, before) for split, found in predictions.items()}
         reports = Folder(run / REPORT).make()
         for split, values in metrics.items():
             reports.write(f"{split}.json", json.dumps(values, indent=1).encode())
@@ -70,7 +72,7 @@ class TaggerKind:
             metrics=metrics,
             pictures=predictions[judged].pictures,
             thresholds=thresholds,
-            **page_facts(self.shards, judged, recipe.model_dump(mode="json"), labels, history),
+            **page_facts(self.shards, judged, recipe.model_dump(mode="json"), labels, history, kept_weights(history, recipe.train)),
         )
         write_tags_report(reports, report)
         info = TaggerInfo(
@@ -82,7 +84,7 @@ class TaggerKind:
             recipe=recipe.model_dump(mode="json"),
             train_boxes=boxes,
             data_manifest_sha256=self.shards.manifest_sha256,
-            learned_before=learned_before(self.recipe, self.shards),
+            learned_before=before,
             short_side=self.shards.manifest.short_side,
         )
         write_bundle(run / BUNDLE, model, info)

@@ -229,7 +229,7 @@ def test_what_may_have_learned_from_the_judge_is_not_promoted(recipes, tmp_path,
     assert run("registry", "promote", tmp_path / "old" / "bundle", before, *place) == 0
     capsys.readouterr()
     assert run("registry", "promote", tmp_path / "new" / "bundle", apart, *place) == 1
-    assert "the new one has learned from other shards, and so maybe from images judged here" in capsys.readouterr().err
+    assert "the new one has learned from other shards than these, and so maybe from images that are held out here" in capsys.readouterr().err
     assert run("registry", "promote", tmp_path / "new" / "bundle", before, *place) == 1
     assert run("registry", "promote", tmp_path / "new" / "bundle", grown, *place) in (0, 1)
     told = capsys.readouterr()
@@ -266,12 +266,37 @@ def test_what_a_bundle_learned_before_counts_too_and_kept_splits_are_no_chain(re
     assert run("registry", "promote", tmp_path / "third" / "bundle", both, *place) in (0, 1)
     told = capsys.readouterr()
     assert re.search(r"of \d+ val images right|significantly", told.out + told.err)
-    for shards, doubts in ((both, False), (grown, True)):
-        assert run("calibrate", tmp_path / "second" / "bundle", shards, "--precision", "0.6") in (0, 2)
-        assert ("has learned from other shards too" in capsys.readouterr().out) == doubts
 
 
-def test_what_a_rollback_took_away_comes_back_by_force_alone(recipes, small_shards, small_bundle, tmp_path, capsys):
+def test_shards_of_which_a_bundle_may_know_held_out_images_are_told_wherever_it_is_judged(recipes, tmp_path, capsys):
+    before = build_shards(tmp_path / "before", {"red": 40, "green": 40})
+    apart = build_shards(tmp_path / "apart", {"red": 40, "green": 40})
+    kept = build_shards(tmp_path / "kept", {"red": 40, "green": 40}, earlier=[before])
+    bundle, words = tmp_path / "first" / "bundle", "has learned from other shards"
+    assert run("train", before, "--recipe", recipes[1], "--out", tmp_path / "first", *TINY, "--set", "train.epochs=8") == 0
+    for shards, doubted in ((before, False), (kept, False), (apart, True)):
+        capsys.readouterr()
+        assert run("evaluate", bundle, shards, "--out", tmp_path / "judged") == 0
+        assert (words in capsys.readouterr().out) == doubted
+        assert (words in (tmp_path / "judged" / "index.html").read_text()) == doubted
+        assert run("train", shards, "--from", bundle, "--out", tmp_path / f"further-{shards.rpartition('/')[2]}", *TINY) == 0
+        assert capsys.readouterr().out.count(words) == doubted
+        assert run("calibrate", bundle, shards, "--precision", "0.5", "--confidence", "0.6") == 0
+        assert (words in capsys.readouterr().out) == doubted
+        assert run("registry", "promote", bundle, before, "--registry", tmp_path / f"registry-{shards.rpartition('/')[2]}") == doubted
+        assert ("its thresholds were chosen where it has learned from" in capsys.readouterr().err) == doubted
+    assert run("evaluate", bundle, apart, "--split", "train", "--out", tmp_path / "judged") == 0
+    assert words not in capsys.readouterr().out
+
+
+def test_a_part_of_the_images_is_told_as_a_part(recipes, small_shards, tmp_path):
+    assert run(*command(small_shards, tmp_path / "out", recipes[:2], "--set", "data.limit=60")) == 0
+    [row, _] = json.loads((tmp_path / "out" / "compare.json").read_text())["runs"]
+    assert row["train_images"] == open_shards(small_shards).limited(60).split("train").rows < open_shards(small_shards).split("train").rows
+    assert f"of {row['train_images']} images" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_what_a_rollback_took_away_comes_back_by_force_alone(recipes, small_shards, small_bundle, calibrated_bundle, tmp_path, capsys):
     place = ["--registry", str(tmp_path / "registry")]
     assert run("train", small_shards, "--recipe", recipes[1], "--out", tmp_path / "poor", *TINY, "--set", "optim.lr=1e-6", "--set", "train.epochs=1") == 0
     assert run("registry", "promote", tmp_path / "poor" / "bundle", small_shards, *place) == 0
@@ -280,9 +305,16 @@ def test_what_a_rollback_took_away_comes_back_by_force_alone(recipes, small_shar
     capsys.readouterr()
     assert run("registry", "promote", small_bundle, small_shards, *place) == 1
     assert "a rollback took it away (complaints)" in capsys.readouterr().err
+    assert run("registry", "promote", calibrated_bundle, small_shards, *place) == 1, "new thresholds do not mend the weights"
+    assert "a rollback took it away (complaints)" in capsys.readouterr().err
     assert run("registry", "promote", small_bundle, "--force", "they were wrong", *place) == 0
     assert run("registry", "rollback", *place) == 0
     assert run("registry", "promote", small_bundle, "--force", "again", *place) == 0
+    assert run("registry", "promote", calibrated_bundle, small_shards, *place) == 0, "of weights that are current"
+    assert run("registry", "rollback", "--why", "too bold", *place) == 0
+    capsys.readouterr()
+    assert run("registry", "promote", calibrated_bundle, small_shards, *place) == 1
+    assert "a rollback took it away (too bold)" in capsys.readouterr().err
 
 
 def test_the_same_weights_without_their_thresholds_are_not_promoted(small_bundle, calibrated_bundle, small_shards, tmp_path, capsys):

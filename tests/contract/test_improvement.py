@@ -100,13 +100,16 @@ def test_images_that_the_bundle_learned_from_count_once(small_bundle, small_shar
     assert learned == {"grown": 36, "others": 48}
 
 
-def test_new_labels_are_told_apart_and_frozen_layers_stay(small_bundle, more_shards, tmp_path):
+def test_new_labels_are_told_apart_and_frozen_layers_stay(small_bundle, more_shards, tmp_path, capsys):
     assert run("train", more_shards, "--from", small_bundle, "--freeze", 1, "--out", tmp_path / "run", "--local", *options("train.epochs=6")) == 0
     told = json.loads((tmp_path / "run" / "report" / "test.json").read_text())["old_new"]
     assert (told["known_labels"], told["same_data"]) == (4, False)
     assert told["known"]["n"] + told["new_labels"]["n"] == told["all"]["n"]
     assert told["known"]["old_top1"] > 0.7, "the old one knows its labels by name, whatever their order"
     assert told["new_labels"]["old_top1"] == 0
+    summary, known, new = capsys.readouterr().out, told["known"], told["new_labels"]
+    assert f"on the {known['n']} images of labels that it knew: top-1 {known['old_top1']:.1%} -> {known['new_top1']:.1%}" in summary
+    assert f"new labels: top-1 {new['new_top1']:.1%} of {new['n']} images" in summary
     assert [row["label"] for row in told["per_class"] if row["new_label"]] == ["purple"]
     html = (tmp_path / "run" / "report" / "index.html").read_text()
     assert "Old against new" in html and "new label" in html

@@ -67,7 +67,18 @@ def test_a_finished_run_is_left_alone_and_a_started_one_is_not_overwritten(finis
     assert "optim.lr: 0.01 -> 0.5" in capsys.readouterr().err
     assert run(*again, "--resume") == 0
     assert run("train", again[1], "--out", again[again.index("--out") + 1], "--local", "--resume") == 0, "its recipe is known"
+    bare = ["train", again[1], "--out", again[again.index("--out") + 1], "--local", "--resume"]
+    capsys.readouterr()
+    assert run(*bare, "--set", "optim.lr=0.5") == 2
+    assert "started otherwise (optim.lr: 0.01 -> 0.5)" in capsys.readouterr().err, "nothing else differs from its own recipe"
+    assert run(*bare, "--set", "optim.lr=0.01") == 0
     assert (finished / "bundle" / "bundle.json").stat().st_mtime_ns == before
+
+
+def test_resuming_where_no_run_is_starts_none_unasked(small_shards, tmp_path, capsys):
+    assert run("train", small_shards, "--out", tmp_path / "elsewhere", "--local", "--resume") == 2
+    assert f"there is no run in {tmp_path / 'elsewhere'} to go on with" in capsys.readouterr().err
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_run_that_never_began_leaves_its_folder_free(small_shards, tmp_path, capsys):

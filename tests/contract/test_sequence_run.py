@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from made import SIDES, run, sided_photo
+from PIL import Image
 
 from prodrec.data.decode import decode_rgb, prepare_image
 from prodrec.data.transforms import resize
@@ -82,6 +83,12 @@ def test_recognize_takes_images_as_the_views_of_one_product(listing_run, tmp_pat
     assert "bad.jpg: rejected, not_an_image" in bad
     assert good.startswith(f"{paths[0]} + {paths[1]}: ")
     assert run("recognize", tmp_path / "bad.jpg", "--classifier", listing_run / "bundle") == 2
+    Image.new("RGB", (300, 300), (10, 10, 12)).save(tmp_path / "dark.png")
+    capsys.readouterr()
+    assert run("recognize", paths[0], tmp_path / "dark.png", "--classifier", listing_run / "bundle") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith(f"  {tmp_path / 'dark.png'}: too_dark") for line in lines)
+    assert any(line.startswith("  not_calibrated") for line in lines), "what is of the listing names no view"
 
 
 def test_listings_are_answered_alike_whatever_is_asked_beside_them(listing_run, small_bundle):

@@ -73,6 +73,7 @@ def made(
         recipe={"name": name, "model": {"arch": "resnet18", "args": {}}},
         data={"source": f"s3://{name}/photos", "images": {"train": rows}},
         history=history,
+        kept="the mean of epochs 2, 3" if history else "",
         metrics={split: evaluate(p, labels, [150, 50, *[5] * classes][:classes], 1.0, split) for split, p in by_split.items()},
         predictions=by_split[splits[-1]],
         labels=labels,
@@ -164,6 +165,7 @@ def test_the_verdict_follows_the_test():
 def test_headline_is_test_in_words():
     text = Page(render_report(made(rows=5, classes=5, skill=50.0))).text
     assert "Top-1 accuracy on test 100 % 5 of 5 right, 95 % interval 57–100 %" in text
+    assert "Kept: the mean of epochs 2, 3." in text
 
 
 @pytest.mark.parametrize(("splits", "judged", "caveat"), [(("train", "val"), "val", "chose the best epoch"), (("train",), "train", "was trained on these")])
