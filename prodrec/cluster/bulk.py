@@ -23,7 +23,8 @@ from prodrec.cluster.tagging import COUNTS, Ledger, ListingScorer
 from prodrec.config import explain_validation
 from prodrec.data.listings import Listings
 from prodrec.errors import ConfigError
-from prodrec.models.bundle import bundle_folder, load_bundle, load_info
+from prodrec.models.bundle import load_bundle
+from prodrec.models.bundle_files import bundle_folder, load_info
 from prodrec.models.bundle_info import BundleInfo, joined_id, now_utc
 from prodrec.scoring.fetch import FetchLimits
 from prodrec.scoring.policy import load_policy

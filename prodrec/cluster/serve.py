@@ -23,7 +23,8 @@ from prodrec.cluster.serve_ports import keep_to_loopback
 from prodrec.config import Frozen
 from prodrec.errors import ConfigError, Reject
 from prodrec.machine import usable_cores
-from prodrec.models.bundle import bundle_folder, load_bundle
+from prodrec.models.bundle import load_bundle
+from prodrec.models.bundle_files import bundle_folder
 from prodrec.models.bundle_info import BundleInfo
 from prodrec.scoring.recognition import Recognition
 from prodrec.serving.app import create_app

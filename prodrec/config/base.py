@@ -20,7 +20,10 @@ class Frozen(BaseModel):
 def explain_validation(error: ValidationError, model: type[BaseModel]) -> str:
     """One line for a pydantic error; for an unknown key it lists the valid ones."""
     parts = []
+    places = [item["loc"] for item in error.errors()]
     for item in error.errors():
+        if item["type"] == "too_short" and any(place[:-1] == item["loc"] for place in places):
+            continue  # of what was given nothing is valid; each is told
         path = ".".join(str(p) for p in item["loc"])
         if item["type"] == "extra_forbidden":
             parts.append(f"unknown key '{path}'; valid here: {', '.join(_fields_at(model, item['loc'][:-1]))}")

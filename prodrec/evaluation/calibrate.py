@@ -6,7 +6,7 @@ from prodrec.evaluation.calibration import MIN_ROWS_TO_FIT, fit_temperature
 from prodrec.evaluation.judge import open_judged, predicted
 from prodrec.evaluation.summary import doubt, origin
 from prodrec.machine import torch_device
-from prodrec.models.bundle import rewrite_info
+from prodrec.models.bundle_files import rewrite_info
 from prodrec.models.bundle_info import Acceptance, ClassifierInfo
 
 

@@ -25,10 +25,14 @@ from prodrec.evaluation.promotion import promote_if_better
 from prodrec.evaluation.releases import Registry
 from prodrec.evaluation.summary import describe, headline
 from prodrec.machine import torch_device
-from prodrec.models.bundle import Bundle, ClassifierInfo
+from prodrec.models.bundle import Bundle
+from prodrec.models.bundle_files import load_info
+from prodrec.models.bundle_info import ClassifierInfo
 from prodrec.models.scorer import Scorer
+from prodrec.version import code_version
 
 _JUDGED = ("val", "test")
+_JSON = "compare.json"
 
 
 class FinishedRun(NamedTuple):
@@ -81,22 +85,9 @@ def compare(
         ConfigError: a GPU is asked for and there is none.
     """
     device, shards, out = torch_device(gpu), open_shards(shards_uri), Folder(out_uri).make()
-    judged, failed = [], dict(failures)
-    for run in runs:
-        try:
-            judged.append(_judge(run, shards, device))
-        except ProdrecError as error:
-            failed[run.name] = " ".join(str(error).split())
-    found = _compared(judged, shards, device) if judged else {"runs": [], "tests": [], "leader": None, "recommended": None, "reason": _NOTHING}
-    found |= {
-        "failed": [{"name": name, "reason": reason} for name, reason in failed.items()],
-        "rule": RULE,
-        "launcher": launcher,
-        "shards": shards.uri,
-        "data_manifest_sha256": shards.manifest_sha256,
-        "data": describe(shards),
-        "promotion": None,
-    }
+    found = _found_before(runs, shards, device, out) or _judge_all(runs, shards, device)
+    found["failed"] = [{"name": name, "reason": reason} for name, reason in (failures | found["refused"]).items()]
+    found |= {"launcher": launcher, "shards": shards.uri, "promotion": None}
     _write(out, found)  # first, so that a registry that cannot be written costs no page
     if registry and found["recommended"]:
         promotion = promote_if_better(Registry(registry), found["recommended_bundle"], shards.uri, gpu)
@@ -105,8 +96,34 @@ def compare(
     return found
 
 
+def _judge_all(runs: list[FinishedRun], shards: Shards, device: torch.device) -> dict[str, Any]:
+    """What the comparison rests on; `refused` has the reasons of runs that cannot be judged, by name."""
+    judged, refused = [], {}
+    for run in runs:
+        try:
+            judged.append(_judge(run, shards, device))
+        except ProdrecError as error:
+            refused[run.name] = " ".join(str(error).split())
+    found = _compared(judged, shards, device) if judged else {"runs": [], "tests": [], "leader": None, "recommended": None, "reason": _NOTHING}
+    return found | {"refused": refused, "rule": RULE, "data": describe(shards), "measured_on": machine_facts(device)} | _origin(shards)
+
+
+def _found_before(runs: list[FinishedRun], shards: Shards, device: torch.device, out: Folder) -> dict[str, Any] | None:
+    """What an earlier call found of the same bundles: times taken anew differ a little, and could recommend another one than was looked at."""
+    try:
+        found: dict[str, Any] = json.loads(out.read(_JSON))
+        same = {(row["bundle"], row["bundle_id"]) for row in found["runs"]} == {(run.bundle, load_info(run.bundle).bundle_id) for run in runs}
+        return found if same and found["measured_on"] == machine_facts(device) and found | _origin(shards) == found else None
+    except (OSError, ValueError, KeyError, ProdrecError):  # none, or of another version
+        return None
+
+
+def _origin(shards: Shards) -> dict[str, Any]:
+    return {"data_manifest_sha256": shards.manifest_sha256, "code_version": code_version()}
+
+
 def _write(out: Folder, found: dict[str, Any]) -> None:
-    out.write("compare.json", json.dumps(found, indent=1).encode())
+    out.write(_JSON, json.dumps(found, indent=1).encode())
     write_compare_page(out, found)
 
 
@@ -137,7 +154,7 @@ def _compared(judged: list[_Judged], shards: Shards, device: torch.device) -> di
         _row(one, shards) | {"latency_ms": timing.latency_ms, "image_ms": timing.image_ms, "images_per_s": 1000 / timing.image_ms}
         for one, timing in zip(judged, timings, strict=True)
     ]
-    found: dict[str, Any] = {"runs": rows, "measured_on": machine_facts(device)}
+    found: dict[str, Any] = {"runs": rows}
     if not shards.split("val").rows:
         return found | {"leader": None, "recommended": None, "reason": _NO_VAL, "tests": []}
     candidates = [Candidate(one.run.name, one.predictions["val"].hits, timing.image_ms) for one, timing in zip(judged, timings, strict=True)]

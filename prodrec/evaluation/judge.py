@@ -24,8 +24,8 @@ from prodrec.evaluation.report import ReportData, write_report
 from prodrec.evaluation.summary import origin
 from prodrec.evaluation.tags_report import TagsReport, write_tags_report
 from prodrec.machine import torch_device, usable_cores
-from prodrec.models.bundle import Bundle, TaggerInfo, load_bundle
-from prodrec.models.bundle_info import BundleInfo
+from prodrec.models.bundle import Bundle, load_bundle
+from prodrec.models.bundle_info import BundleInfo, TaggerInfo
 from prodrec.models.detectors import DETECTORS
 from prodrec.models.scorer import Scorer
 from prodrec.models.tasks import DetectionTask

@@ -17,8 +17,8 @@ from prodrec.evaluation.judge import detected, open_judged, whole_split
 from prodrec.evaluation.releases import Overtaken, Pointer, Registry, withdrawn
 from prodrec.evaluation.summary import LEARNED_ELSEWHERE
 from prodrec.machine import torch_device
-from prodrec.models.bundle import Bundle, ClassifierInfo, load_bundle
-from prodrec.models.bundle_info import BundleInfo
+from prodrec.models.bundle import Bundle, load_bundle
+from prodrec.models.bundle_info import BundleInfo, ClassifierInfo
 from prodrec.models.scorer import Scorer
 
 # As often, another promotion may come in between while two bundles are judged. Source: assumed.

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from prodrec.config import Frozen, explain_validation
 from prodrec.data.files import Folder, locked
 from prodrec.errors import BundleError, ConfigError, ProdrecError
-from prodrec.models.bundle import INFO, POINTER, bundle_folder, copy_bundle, load_info
+from prodrec.models.bundle_files import INFO, POINTER, bundle_folder, copy_bundle, load_info
 from prodrec.models.bundle_info import INFOS, BundleInfo, now_utc
 
 _VERSION = re.compile(r"(\d{4,})-[0-9a-f]{8}")

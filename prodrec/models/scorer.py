@@ -7,7 +7,8 @@ import torch
 from prodrec.data.transforms import Normalizer
 from prodrec.data.views import Views, packed
 from prodrec.errors import ConfigError
-from prodrec.models.bundle import Bundle, TaggerInfo
+from prodrec.models.bundle import Bundle
+from prodrec.models.bundle_info import TaggerInfo
 from prodrec.models.inference import classified
 
 

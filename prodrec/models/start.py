@@ -14,8 +14,9 @@ from prodrec.data.files import Folder
 from prodrec.data.records import Label
 from prodrec.data.shards import Shards
 from prodrec.errors import ConfigError
-from prodrec.models.bundle import INFO, Bundle, ClassifierInfo, TaggerInfo, bundle_folder, load_bundle, load_info
-from prodrec.models.bundle_info import BundleInfo
+from prodrec.models.bundle import Bundle, load_bundle
+from prodrec.models.bundle_files import INFO, bundle_folder, load_info
+from prodrec.models.bundle_info import BundleInfo, ClassifierInfo, TaggerInfo
 from prodrec.models.detectors import DETECTORS
 from prodrec.models.registry import check_normalization, create_classifier
 from prodrec.models.tagger import create_tagger

@@ -27,7 +27,8 @@ from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.report import ReportData, write_report
 from prodrec.evaluation.summary import headline, origin
 from prodrec.models.backbones import check_sides
-from prodrec.models.bundle import ClassifierInfo, load_bundle, write_bundle
+from prodrec.models.bundle import load_bundle, write_bundle
+from prodrec.models.bundle_info import ClassifierInfo
 from prodrec.models.registry import Classifier
 from prodrec.models.start import continued_info, learned_before, starting_model, trained_counts
 from prodrec.models.tasks import ClassificationTask

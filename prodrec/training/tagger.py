@@ -19,7 +19,8 @@ from prodrec.evaluation.detections import Detections, choose_thresholds, coco_me
 from prodrec.evaluation.page import page_facts
 from prodrec.evaluation.summary import headline, origin
 from prodrec.evaluation.tags_report import TagsReport, write_tags_report
-from prodrec.models.bundle import TaggerInfo, write_bundle
+from prodrec.models.bundle import write_bundle
+from prodrec.models.bundle_info import TaggerInfo
 from prodrec.models.detectors import DETECTORS
 from prodrec.models.start import learned_before, starting_info, starting_model, trained_counts
 from prodrec.models.tagger import Tagger

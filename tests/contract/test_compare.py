@@ -9,7 +9,7 @@ from made import build_shards, photo, run
 
 from prodrec.data.files import Folder, locked
 from prodrec.data.shards import open_shards
-from prodrec.models.bundle import load_info
+from prodrec.models.bundle_files import load_info
 from prodrec.scoring import Recognizer
 
 TINY = ["--local", "--set", "train.epochs=3", "--set", "input.size=32", "--set", "train.batch_size=16", "--set", "data.threads=1", "--set", "optim.lr=0.005"]
@@ -270,7 +270,7 @@ def test_what_a_bundle_learned_before_counts_too_and_kept_splits_are_no_chain(re
 
 def test_shards_of_which_a_bundle_may_know_held_out_images_are_told_wherever_it_is_judged(recipes, tmp_path, capsys):
     before = build_shards(tmp_path / "before", {"red": 40, "green": 40})
-    apart = build_shards(tmp_path / "apart", {"red": 40, "green": 40})
+    apart = build_shards(tmp_path / "apart", {"red": 42, "green": 40})
     kept = build_shards(tmp_path / "kept", {"red": 40, "green": 40}, earlier=[before])
     bundle, words = tmp_path / "first" / "bundle", "has learned from other shards"
     assert run("train", before, "--recipe", recipes[1], "--out", tmp_path / "first", *TINY, "--set", "train.epochs=8") == 0
@@ -287,6 +287,23 @@ def test_shards_of_which_a_bundle_may_know_held_out_images_are_told_wherever_it_
         assert ("its thresholds were chosen where it has learned from" in capsys.readouterr().err) == doubted
     assert run("evaluate", bundle, apart, "--split", "train", "--out", tmp_path / "judged") == 0
     assert words not in capsys.readouterr().out
+
+
+def test_what_was_recommended_once_is_promoted_though_times_vary(recipes, small_shards, tmp_path, capsys):
+    out, again = tmp_path / "out", command(small_shards, tmp_path / "out", recipes[:2])
+    assert run(*again) == 0
+    first = json.loads((out / "compare.json").read_text())
+    assert run(*again, "--promote", "--registry", tmp_path / "registry") == 0
+    second = json.loads((out / "compare.json").read_text())
+    assert second.pop("promotion")["promoted"]
+    assert second | {"promotion": None} == first, "nothing was judged or timed anew"
+    assert run(*again, "--promote", "--registry", tmp_path / "registry") == 0
+    page = (out / "index.html").read_text()
+    assert "Nothing was promoted" in page and "it is the current one already (the first of this registry" in page
+    build_shards(tmp_path / "more", {"red": 20, "green": 20})
+    assert run("calibrate", first["recommended_bundle"], small_shards, "--precision", "0.5", "--confidence", "0.6") == 0
+    assert run(*again) == 0
+    assert json.loads((out / "compare.json").read_text())["runs"] != first["runs"], "its bundle is another one now"
 
 
 def test_a_part_of_the_images_is_told_as_a_part(recipes, small_shards, tmp_path):

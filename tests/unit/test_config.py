@@ -72,3 +72,12 @@ def test_a_file_that_is_no_recipe(tmp_path, content):
 def test_fusing_views_is_refused_where_it_has_no_meaning(recipe, overrides, message):
     with pytest.raises(ConfigError, match=message):
         load_recipe(recipe, overrides)
+
+
+def test_a_list_of_which_nothing_is_valid_is_told_once():
+    with pytest.raises(ConfigError) as caught:
+        load_recipe("embed_then_fit", ["fit.heads=[foo]"])
+    assert "fit.heads.0: Input should be 'linear'" in str(caught.value)
+    assert "Tuple" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"fit\.heads: Tuple should have at least 1 item"):
+        load_recipe("embed_then_fit", ["fit.heads=[]"])

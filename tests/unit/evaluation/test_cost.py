@@ -12,7 +12,8 @@ from prodrec.evaluation import cost
 from prodrec.evaluation.cost import size_of, time_all
 from prodrec.evaluation.cost_chart import CostPoint, cost_chart
 from prodrec.evaluation.page import amount, chance, count, points
-from prodrec.models.bundle import Bundle, ClassifierInfo
+from prodrec.models.bundle import Bundle
+from prodrec.models.bundle_info import ClassifierInfo
 from prodrec.models.custom_cnn import FILTERS
 from prodrec.models.registry import create_classifier
 from prodrec.models.scorer import Scorer

@@ -15,7 +15,9 @@ from prodrec.config import ModelConfig, PreprocessSpec
 from prodrec.data.records import Label
 from prodrec.errors import BundleError, ConfigError
 from prodrec.evaluation.releases import Overtaken, Registry, Release, lineage
-from prodrec.models.bundle import ClassifierInfo, load_bundle, load_info, write_bundle
+from prodrec.models.bundle import load_bundle, write_bundle
+from prodrec.models.bundle_files import load_info
+from prodrec.models.bundle_info import ClassifierInfo
 from prodrec.models.registry import create_classifier
 
 
@@ -207,3 +209,8 @@ def test_the_line_of_versions_is_a_stack(actions):
         line = line[:-1] if action == "rollback" else [*line, f"{number:04d}-aaaaaaaa"]
         history.append(Release(action=action, version=line[-1], bundle_id="a", when="", why=""))
         assert lineage(history) == line
+
+
+def test_a_registry_needs_no_torch():
+    command = "import sys, prodrec.evaluation.releases; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0, "it would take seconds to list or to roll back"

@@ -14,8 +14,9 @@ from prodrec.config import ModelConfig, PreprocessSpec
 from prodrec.data.files import Folder
 from prodrec.data.records import Label
 from prodrec.errors import BundleError, OutputError
-from prodrec.models import bundle as bundle_module
-from prodrec.models.bundle import ClassifierInfo, load_bundle, write_bundle
+from prodrec.models import bundle_files
+from prodrec.models.bundle import load_bundle, write_bundle
+from prodrec.models.bundle_info import ClassifierInfo
 from prodrec.models.registry import create_classifier
 
 FILES = {"model.safetensors", "README.md", "bundle.json"}
@@ -220,7 +221,7 @@ def test_on_an_object_store_the_info_goes_first_and_comes_last(tmp_path, monkeyp
             super().write(name, data)
 
     steps = []
-    monkeypatch.setattr(bundle_module, "Folder", Store)
+    monkeypatch.setattr(bundle_files, "Folder", Store)
     for num_classes in (3, 4):
         steps.clear()
         write_bundle("s3://bucket/bundle", *made(num_classes=num_classes))

@@ -11,7 +11,8 @@ from prodrec.data.decode import decode_rgb
 from prodrec.data.records import Label
 from prodrec.data.transforms import resize
 from prodrec.errors import ConfigError
-from prodrec.models.bundle import Bundle, ClassifierInfo
+from prodrec.models.bundle import Bundle
+from prodrec.models.bundle_info import ClassifierInfo
 from prodrec.models.inference import classified
 from prodrec.models.registry import Classifier, create_classifier
 from prodrec.models.scorer import Scorer

@@ -6,7 +6,9 @@ from made import few_regions
 
 from prodrec.data.records import Label
 from prodrec.errors import BundleError, ConfigError
-from prodrec.models.bundle import ClassifierInfo, TaggerInfo, load_info, rewrite_info, write_bundle
+from prodrec.models.bundle import write_bundle
+from prodrec.models.bundle_files import load_info, rewrite_info
+from prodrec.models.bundle_info import ClassifierInfo, TaggerInfo
 from prodrec.models.detectors import DETECTORS
 from prodrec.models.registry import create_classifier
 from prodrec.models.start import continued_recipe, starting_labels, starting_model

@@ -9,7 +9,8 @@ from prodrec.config import ModelConfig, PreprocessSpec
 from prodrec.data.objects import Objects
 from prodrec.data.records import Label
 from prodrec.errors import BundleError, ConfigError, WeightsError
-from prodrec.models.bundle import TaggerInfo, load_bundle, write_bundle
+from prodrec.models.bundle import load_bundle, write_bundle
+from prodrec.models.bundle_info import TaggerInfo
 from prodrec.models.detectors import DETECTORS
 from prodrec.models.tagger import create_tagger
 from prodrec.models.tasks import LOSS, WEIGHT, DetectionTask, N

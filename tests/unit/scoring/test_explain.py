@@ -13,7 +13,8 @@ from prodrec.config import ModelConfig, PreprocessSpec
 from prodrec.data.records import Label
 from prodrec.data.transforms import input_frame, resize
 from prodrec.errors import ConfigError, Reject
-from prodrec.models.bundle import Bundle, ClassifierInfo, load_bundle
+from prodrec.models.bundle import Bundle, load_bundle
+from prodrec.models.bundle_info import ClassifierInfo
 from prodrec.models.registry import Classifier, create_classifier
 from prodrec.models.scorer import Scorer
 from prodrec.scoring.explain import explain

@@ -16,7 +16,8 @@ from prodrec.data.records import Label
 from prodrec.data.shards import open_shards
 from prodrec.errors import ConfigError
 from prodrec.evaluation.judge import open_judged, predicted
-from prodrec.models.bundle import Bundle, ClassifierInfo, load_bundle, write_bundle
+from prodrec.models.bundle import Bundle, load_bundle, write_bundle
+from prodrec.models.bundle_info import ClassifierInfo
 from prodrec.models.registry import create_classifier
 from prodrec.models.scorer import Scorer
 from prodrec.scoring import Recognizer

@@ -12,7 +12,8 @@ from made import build_shards
 from prodrec.data.files import Folder
 from prodrec.data.shards import open_shards
 from prodrec.evaluation.judge import predicted
-from prodrec.models.bundle import ClassifierInfo, load_bundle, write_bundle
+from prodrec.models.bundle import load_bundle, write_bundle
+from prodrec.models.bundle_info import ClassifierInfo
 from prodrec.models.registry import create_classifier
 from prodrec.recipes import parse_recipe
 from prodrec.training import features
