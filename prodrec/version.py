@@ -1,5 +1,6 @@
 """Which code is running: the package's version and, in a checkout, the git commit."""
 
+import hashlib
 import os
 import subprocess
 from functools import cache
@@ -19,6 +20,15 @@ def code_version() -> str:
         version = "0"
     commit = git_commit(Path(__file__).resolve().parent.parent)
     return f"{version}+g{commit}" if commit else version
+
+
+@cache
+def code_sha256() -> str:
+    """Hash of the package's own files: tells code apart where there is no commit, or one that was changed."""
+    package, digest = Path(__file__).resolve().parent, hashlib.sha256()
+    for path in sorted(path for path in package.rglob("*") if path.suffix in {".py", ".html"}):
+        digest.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def git_commit(checkout: Path) -> str | None:

@@ -137,7 +137,7 @@ def promote_bundle(
         raise ConfigError("give the shards whose val split decides, or --force REASON")
     promotion = judged(promote_if_better, gpu, found, bundle, shards)
     if not promotion.promoted:
-        raise ProdrecError(f"not promoted, {promotion.version} stays current: {promotion.why}; --force REASON overrules")
+        raise ProdrecError(f"not promoted, {promotion.version or 'nothing'} is current: {promotion.why}; --force REASON overrules")
     print(f"{promotion.version} is current in {registry}: {promotion.why}")
 
 

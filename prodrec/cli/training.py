@@ -90,8 +90,12 @@ def calibrate(
 ) -> None:
     """Choose from which probability on a product is accepted without a person looking."""
     from prodrec.evaluation.calibrate import calibrate, promise
+    from prodrec.evaluation.summary import doubt
 
-    print(promise(calibrate(bundle, shards, split, precision, confidence, gpu)))
+    found = calibrate(bundle, shards, split, precision, confidence, gpu)
+    print(promise(found))
+    if told := doubt(found.model_dump()):
+        print(f"note: {told}")
 
 
 def _chosen_recipe(name_or_path: str | None, bundle: str | None, overrides: list[str]) -> "Recipe":

@@ -152,7 +152,7 @@ class TrainConfig(Frozen):
 
     Attributes:
         batch_size: images (with model.fuse listings) of one optimiser step over all workers together.
-        precision: `bf16` autocast or `fp32`.
+        precision: `bf16` autocast (a CPU without bf16 arithmetic computes in fp32, which is quicker there) or `fp32`.
         ema_decay: decay by step of an exponential moving average of the weights that is validated and kept; 0 is off.
         keep_checkpoints: the best this many (and the latest) stay on disk.
         head_epochs: of `epochs` the first this many train the head only, then all is trained; each phase has the whole schedule of

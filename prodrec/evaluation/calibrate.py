@@ -4,7 +4,7 @@ from prodrec.errors import BundleError, ConfigError
 from prodrec.evaluation.acceptance import CONFIDENCE, choose_acceptance, least_rows
 from prodrec.evaluation.calibration import MIN_ROWS_TO_FIT, fit_temperature
 from prodrec.evaluation.judge import open_judged, predicted
-from prodrec.evaluation.summary import doubt, origin
+from prodrec.evaluation.summary import origin
 from prodrec.machine import torch_device
 from prodrec.models.bundle_files import rewrite_info
 from prodrec.models.bundle_info import Acceptance, ClassifierInfo
@@ -38,14 +38,13 @@ def calibrate(bundle_uri: str, shards_uri: str, split: str, target_precision: fl
 
 def promise(acceptance: Acceptance) -> str:
     """What was chosen, for people."""
-    doubted = f"\nnote: {told}" if (told := doubt(acceptance.model_dump())) else ""
     a, own = acceptance, sum(threshold is not None for threshold in acceptance.class_thresholds.values())
     if not a.accepted:
         needed = least_rows(a.target_precision, a.confidence)
         return (
             f"no probability promises a precision of {a.target_precision:.1%} on the {a.n:,} images of {a.split}: nothing is accepted without a person; "
             f"with {a.confidence:.0%} confidence it takes {needed} sure answers without a mistake: "
-            f"add images to {a.split}, or lower --precision or --confidence{doubted}"
+            f"add images to {a.split}, or lower --precision or --confidence"
         )
     low, high = a.accepted_share_ci95
     least, most = a.precision_ci95
@@ -54,5 +53,5 @@ def promise(acceptance: Acceptance) -> str:
         f"accepted {from_on}" + (f", {own} labels from thresholds of their own" if own else "") + "\n"
         f"precision >= {a.target_precision:.1%} promised with {a.confidence:.0%} confidence\n"
         f"on {a.split}, before the rules on photos and categories: {a.accepted / a.n:.1%} of {a.n:,} images accepted ({low:.1%} to {high:.1%}), "
-        f"{a.right / a.accepted:.1%} of these right ({least:.1%} to {most:.1%}){doubted}"
+        f"{a.right / a.accepted:.1%} of these right ({least:.1%} to {most:.1%})"
     )

@@ -27,9 +27,9 @@ from prodrec.evaluation.summary import describe, headline
 from prodrec.machine import torch_device
 from prodrec.models.bundle import Bundle
 from prodrec.models.bundle_files import load_info
-from prodrec.models.bundle_info import ClassifierInfo
+from prodrec.models.bundle_info import ClassifierInfo, now_utc
 from prodrec.models.scorer import Scorer
-from prodrec.version import code_version
+from prodrec.version import code_sha256
 
 _JUDGED = ("val", "test")
 _JSON = "compare.json"
@@ -56,6 +56,7 @@ class _Judged:
 
     Attributes:
         train_counts: images of each label here that the run was trained on, whatever the bundle learned from before.
+        part: images (or listings) that it was trained on where its recipe allowed fewer than there are; else None.
         views: pictures that it sees of an image, on average.
     """
 
@@ -64,6 +65,7 @@ class _Judged:
     scorer: Scorer
     predictions: Mapping[str, Predictions]
     train_counts: list[int]
+    part: int | None
     views: float
 
 
@@ -85,8 +87,9 @@ def compare(
         ConfigError: a GPU is asked for and there is none.
     """
     device, shards, out = torch_device(gpu), open_shards(shards_uri), Folder(out_uri).make()
-    found = _found_before(runs, shards, device, out) or _judge_all(runs, shards, device)
-    found["failed"] = [{"name": name, "reason": reason} for name, reason in (failures | found["refused"]).items()]
+    before = _found_before(runs, shards, device, out)
+    found = (before or _judge_all(runs, shards, device)) | {"judged_before": before is not None}
+    found["failed"] = [{"name": name, "reason": reason} for name, reason in (found.pop("refused") | failures).items()]
     found |= {"launcher": launcher, "shards": shards.uri, "promotion": None}
     _write(out, found)  # first, so that a registry that cannot be written costs no page
     if registry and found["recommended"]:
@@ -105,7 +108,7 @@ def _judge_all(runs: list[FinishedRun], shards: Shards, device: torch.device) ->
         except ProdrecError as error:
             refused[run.name] = " ".join(str(error).split())
     found = _compared(judged, shards, device) if judged else {"runs": [], "tests": [], "leader": None, "recommended": None, "reason": _NOTHING}
-    return found | {"refused": refused, "rule": RULE, "data": describe(shards), "measured_on": machine_facts(device)} | _origin(shards)
+    return found | {"refused": refused, "rule": RULE, "data": describe(shards), "measured_on": machine_facts(device), "judged": now_utc()} | _origin(shards)
 
 
 def _found_before(runs: list[FinishedRun], shards: Shards, device: torch.device, out: Folder) -> dict[str, Any] | None:
@@ -113,13 +116,14 @@ def _found_before(runs: list[FinishedRun], shards: Shards, device: torch.device,
     try:
         found: dict[str, Any] = json.loads(out.read(_JSON))
         same = {(row["bundle"], row["bundle_id"]) for row in found["runs"]} == {(run.bundle, load_info(run.bundle).bundle_id) for run in runs}
-        return found if same and found["measured_on"] == machine_facts(device) and found | _origin(shards) == found else None
-    except (OSError, ValueError, KeyError, ProdrecError):  # none, or of another version
+        same = same and found["measured_on"] == machine_facts(device) and found | _origin(shards) == found
+        return found | {"refused": {}} if same and runs else None
+    except (OSError, ValueError, KeyError, TypeError, ProdrecError):  # none, or one of another shape
         return None
 
 
 def _origin(shards: Shards) -> dict[str, Any]:
-    return {"data_manifest_sha256": shards.manifest_sha256, "code_version": code_version()}
+    return {"data_manifest_sha256": shards.manifest_sha256, "code_sha256": code_sha256()}
 
 
 def _write(out: Folder, found: dict[str, Any]) -> None:
@@ -139,7 +143,9 @@ def _judge(run: FinishedRun, shards: Shards, device: torch.device) -> _Judged:
     own = shards.relabelled(bundle.info.labels)
     predictions = {split: predicted(bundle, own, split, device) for split in splits}
     views = views_shown(shards, bundle.info.model.max_views, splits[0])
-    return _Judged(run, bundle, Scorer(bundle, device), predictions, _train_counts(bundle.info, shards.uri), views)
+    counts = _train_counts(bundle.info, shards.uri)
+    part = sum(counts) if sum(counts) < shards.split("train").rows else None
+    return _Judged(run, bundle, Scorer(bundle, device), predictions, counts, part, views)
 
 
 def _train_counts(info: ClassifierInfo, shards_uri: str) -> list[int]:
@@ -183,7 +189,7 @@ def _row(judged: _Judged, shards: Shards) -> dict[str, Any]:
         "arch": info.model.arch,
         "splits": {split: headline(values) for split, values in splits.items()},
         "tail": told["slices"]["tail"],
-        "train_images": sum(judged.train_counts),
+        "train_part": judged.part,
         "precision": judged.scorer.precision,
         "views": judged.views,
         "started_elsewhere": not shards.keeps_split_of(info.learned_from),

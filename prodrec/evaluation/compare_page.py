@@ -113,8 +113,14 @@ def summary_lines(found: Mapping[str, Any]) -> list[str]:
         mark = "*" if row["name"] == found["recommended"] else " "
         lines.append(f"{mark} {row['name']:<{width}}  {'  '.join(shares)}  {row['image_ms']:.3g} ms an image  {row['training']['minutes']:.1f} min")
     lines += [f"  {one['name']} failed: {one['reason']}" for one in found["failed"]]
+    if found["judged_before"]:
+        lines.append(f"  (judged at {found['judged']} already; without compare.json all is judged and timed anew)")
     lines.append(f"recommended: {found['recommended']}. {found['reason']}" if found["recommended"] else found["reason"])
     if promotion := found["promotion"]:
-        done = f"promoted to {promotion['registry']} as {promotion['version']}" if promotion["promoted"] else f"not promoted, {promotion['version']} stays"
+        done = (
+            f"promoted to {promotion['registry']} as {promotion['version']}"
+            if promotion["promoted"]
+            else f"not promoted, {promotion['version'] or 'nothing'} is current"
+        )
         lines.append(f"{done}: {promotion['why']}")
     return lines

@@ -14,7 +14,7 @@ from prodrec.evaluation.choice import Candidate, Verdict, beats
 from prodrec.evaluation.cost import time_all
 from prodrec.evaluation.detections import coco_metrics
 from prodrec.evaluation.judge import detected, open_judged, whole_split
-from prodrec.evaluation.releases import Overtaken, Pointer, Registry, withdrawn
+from prodrec.evaluation.releases import Overtaken, Pointer, Registry, standing, withdrawn
 from prodrec.evaluation.summary import LEARNED_ELSEWHERE
 from prodrec.machine import torch_device
 from prodrec.models.bundle import Bundle, load_bundle
@@ -49,13 +49,11 @@ def promote_if_better(registry: Registry, bundle: str, shards_uri: str, gpu: boo
         before = registry.pointer()
         opened, shards = open_judged(bundle, shards_uri, "val", device, registry.kind)
         if before and before.bundle_id == opened.info.bundle_id:
-            return Promotion(False, before.version, f"it is the current one already ({before.why})")
-        if _promises_too_much(opened):
-            verdict = Verdict(False, f"its thresholds were chosen where it {LEARNED_ELSEWHERE}: `prodrec calibrate` it there")
-        elif before:
+            return Promotion(False, before.version, f"it is the current one already ({standing(before.history)[-1].why})")
+        if before:
             verdict = _verdict(opened, load_bundle(registry.place(before.version), device.type, registry.kind), before, shards, device)
         else:
-            verdict = _FIRST
+            verdict = _TOO_BOLD if _promises_too_much(opened.info) else _FIRST
         if not verdict.promoted:
             return Promotion(False, before.version if before else None, verdict.why)
         try:
@@ -69,15 +67,21 @@ def promote_if_better(registry: Registry, bundle: str, shards_uri: str, gpu: boo
 
 
 _FIRST = Verdict(True, "the first of this registry: there is nothing to compare it with")
+_TOO_BOLD = Verdict(
+    False, "its thresholds were chosen on images that it may have learned from; `prodrec calibrate` it on shards that keep the split (`prepare --keep-split`)"
+)
 
 
-def _promises_too_much(bundle: Bundle) -> bool:
-    return isinstance(bundle.info, ClassifierInfo) and bundle.info.acceptance is not None and bundle.info.acceptance.learned_elsewhere
+def _promises_too_much(info: BundleInfo) -> bool:
+    acceptance = info.acceptance if isinstance(info, ClassifierInfo) else None
+    return acceptance is not None and acceptance.learned_elsewhere and acceptance.accepted > 0
 
 
 def _verdict(challenger: Bundle, current: Bundle, pointer: Pointer, shards: Shards, device: torch.device) -> Verdict:
-    if why := _rolled_back(challenger.info, current.info, pointer):
+    if why := _rolled_back(challenger.info, pointer):
         return Verdict(False, f"a rollback took it away ({why})")
+    if _promises_too_much(challenger.info):
+        return _TOO_BOLD
     if challenger.info.weights_sha256 == current.info.weights_sha256:
         if isinstance(challenger.info, ClassifierInfo) and challenger.info.acceptance is None:
             return Verdict(False, "the same weights without thresholds to accept by; `prodrec calibrate` it")
@@ -91,12 +95,10 @@ def _verdict(challenger: Bundle, current: Bundle, pointer: Pointer, shards: Shar
     return judge(challenger, current, shards, device)
 
 
-def _rolled_back(challenger: BundleInfo, current: BundleInfo, pointer: Pointer) -> str | None:
-    """Why, if a rollback took the challenger away, or other weights than the current ones which it has too: new thresholds do not mend them."""
-    for gone in withdrawn(pointer.history):
-        if gone.bundle_id == challenger.bundle_id or gone.weights_sha256 == challenger.weights_sha256 != current.weights_sha256:
-            return gone.why
-    return None
+def _rolled_back(challenger: BundleInfo, pointer: Pointer) -> str | None:
+    """Why, if a rollback took the challenger away, or its weights: new thresholds do not mend them."""
+    found = (one.why for one in withdrawn(pointer.history) if challenger.bundle_id == one.bundle_id or challenger.weights_sha256 == one.weights_sha256)
+    return next(found, None)
 
 
 def _classifier_verdict(challenger: Bundle, current: Bundle, shards: Shards, device: torch.device) -> Verdict:

@@ -62,7 +62,11 @@ class Pointer(Frozen):
 
 
 class Withdrawn(NamedTuple):
-    """A bundle that a rollback took away, and why."""
+    """A bundle that a rollback took away, and why.
+
+    Attributes:
+        weights_sha256: that were taken away with it; empty where the thresholds alone were, or where the history does not tell.
+    """
 
     bundle_id: str
     weights_sha256: str
@@ -160,9 +164,9 @@ class Registry:
     def _point(self, before: Pointer | None, action: Literal["promote", "rollback"], version: str, info: BundleInfo, why: str) -> Pointer:
         release = Release(action=action, version=version, bundle_id=info.bundle_id, weights_sha256=info.weights_sha256, when=now_utc(), why=why)
         history = [*(before.history if before else []), release]
-        line = lineage(history)
+        line = standing(history)
         facts = release.model_dump(exclude={"action", "weights_sha256"})
-        pointer = Pointer(**facts, previous=line[-2] if len(line) > 1 else None, history=history)
+        pointer = Pointer(**facts, previous=line[-2].version if len(line) > 1 else None, history=history)
         self.folder.write(POINTER, pointer.model_dump_json(indent=2).encode())
         return pointer
 
@@ -187,13 +191,13 @@ class Registry:
             yield
 
 
-def lineage(history: list[Release]) -> list[str]:
-    """Versions that led to the current one, which is the last; what was rolled back is not among them."""
-    return [release.version for release in _replayed(history)[0]]
+def standing(history: list[Release]) -> list[Release]:
+    """Promotions that led to the current version, whose is the last; what was rolled back is not among them."""
+    return _replayed(history)[0]
 
 
 def withdrawn(history: list[Release]) -> list[Withdrawn]:
-    """What a rollback took away, and nobody promoted since: neither the bundle nor another with its weights."""
+    """What rollbacks took away, and nobody promoted since: neither the bundle nor, where they went with it, its weights."""
     return _replayed(history)[1]
 
 
@@ -207,5 +211,7 @@ def _replayed(history: list[Release]) -> tuple[list[Release], list[Withdrawn]]:
             gone = [one for one in gone if one.bundle_id != release.bundle_id and (one.weights_sha256 or None) != release.weights_sha256]
         else:
             taken = line.pop()
-            gone.append(Withdrawn(taken.bundle_id, taken.weights_sha256, release.why))
+            # What it went back to may have the same weights: then the thresholds alone were taken away.
+            same = bool(line) and line[-1].weights_sha256 == taken.weights_sha256
+            gone.append(Withdrawn(taken.bundle_id, "" if same else taken.weights_sha256, release.why))
     return line, gone

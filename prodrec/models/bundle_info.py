@@ -5,7 +5,7 @@ import json
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
 from prodrec.config import SHORT_SIDE_PX, Frozen, ModelConfig, PositiveInt, PreprocessSpec, explain_validation
 from prodrec.data.records import Label
@@ -90,6 +90,12 @@ class Acceptance(Frozen):
     precision_ci95: tuple[float, float]
     data_manifest_sha256: str
     learned_elsewhere: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As before there was a doubt to tell: else each bundle that was calibrated earlier would be another one."""
+        fields: dict[str, Any] = dump(self)
+        return fields if self.learned_elsewhere else {name: value for name, value in fields.items() if name != "learned_elsewhere"}
 
     def threshold_of(self, label: str) -> float | None:
         """Least probability at which a label is accepted; None: never."""

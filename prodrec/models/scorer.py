@@ -1,5 +1,6 @@
 """A bundle that scores pictures: the one forward pass of evaluation and serving."""
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -12,9 +13,23 @@ from prodrec.models.bundle_info import TaggerInfo
 from prodrec.models.inference import classified
 
 
+def precision_on(device: torch.device, precision: str) -> str:
+    """What a device computes in where `bf16` or `fp32` is asked for: a CPU without bf16 arithmetic in fp32.
+
+    Emulated on a CPU with AVX2 alone, bf16 scored 7 to 20 times slower than fp32 and trained 7 to 12 times slower (docs/log.md 2026-11-27).
+    """
+    return "fp32" if device.type == "cpu" and not _cpu_computes_bf16() else precision
+
+
+@cache
+def _cpu_computes_bf16() -> bool:
+    """Source: torch's own check for its library of CPU operations (oneDNN): AVX-512 or AMX, or bf16 on ARM."""
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bf16 autocast on CPU and GPU, or nothing for fp32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    """bf16 autocast on CPU and GPU, or nothing for fp32 and as `precision_on` has it."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision_on(device, precision) == "bf16")
 
 
 class Scorer:
@@ -24,14 +39,15 @@ class Scorer:
         ConfigError: another precision.
 
     Args:
-        precision: `bf16` or `fp32`; None: the one that the run judged itself in, so that what is served is what was reported.
+        precision: `bf16` or `fp32`; None: the one that the run judged itself in, so that what is served is what was reported. As
+            an attribute the one that this device computes in.
     """
 
     def __init__(self, bundle: Bundle, device: torch.device, precision: str | None = None) -> None:
         if precision not in (None, "bf16", "fp32"):
             raise ConfigError(f"precision {precision} is unknown; use bf16 or fp32")
         self.info, self.device = bundle.info, device
-        self.precision: str = precision or bundle.info.recipe.get("train", {}).get("precision", "fp32")
+        self.precision = precision_on(device, precision or bundle.info.recipe.get("train", {}).get("precision", "fp32"))
         self.model = bundle.model.to(device, memory_format=torch.channels_last).eval()
         self.normalizer = Normalizer(bundle.info.input).to(device)
 

@@ -179,7 +179,7 @@ def test_a_registry_is_listed_promoted_to_and_rolled_back(small_bundle, small_sh
     assert run("registry", "promote", small_bundle, small_shards, *place) == 0
     assert re.search(r"^0002-\w+ is current .* significantly better: 2\d against \d+ of 24 val images right", capsys.readouterr().out)
     assert run("registry", "promote", weak, small_shards, *place) == 1
-    assert re.search(r"not promoted, 0002-\w+ stays current: significantly worse: .* --force REASON overrules", capsys.readouterr().err)
+    assert re.search(r"not promoted, 0002-\w+ is current: significantly worse: .* --force REASON overrules", capsys.readouterr().err)
     assert run("registry", "promote", weak, "--force", "the shop asked for it", *place) == 0
     capsys.readouterr()
     assert run("registry", "list", *place) == 0
@@ -284,7 +284,8 @@ def test_shards_of_which_a_bundle_may_know_held_out_images_are_told_wherever_it_
         assert run("calibrate", bundle, shards, "--precision", "0.5", "--confidence", "0.6") == 0
         assert (words in capsys.readouterr().out) == doubted
         assert run("registry", "promote", bundle, before, "--registry", tmp_path / f"registry-{shards.rpartition('/')[2]}") == doubted
-        assert ("its thresholds were chosen where it has learned from" in capsys.readouterr().err) == doubted
+        told = capsys.readouterr().err
+        assert ("not promoted, nothing is current: its thresholds were chosen on images that it may have learned from" in told) == doubted
     assert run("evaluate", bundle, apart, "--split", "train", "--out", tmp_path / "judged") == 0
     assert words not in capsys.readouterr().out
 
@@ -296,21 +297,34 @@ def test_what_was_recommended_once_is_promoted_though_times_vary(recipes, small_
     assert run(*again, "--promote", "--registry", tmp_path / "registry") == 0
     second = json.loads((out / "compare.json").read_text())
     assert second.pop("promotion")["promoted"]
-    assert second | {"promotion": None} == first, "nothing was judged or timed anew"
+    assert second | {"promotion": None, "judged_before": False} == first, "nothing was judged or timed anew"
+    assert f"judged at {first['judged']} already" in capsys.readouterr().out
     assert run(*again, "--promote", "--registry", tmp_path / "registry") == 0
     page = (out / "index.html").read_text()
     assert "Nothing was promoted" in page and "it is the current one already (the first of this registry" in page
-    build_shards(tmp_path / "more", {"red": 20, "green": 20})
     assert run("calibrate", first["recommended_bundle"], small_shards, "--precision", "0.5", "--confidence", "0.6") == 0
     assert run(*again) == 0
     assert json.loads((out / "compare.json").read_text())["runs"] != first["runs"], "its bundle is another one now"
 
 
+def test_what_could_not_be_judged_once_is_not_told_of_others(recipes, small_shards, tmp_path):
+    out = tmp_path / "out"
+    assert run(*command(small_shards, out, recipes[:2])) == 0
+    (out / "compare.json").write_text("[]")
+    weights = out / "runs" / "slim" / "bundle" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert run(*command(small_shards, out, recipes[:2])) == 0
+    assert [one["name"] for one in json.loads((out / "compare.json").read_text())["failed"]] == ["slim"]
+    assert run(*command(small_shards, out, recipes[:1])) == 0
+    found = json.loads((out / "compare.json").read_text())
+    assert (found["judged_before"], found["failed"]) == (True, [])
+
+
 def test_a_part_of_the_images_is_told_as_a_part(recipes, small_shards, tmp_path):
     assert run(*command(small_shards, tmp_path / "out", recipes[:2], "--set", "data.limit=60")) == 0
     [row, _] = json.loads((tmp_path / "out" / "compare.json").read_text())["runs"]
-    assert row["train_images"] == open_shards(small_shards).limited(60).split("train").rows < open_shards(small_shards).split("train").rows
-    assert f"of {row['train_images']} images" in (tmp_path / "out" / "index.html").read_text()
+    assert row["train_part"] == open_shards(small_shards).limited(60).split("train").rows < open_shards(small_shards).split("train").rows
+    assert f"of {row['train_part']} images" in (tmp_path / "out" / "index.html").read_text()
 
 
 def test_what_a_rollback_took_away_comes_back_by_force_alone(recipes, small_shards, small_bundle, calibrated_bundle, tmp_path, capsys):

@@ -96,3 +96,11 @@ def test_rare_labels_share_one_threshold_and_too_few_rows_say_what_is_missing():
     assert (nothing.threshold, nothing.accepted) == (None, 0)
     assert "nothing is accepted" in promise(nothing)
     assert str(least_rows(0.98, 0.9)) in promise(nothing)
+
+
+def test_a_bundle_calibrated_without_a_doubt_is_the_one_that_it_was():
+    logits, truth = torch.eye(4).repeat(50, 1) * 9, torch.arange(4).repeat(50)
+    chosen = choose_acceptance(Predictions.of(logits, truth, torch.arange(200)), [Label(name=name, group=None) for name in "abcd"], 1.0, 0.7, 0.9, "val", "ab")
+    assert "learned_elsewhere" not in chosen.model_dump_json(), "its bundle_id is that hash"
+    doubted = chosen.model_copy(update={"learned_elsewhere": True})
+    assert type(chosen).model_validate_json(doubted.model_dump_json()) == doubted

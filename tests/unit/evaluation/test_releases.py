@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from prodrec.config import ModelConfig, PreprocessSpec
 from prodrec.data.records import Label
 from prodrec.errors import BundleError, ConfigError
-from prodrec.evaluation.releases import Overtaken, Registry, Release, lineage
+from prodrec.evaluation.releases import Overtaken, Registry, Release, standing, withdrawn
 from prodrec.models.bundle import load_bundle, write_bundle
 from prodrec.models.bundle_files import load_info
 from prodrec.models.bundle_info import ClassifierInfo
@@ -53,7 +53,7 @@ def whole(registry):
         load_bundle(registry.place(version.name))
     if pointer:
         assert [version.info.bundle_id for version in versions if version.is_current] == [pointer.bundle_id]
-        assert lineage(pointer.history)[-1] == pointer.version
+        assert standing(pointer.history)[-1].version == pointer.version
     return pointer
 
 
@@ -208,7 +208,30 @@ def test_the_line_of_versions_is_a_stack(actions):
             continue
         line = line[:-1] if action == "rollback" else [*line, f"{number:04d}-aaaaaaaa"]
         history.append(Release(action=action, version=line[-1], bundle_id="a", when="", why=""))
-        assert lineage(history) == line
+        assert [release.version for release in standing(history)] == line
+
+
+def changes(*told):
+    """Of `+A1:W` (promoted: bundle, weights) and `-A1:W` (rolled back to it)."""
+    names = [(one[0], *one[1:].split(":")) for one in told]
+    action = {"+": "promote", "-": "rollback"}
+    return [Release(action=action[sign], version=name, bundle_id=name, weights_sha256=weights, when="", why=name) for sign, name, weights in names]
+
+
+@pytest.mark.parametrize(
+    ("told", "gone"),
+    [
+        (["+B:V", "+A:W", "-B:V"], {"A": "W"}),
+        (["+B:V", "+A:W", "-B:V", "+A3:W"], {}),
+        (["+A1:W", "+A2:W", "-A1:W"], {"A2": ""}),
+        (["+A1:W", "+A2:W", "-A1:W", "+A3:W"], {"A2": ""}),
+        (["+A1:W", "+A2:W", "-A1:W", "+B:V"], {"A2": ""}),
+        (["+A1:W", "+A2:W", "-A1:W", "+B:V", "+A2:W"], {}),
+        (["+A1:", "+A2:", "-A1:", "+B:V"], {"A2": ""}),
+    ],
+)
+def test_a_rollback_takes_weights_away_unless_it_goes_back_to_them(told, gone):
+    assert {one.bundle_id: one.weights_sha256 for one in withdrawn(changes(*told))} == gone
 
 
 def test_a_registry_needs_no_torch():

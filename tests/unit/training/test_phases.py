@@ -17,8 +17,8 @@ from prodrec.recipes import parse_recipe
 from prodrec.training.averages import mean_weights
 from prodrec.training.context import LocalContext
 from prodrec.training.loop import Trainer
-from prodrec.training.records import RunRecords, _kept_epoch
-from prodrec.training.state import TrainState
+from prodrec.training.records import RunRecords
+from prodrec.training.state import TrainState, kept_weights
 
 
 class Watcher:
@@ -152,9 +152,9 @@ def test_the_mean_is_kept_only_where_val_finds_it_as_good(small_shards, tmp_path
     history = [json.loads(line) for line in run.read("metrics.jsonl").splitlines()]
     assert history == state.history
     assert (history[-1]["average_val_top1"] >= state.score(state.best_epoch, "val_top1")) == is_good
-    told = _kept_epoch(history, chosen.model_dump()["train"])
+    told = kept_weights(history, chosen.train)
     epochs = ", ".join(map(str, sorted(state.kept)))
-    assert told.startswith(f"kept: the mean of epochs {epochs} (val_top1 " if is_good else f"kept: epoch {state.best_epoch} of 4 (val_top1 ")
+    assert told.startswith(f"the mean of epochs {epochs} (val_top1 " if is_good else f"epoch {state.best_epoch} of 4 (val_top1 ")
     assert f"epoch {state.best_epoch} of 4" in told
     assert f"the mean of epochs {epochs}" in told
 
