@@ -101,7 +101,7 @@ class BulkDisplay:
 
     def __call__(self, done: int, total: int, rate: float) -> None:
         left = f"{_duration((total - done) / rate)} left" if rate else ""
-        facts = f"{rate:,.0f} images/s  {left}"
+        facts = f"{rate:,.0f} images/s  {left}" if rate >= 0.5 else left
         self.bar.update(self.task, total=total, completed=done, facts=facts)
         if self.bar.disable and done * 20 // total > self.told:
             self.told = done * 20 // total

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from prodrec.errors import ConfigError, ProdrecError
+from prodrec.version import code_version
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -16,8 +17,14 @@ Out = Annotated[str, typer.Option("--out", help="Output folder (local path or UR
 Gpu = Annotated[bool, typer.Option("--gpu", help="Score on a GPU.")]
 
 
+def _told_version(wanted: bool) -> None:
+    if wanted:
+        print(code_version())
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(version: Annotated[bool, typer.Option("--version", callback=_told_version, is_eager=True, help="Show which code this is.")] = False) -> None:
     """Visual product recognition at catalogue scale, on Ray."""
 
 

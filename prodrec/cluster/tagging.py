@@ -81,13 +81,13 @@ class ListingScorer:
         return list(chain.from_iterable(answers))
 
     def _recognize_apart(self, listings: Sequence[Sequence[bytes]]) -> list[list[Recognition]]:
+        """Those that kill are found one by one. All others are then scored in the batches that they would have been in: what is computed
+        for one image depends in its last bits on how many are in its batch, and a run that was disturbed must say what it would have said."""
         alone = [[self._recognize_one(data) for data in listing] for listing in listings]
-        if not self.recognizer.fuses:
-            return alone
-        # The bad ones are known now: the others of a listing are seen together, as they would have been.
         pairs = [list(zip(listing, answers, strict=True)) for listing, answers in zip(listings, alone, strict=True)]
-        together = chain.from_iterable(self.recognizer.recognize_listings([[data for data, answer in listing if not answer.code] for listing in pairs]))
-        return [[answer if answer.code else next(together) for answer in answers] for answers in alone]
+        left = [[data for data, answer in listing if answer.code != RejectCode.CRASHED] for listing in pairs]
+        together = chain.from_iterable(self.recognizer.recognize_listings(left))
+        return [[answer if answer.code == RejectCode.CRASHED else next(together) for answer in answers] for answers in alone]
 
     def _recognize_one(self, data: bytes) -> Recognition:
         key = hashlib.sha256(data).hexdigest()

@@ -39,6 +39,7 @@ def calibrate(bundle_uri: str, shards_uri: str, split: str, target_precision: fl
 def promise(acceptance: Acceptance) -> str:
     """What was chosen, for people."""
     a, own = acceptance, sum(threshold is not None for threshold in acceptance.class_thresholds.values())
+    never = [label for label, threshold in acceptance.class_thresholds.items() if threshold is None]
     if not a.accepted:
         needed = least_rows(a.target_precision, a.confidence)
         return (
@@ -50,8 +51,11 @@ def promise(acceptance: Acceptance) -> str:
     least, most = a.precision_ci95
     from_on = f"from {a.threshold:.1%} on" if a.threshold is not None else "by the labels' own thresholds alone"
     return (
-        f"accepted {from_on}" + (f", {own} labels from thresholds of their own" if own else "") + "\n"
-        f"precision >= {a.target_precision:.1%} promised with {a.confidence:.0%} confidence\n"
-        f"on {a.split}, before the rules on photos and categories: {a.accepted / a.n:.1%} of {a.n:,} images accepted ({low:.1%} to {high:.1%}), "
+        f"accepted {from_on}"
+        + (f", {own} labels from thresholds of their own" if own else "")
+        + (f"; never {', '.join(never[:3])}{f' and {len(never) - 3} more' if len(never) > 3 else ''}, often mistaken" if never else "")
+        + "\n"
+        + f"precision >= {a.target_precision:.1%} promised with {a.confidence:.0%} confidence\n"
+        + f"on {a.split}, before the rules on photos and categories: {a.accepted / a.n:.1%} of {a.n:,} images accepted ({low:.1%} to {high:.1%}), "
         f"{a.right / a.accepted:.1%} of these right ({least:.1%} to {most:.1%})"
     )

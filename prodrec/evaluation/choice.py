@@ -18,20 +18,25 @@ SIGNIFICANT_P = 0.05
 # Times within this share of each other count as equal: repeated timings on a busy machine differ by about as much.
 # Source: assumed; how well times repeat was not measured (docs/log.md 2026-11-25).
 SAME_TIME = 0.1
+# Networks with as many operations, within this share, cost the same whatever a clock says: of two with one architecture times
+# differed by up to 18 % on a busy machine (docs/log.md 2026-11-27). Source: assumed; some labels more change less.
+SAME_WORK = 0.02
 # A candidate may be this much behind the leader on val, as a share of the images: on few images even large gaps are not
-# significant, and nobody would give away 3 points for milliseconds. Source: assumed.
+# significant, and nobody would give away 3 points for milliseconds. One image is never more than chance. Source: assumed.
 MOST_BEHIND = 0.01
 
 RULE = (
     "The leader is the run with the most val images right. Candidates are the runs that are not significantly worse than the leader on the same "
     f"val images (McNemar's exact test, p above {SIGNIFICANT_P:g}, not corrected: a correction would let worse models in) and at most "
-    f"{100 * MOST_BEHIND:g} point behind it. Of these the one that is cheapest at inference is recommended (milliseconds an image in batches, measured "
-    f"here; times within {SAME_TIME:.0%} count as equal, and then the one with more val images right is taken). Test images choose nothing."
+    f"{100 * MOST_BEHIND:g} point (or one image) behind it. Of these the one that is cheapest at inference is recommended (milliseconds an image "
+    f"in batches, measured here; times within {SAME_TIME:.0%} count as equal, and so do networks with the same GFLOPs; then the one with more val "
+    "images right is taken). Test images choose nothing."
 )
 PROMOTION_RULE = (
     "A bundle takes the place of the current one if it is significantly better on the same val images (McNemar's exact test, "
-    f"p at most {SIGNIFICANT_P:g}), or not significantly worse, at most {100 * MOST_BEHIND:g} point behind and at least {SAME_TIME:.0%} cheaper "
-    "at inference; otherwise the current one stays."
+    f"p at most {SIGNIFICANT_P:g}), or not significantly worse, at most {100 * MOST_BEHIND:g} point (or one image) behind and at least {SAME_TIME:.0%} "
+    "cheaper at inference (networks with the same GFLOPs cost the same); otherwise the current one stays. One that accepts photos without a person "
+    "is not replaced by one without thresholds."
 )
 
 
@@ -41,15 +46,21 @@ class Candidate(NamedTuple):
     Attributes:
         hits: [N], whether it is right on each val image; the same images for all.
         image_ms: inference, milliseconds an image in batches.
+        gflops: of an image.
     """
 
     name: str
     hits: Bools
     image_ms: float
+    gflops: float
 
     @property
     def right(self) -> int:
         return int(self.hits.sum())
+
+    def works_like(self, other: "Candidate") -> bool:
+        """Whether both have as many operations."""
+        return abs(self.gflops - other.gflops) <= SAME_WORK * max(self.gflops, other.gflops)
 
 
 class Pair(NamedTuple):
@@ -112,8 +123,8 @@ def choose(candidates: Sequence[Candidate]) -> Choice:
     leader = min(candidates, key=lambda one: (-one.right, one.image_ms, one.name))
     pairs = {one.name: paired(leader.hits, one.hits) for one in candidates}
     left = [one for one in candidates if not _is_worse(pairs[one.name])]
-    least_ms = min(one.image_ms for one in left)
-    cheapest = [one for one in left if one.image_ms <= least_ms * (1 + SAME_TIME)]
+    fastest = min(left, key=lambda one: one.image_ms)
+    cheapest = [one for one in left if one.image_ms <= fastest.image_ms * (1 + SAME_TIME) or one.works_like(fastest)]
     recommended = min(cheapest, key=lambda one: (-one.right, one.image_ms, one.name))
     return Choice(leader.name, recommended.name, pairs, [one.name for one in left])
 
@@ -121,10 +132,11 @@ def choose(candidates: Sequence[Candidate]) -> Choice:
 def beats(challenger: Candidate, current: Candidate) -> Verdict:
     """Applies PROMOTION_RULE; a tie keeps the current one."""
     pair, n = paired(current.hits, challenger.hits), len(challenger.hits)
-    cheaper = challenger.image_ms <= current.image_ms * (1 - SAME_TIME)
+    cheaper = challenger.image_ms <= current.image_ms * (1 - SAME_TIME) and not challenger.works_like(current)
     figures = (
         f"{challenger.right} against {current.right} of {n} val images right (only {challenger.name} right {pair.only_second_right}, "
         f"only {current.name} {pair.only_first_right}, McNemar p {pair.p:.3g}), {challenger.image_ms:.3g} against {current.image_ms:.3g} ms an image"
+        + (" by the same GFLOPs" if challenger.works_like(current) else "")
     )
     if pair.p <= SIGNIFICANT_P:
         better = pair.difference < 0
@@ -137,7 +149,8 @@ def beats(challenger: Candidate, current: Candidate) -> Verdict:
 
 def _is_worse(pair: Pair) -> bool:
     """Whether the second of a pair is out of the question beside the first, which is as good or better."""
-    return pair.difference > MOST_BEHIND or (pair.difference > 0 and pair.p <= SIGNIFICANT_P)
+    behind = pair.only_first_right - pair.only_second_right
+    return (behind > 1 and pair.difference > MOST_BEHIND) or (pair.difference > 0 and pair.p <= SIGNIFICANT_P)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -163,7 +163,7 @@ def _compared(judged: list[_Judged], shards: Shards, device: torch.device) -> di
     found: dict[str, Any] = {"runs": rows}
     if not shards.split("val").rows:
         return found | {"leader": None, "recommended": None, "reason": _NO_VAL, "tests": []}
-    candidates = [Candidate(one.run.name, one.predictions["val"].hits, timing.image_ms) for one, timing in zip(judged, timings, strict=True)]
+    candidates = [Candidate(one.run.name, one.predictions["val"].hits, row["image_ms"], row["gflops"]) for one, row in zip(judged, rows, strict=True)]
     choice = choose(candidates)
     for row in rows:
         pair = choice.against_leader[row["name"]]

@@ -67,7 +67,7 @@ def verdict(test: Mapping[str, Any]) -> str:
     """One sentence on the leader and another run on the same test images."""
     first, second = test["first"], test["second"]
     if test["p_holm"] > SIGNIFICANT_P:
-        return f"No difference is shown between {first} and {second}: chance alone explains the figures."
+        return f"No difference is shown between {first} and {second}: chance alone can explain the figures."
     return f"{first} is {'better' if test['difference'] > 0 else 'worse'} than {second}."
 
 

@@ -54,7 +54,16 @@ def time_all(scorers: Sequence[Scorer], views: Sequence[float]) -> list[Timing]:
 
 
 def size_of(bundle: Bundle, folder: Folder, views: float) -> dict[str, Any]:
-    """Parameters, GFLOPs of one image (a multiplication and an addition count as two) and megabytes on disk. `views` as `time_all`.
+    """Parameters, GFLOPs of one image and megabytes on disk. `views` as `time_all`."""
+    return {
+        "parameters": sum(p.numel() for p in bundle.model.parameters()),
+        "gflops": gflops_of(bundle, views),
+        "bundle_mb": sum(file.size for file in folder.walk()) / 1e6,
+    }
+
+
+def gflops_of(bundle: Bundle, views: float) -> float:
+    """GFLOPs of one image (a multiplication and an addition count as two). `views` as `time_all`.
 
     Source of the count: torch.utils.flop_counter; element-wise operations and those inside recurrent layers are not in it.
     """
@@ -63,11 +72,7 @@ def size_of(bundle: Bundle, folder: Folder, views: float) -> dict[str, Any]:
     # Fused attention is told as one operation that not every backend has a formula for.
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 3, side, side, device=device))
-    return {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "gflops": views * (1 + bundle.info.input.flip) * counter.get_total_flops() / 1e9,  # the mirrored picture is a second pass
-        "bundle_mb": sum(file.size for file in folder.walk()) / 1e6,
-    }
+    return views * (1 + bundle.info.input.flip) * counter.get_total_flops() / 1e9  # the mirrored picture is a second pass
 
 
 def machine_facts(device: torch.device) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from prodrec.data.stream import eval_transform
 from prodrec.errors import ShardsError
 from prodrec.evaluation.calibration import Bools
 from prodrec.evaluation.choice import Candidate, Verdict, beats
-from prodrec.evaluation.cost import time_all
+from prodrec.evaluation.cost import gflops_of, time_all
 from prodrec.evaluation.detections import coco_metrics
 from prodrec.evaluation.judge import detected, open_judged, whole_split
 from prodrec.evaluation.releases import Overtaken, Pointer, Registry, standing, withdrawn
@@ -73,8 +73,11 @@ _TOO_BOLD = Verdict(
 
 
 def _promises_too_much(info: BundleInfo) -> bool:
-    acceptance = info.acceptance if isinstance(info, ClassifierInfo) else None
-    return acceptance is not None and acceptance.learned_elsewhere and acceptance.accepted > 0
+    return isinstance(info, ClassifierInfo) and info.acceptance is not None and info.acceptance.learned_elsewhere and _accepts(info)
+
+
+def _accepts(info: ClassifierInfo) -> bool:
+    return info.acceptance is not None and info.acceptance.accepted > 0
 
 
 def _verdict(challenger: Bundle, current: Bundle, pointer: Pointer, shards: Shards, device: torch.device) -> Verdict:
@@ -104,9 +107,14 @@ def _rolled_back(challenger: BundleInfo, pointer: Pointer) -> str | None:
 def _classifier_verdict(challenger: Bundle, current: Bundle, shards: Shards, device: torch.device) -> Verdict:
     scorers = [Scorer(bundle, device) for bundle in (challenger, current)]
     hits = [hits_of(scorer, shards, "val") for scorer in scorers]
-    times = time_all(scorers, [views_shown(shards, bundle.info.model.max_views, "val") for bundle in (challenger, current)])
-    first, second = (Candidate(name, h, t.image_ms) for name, h, t in zip(("the new one", "the current one"), hits, times, strict=True))
-    return beats(first, second)
+    views = [views_shown(shards, bundle.info.model.max_views, "val") for bundle in (challenger, current)]
+    times, work = time_all(scorers, views), map(gflops_of, (challenger, current), views)
+    costs = [(time.image_ms, gflops) for time, gflops in zip(times, work, strict=True)]
+    first, second = (Candidate(name, h, *cost) for name, h, cost in zip(("the new one", "the current one"), hits, costs, strict=True))
+    verdict = beats(first, second)
+    if verdict.promoted and _accepts(current.info) and challenger.info.acceptance is None:
+        return Verdict(False, f"it has no thresholds to accept by, which the current one has: `prodrec calibrate` it first; {verdict.why}")
+    return verdict
 
 
 def _tagger_verdict(challenger: Bundle, current: Bundle, shards: Shards, device: torch.device) -> Verdict:

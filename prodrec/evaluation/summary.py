@@ -74,8 +74,9 @@ def _old_new(old_new: dict[str, Any] | None) -> str:
     figures, words = (known, f", on the {known['n']:,} images of labels that it knew") if new and known else (old_new["all"], "")
     tops = f"top-1 {figures['old_top1']:.1%} -> {figures['new_top1']:.1%}, macro-F1 {figures['old_macro_f1']:.3f} -> {figures['new_macro_f1']:.3f}"
     worse = sum(row["difference"] < 0 for row in old_new["per_class"])
+    worst = next((f" (most: {row['label']}, {row['old']:.0%} -> {row['new']:.0%})" for row in old_new["per_class"] if row["difference"] < 0), "")
     others = f"\nnew labels: top-1 {new['new_top1']:.1%} of {new['n']:,} images" if new else ""
-    changes = f"{figures['gained']:,} images won, {figures['lost']:,} lost, {worse:,} classes worse"
+    changes = f"{figures['gained']:,} images won, {figures['lost']:,} lost, {worse:,} classes worse{worst}"
     return f"\nagainst {old_new['bundle']}{words}: {tops} ({changes}; p {figures['p']:.2g}){others}"
 
 

@@ -9,6 +9,8 @@ from made import build_shards, photo, run
 
 from prodrec.data.files import Folder, locked
 from prodrec.data.shards import open_shards
+from prodrec.evaluation import promotion
+from prodrec.evaluation.choice import Verdict
 from prodrec.models.bundle_files import load_info
 from prodrec.scoring import Recognizer
 
@@ -280,7 +282,7 @@ def test_shards_of_which_a_bundle_may_know_held_out_images_are_told_wherever_it_
         assert (words in capsys.readouterr().out) == doubted
         assert (words in (tmp_path / "judged" / "index.html").read_text()) == doubted
         assert run("train", shards, "--from", bundle, "--out", tmp_path / f"further-{shards.rpartition('/')[2]}", *TINY) == 0
-        assert capsys.readouterr().out.count(words) == doubted
+        assert capsys.readouterr().out.count(words) == 2 * doubted, "before the first epoch and beside the figures"
         assert run("calibrate", bundle, shards, "--precision", "0.5", "--confidence", "0.6") == 0
         assert (words in capsys.readouterr().out) == doubted
         assert run("registry", "promote", bundle, before, "--registry", tmp_path / f"registry-{shards.rpartition('/')[2]}") == doubted
@@ -354,6 +356,19 @@ def test_the_same_weights_without_their_thresholds_are_not_promoted(small_bundle
     capsys.readouterr()
     assert run("registry", "promote", small_bundle, small_shards, *place) == 1
     assert "the same weights without thresholds to accept by" in capsys.readouterr().err
+
+
+def test_one_that_accepts_photos_is_not_replaced_by_one_without_thresholds(calibrated_bundle, small_shards, tmp_path, capsys, monkeypatch):
+    place = ["--registry", str(tmp_path / "registry")]
+    assert run("train", small_shards, "--recipe", "custom_cnn", "--out", tmp_path / "new", *TINY, "--set", "train.epochs=1") == 0
+    assert run("registry", "promote", calibrated_bundle, small_shards, *place) == 0
+    monkeypatch.setattr(promotion, "beats", lambda challenger, current: Verdict(True, "significantly better"))
+    capsys.readouterr()
+    assert run("registry", "promote", tmp_path / "new" / "bundle", small_shards, *place) == 1
+    told = "it has no thresholds to accept by, which the current one has: `prodrec calibrate` it first; significantly better"
+    assert told in capsys.readouterr().err
+    assert run("calibrate", tmp_path / "new" / "bundle", small_shards, "--precision", "0.5", "--confidence", "0.5") == 0
+    assert run("registry", "promote", tmp_path / "new" / "bundle", small_shards, *place) == 0
 
 
 def test_a_bundle_that_was_calibrated_takes_the_place_of_itself(small_bundle, calibrated_bundle, small_shards, tmp_path, capsys):
