@@ -29,7 +29,6 @@ def train(
     from prodrec.data.shards import open_shards
     from prodrec.display import run_display
     from prodrec.evaluation.summary import doubt, origin
-    from prodrec.models.start import learned_before
     from prodrec.training.records import BUNDLE, REPORT, finished_summary, is_finished, read_history, recipe_of, start_run
     from prodrec.training.tracking import tell_finished
 
@@ -47,7 +46,9 @@ def train(
         tell_finished(chosen, opened, run, REPORT, BUNDLE, read_history(run))
         print(f"{out} is finished already\n{finished_summary(run)}")
         return
-    if told := doubt(dict(origin(opened, "val", learned_before(chosen, opened)))):
+    from prodrec.models.start import learned_before  # with timm: seconds, which a refused or a finished run need not wait
+
+    if told := doubt(origin(opened, "val", learned_before(chosen, opened))):
         print(f"note: {told}", flush=True)
     if not local:
         announce_ray()

@@ -135,22 +135,22 @@ _NOTHING = "no run finished"
 _NO_VAL = "The shards have no val images, and choosing by test would spoil its figures: prepare them again with another --split."
 
 
-def _judge(run: FinishedRun, shards: Shards, device: torch.device) -> _Judged:
-    splits = [split for split in _JUDGED if shards.split(split).rows]
-    bundle, shards = open_judged(run.bundle, shards.uri, splits[0], device, "classifier")
+def _judge(run: FinishedRun, images: Shards, device: torch.device) -> _Judged:
+    splits = [split for split in _JUDGED if images.split(split).rows]
+    bundle, shards = open_judged(run.bundle, images.uri, splits[0], device, "classifier")
     if bundle.info.data_manifest_sha256 != shards.manifest_sha256:
         raise ShardsError(f"it was trained on other shards than lie in {shards.uri} now, and may have learned from images judged here; choose another --out")
     own = shards.relabelled(bundle.info.labels)
     predictions = {split: predicted(bundle, own, split, device) for split in splits}
     views = views_shown(shards, bundle.info.model.max_views, splits[0])
-    counts = _train_counts(bundle.info, shards.uri)
+    counts = _train_counts(bundle.info, images)
     part = sum(counts) if sum(counts) < shards.split("train").rows else None
     return _Judged(run, bundle, Scorer(bundle, device), predictions, counts, part, views)
 
 
-def _train_counts(info: ClassifierInfo, shards_uri: str) -> list[int]:
+def _train_counts(info: ClassifierInfo, images: Shards) -> list[int]:
     """Of the shards a recipe may take a part only."""
-    shards = open_shards(shards_uri).limited(info.recipe["data"]["limit"]).relabelled(info.labels)
+    shards = images.limited(info.recipe["data"]["limit"]).relabelled(info.labels)
     return (by_listing(shards, info.model.max_views) if info.model.fuse else shards).class_counts("train").tolist()
 
 

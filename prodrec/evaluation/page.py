@@ -53,7 +53,7 @@ class ReportPage:
         """What the figures of that split are worth, by how it was used."""
         if self.judged == "train":
             return "The model was trained on these images, so this says little about new photos."
-        told = doubt(dict(self.metrics[self.judged]))
+        told = doubt(self.metrics[self.judged])
         sentences = [f"{told[0].upper()}{told[1:]}."] if told else []
         if self.judged == "val":
             chosen = "head" if self.history and "trial" in self.history[0] else "best epoch"

@@ -1,6 +1,6 @@
 """Data sets and metrics in few words."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from prodrec.data.listing_shards import ListingShards
@@ -47,7 +47,7 @@ def origin(shards: Shards, split: str, learned_from: Iterable[str]) -> dict[str,
     return {"learned_elsewhere": split != "train" and not shards.keeps_split_of(learned_from)}
 
 
-def doubt(metrics: dict[str, Any]) -> str | None:
+def doubt(metrics: Mapping[str, Any]) -> str | None:
     """For people: why the figures of a split may be too good; None: nothing that is known."""
     return f"the bundle {LEARNED_ELSEWHERE}" if metrics.get("learned_elsewhere") else None
 
