@@ -33,14 +33,14 @@ from prodrec.cluster import ingest
 from prodrec.cluster.prepare import PrepareOptions, prepare
 from prodrec.cluster.session import ray_session
 from prodrec.config import Recipe
-from prodrec.data.decode import PreparedImage, decode_rgb, prepare_image
-from prodrec.data.order import epoch_order
-from prodrec.data.sample import write_sample
-from prodrec.data.shards import SplitIndex, open_shards
-from prodrec.data.sources import Source, open_source, read_images
-from prodrec.data.stream import Batch, Transform, batches, read_windows, train_transform
 from prodrec.errors import Reject
+from prodrec.images.decode import PreparedImage, decode_rgb, prepare_image
 from prodrec.recipes import load_recipe
+from prodrec.sample import write_sample
+from prodrec.shards.order import epoch_order
+from prodrec.shards.reading import SplitIndex, open_shards
+from prodrec.shards.stream import Batch, Transform, batches, read_windows, train_transform
+from prodrec.sources.source import Source, open_source, read_images
 
 _WORKERS = 2  # of the DataLoader, and decoding threads of prodrec. Source: issue 2
 _BAR = 1.1  # times the DataLoader's CPU per image. Source: issue 2
@@ -177,7 +177,7 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(1)
     # Imported once, not by every worker of every DataLoader: importing them takes longer than a short run.
-    multiprocessing.set_forkserver_preload(["prodrec.cluster.prepare", "prodrec.data.stream"])
+    multiprocessing.set_forkserver_preload(["prodrec.cluster.prepare", "prodrec.shards.stream"])
     with tempfile.TemporaryDirectory() as scratch, TreeClock() as clock:
         source, recipe, preparing = _source(options.source, options.images, Path(scratch)), load_recipe(options.recipe), PrepareOptions()
         copies = -(-options.shard_images // source.listing.num_rows)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import psutil
 from process_tree import resident_bytes
 
-from prodrec.data.sample import write_sample
+from prodrec.sample import write_sample
 
 _LOOK_EVERY_S = 0.5
 _PHOTOS = 300  # different ones. Source: assumed

@@ -20,8 +20,8 @@ import torch
 from torch.nn.functional import conv2d, pad
 from torchvision.transforms.v2 import functional
 
-from prodrec.data.decode import decode_rgb, encode_jpeg, prepare_image
-from prodrec.data.quality import WORKING_SIDE_PX, Quality, QualityLimits, quality
+from prodrec.images.decode import decode_rgb, encode_jpeg, prepare_image
+from prodrec.images.quality import WORKING_SIDE_PX, Quality, QualityLimits, quality
 
 _SHORT_SIDE_PX = 256
 _SEED = 0

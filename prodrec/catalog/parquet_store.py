@@ -25,8 +25,8 @@ from pyarrow import fs
 from prodrec.catalog.latest import LatestListings
 from prodrec.catalog.records import Known, RunRecord, batch_rows, resumable, run_of
 from prodrec.catalog.tables import BATCH_TABLES, SCHEMAS, clean_text
-from prodrec.data.files import Folder, writing
 from prodrec.errors import OutputError, SourceError, StoreSetupError, shown_url
+from prodrec.files import Folder, writing
 
 # Of the SHA-256 of a batch's listing ids. Source: assumed; two of a million batches of a run share 64 bits once in 40 million runs.
 DIGEST_HEX = 16

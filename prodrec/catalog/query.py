@@ -8,8 +8,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from prodrec.catalog.urls import database_url
-from prodrec.data.columns import refuse_twins
 from prodrec.errors import SourceError, shown_url
+from prodrec.sources.columns import refuse_twins
 
 # Rows fetched at a time. Source: assumed; 5 MB.
 _ROWS = 20_000

@@ -14,8 +14,8 @@ from prodrec.catalog.records import Known, RunRecord, batch_rows, resumable, run
 from prodrec.catalog.tables import DECISIONS, LISTINGS, PREDICTIONS, REJECTS, RUNS, TAGS, clean_text, conform, rows_table
 from prodrec.catalog.upsert import BULK, PORTABLE
 from prodrec.catalog.urls import database_url
-from prodrec.data.files import writing
 from prodrec.errors import StoreSetupError, shown_url
+from prodrec.files import writing
 
 # How long SQLite itself waits for another process's write. Source: assumed; a batch is written in milliseconds.
 SQLITE_BUSY_S = 60.0

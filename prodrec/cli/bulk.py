@@ -8,7 +8,7 @@ from prodrec.cli.app import Gpu, announce_ray, app, interruption, worker_range
 from prodrec.errors import ConfigError, ProdrecError
 
 if TYPE_CHECKING:
-    from prodrec.data.listings import Listings
+    from prodrec.sources.listings import Listings
 
 
 _DATABASES = ("postgres", "mysql", "mariadb", "sqlite", "oracle", "mssql")
@@ -37,10 +37,10 @@ def tag(
 ) -> None:
     """Tag listings: fetch, check, classify, tag, decide, and write each once, however often it is begun."""
     from prodrec.catalog import open_store
+    from prodrec.cli.display import bulk_display, estimate_text, summary_text
     from prodrec.cluster.bulk import Workers, new_run_id, plan_tags
     from prodrec.cluster.bulk import tag as tag_listings
     from prodrec.cluster.estimate import estimate
-    from prodrec.display import bulk_display, estimate_text, summary_text
 
     listings = _listings(input, query).limited(limit)
     with open_store(to) as store:
@@ -59,7 +59,8 @@ def tag(
 
 
 def _listings(uri: str, query: str | None) -> "Listings":
-    from prodrec.data.listings import gather, open_listings
+    from prodrec.shards.listings import open_listings
+    from prodrec.sources.listings import gather
 
     if query is None:
         if uri.lower().startswith(_DATABASES):

@@ -8,8 +8,8 @@ from prodrec.cli.app import Gpu, Out, announce_ray, app, interruption, judged, w
 from prodrec.errors import ConfigError, ProdrecError
 
 if TYPE_CHECKING:
-    from prodrec.data.shards import Shards
-    from prodrec.training.contest import Entry
+    from prodrec.shards.reading import Shards
+    from prodrec.training.comparison_runs import Entry
 
 registry_app = typer.Typer(no_args_is_help=True, help="The bundles that were shipped, and which one is current.")
 app.add_typer(registry_app, name="registry")
@@ -33,11 +33,11 @@ def compare(
     registry: Annotated[str | None, typer.Option(help="The registry's folder (with --promote).")] = None,
 ) -> None:
     """Train recipes on the same shards and say which bundle to ship; the same command goes on where it was interrupted."""
-    from prodrec.data.shards import open_shards
-    from prodrec.evaluation.compare import compare as judge_runs
-    from prodrec.evaluation.compare_page import summary_lines
     from prodrec.recipes import load_recipe
-    from prodrec.training.contest import enter, finished_runs, tell_mlflow
+    from prodrec.registry.comparing import compare as judge_runs
+    from prodrec.reports.compare_page import summary_lines
+    from prodrec.shards.reading import open_shards
+    from prodrec.training.comparison_runs import enter, finished_runs, tell_mlflow
 
     if promote != bool(registry):
         raise ConfigError("--promote and --registry DIR belong together: give both, or none")
@@ -64,16 +64,16 @@ def compare(
 
 def _check_promotable(registry: str, shards: str) -> None:
     """What would be found wrong after hours of training."""
-    from prodrec.evaluation.promotion import check_val
-    from prodrec.evaluation.releases import Registry
+    from prodrec.registry.promotion import check_val
+    from prodrec.registry.releases import Registry
 
     check_val(shards)
     Registry(registry).pointer()
 
 
 def _train_here(entries: "list[Entry]", shards: "Shards", gpu: bool) -> dict[str, str]:
-    from prodrec.display import runs_display
-    from prodrec.training.contest import train_all
+    from prodrec.cli.display import runs_display
+    from prodrec.training.comparison_runs import train_all
     from prodrec.training.local import train_local
 
     with runs_display() as watched:
@@ -85,9 +85,9 @@ def _train_on_ray(entries: "list[Entry]", shards: "Shards", workers: tuple[Any, 
 
     if all(is_finished(entry.run) for entry in entries):
         return {}
+    from prodrec.cli.display import runs_display
     from prodrec.cluster.compare import train_side_by_side
     from prodrec.cluster.train import Workers
-    from prodrec.display import runs_display
 
     announce_ray()
     with runs_display() as watched:
@@ -97,7 +97,7 @@ def _train_on_ray(entries: "list[Entry]", shards: "Shards", workers: tuple[Any, 
 @registry_app.command("list")
 def list_versions(registry: RegistryDir, kind: Kind = "classifier") -> None:
     """Show the versions; the current one is marked."""
-    from prodrec.evaluation.releases import Registry
+    from prodrec.registry.releases import Registry
 
     found = Registry(registry, kind)
     versions = found.versions()
@@ -123,8 +123,8 @@ def promote_bundle(
     gpu: Gpu = False,
 ) -> None:
     """Make a bundle current if it beats the one that is, on val of the shards."""
-    from prodrec.evaluation.promotion import promote_if_better
-    from prodrec.evaluation.releases import Registry
+    from prodrec.registry.promotion import promote_if_better
+    from prodrec.registry.releases import Registry
 
     found = Registry(registry, kind)
     if force is not None:
@@ -144,7 +144,7 @@ def promote_bundle(
 @registry_app.command("rollback")
 def roll_back(registry: RegistryDir, why: Annotated[str, typer.Option(help="Reason, which is kept.")] = "rollback", kind: Kind = "classifier") -> None:
     """Make the version current that was so before."""
-    from prodrec.evaluation.releases import Registry
+    from prodrec.registry.releases import Registry
 
     pointer = Registry(registry, kind).rollback(why)
     print(f"{pointer.version} is current again in {registry}, bundle {pointer.bundle_id}")

@@ -20,7 +20,7 @@ def sample(
     packshots: Annotated[str | None, typer.Option(help="For --scenes: your product photos on white or with alpha, LABEL/image or LABEL.png.")] = None,
 ) -> None:
     """Write the embedded sample catalogue: procedural product photos as a source in Products-10K layout, or as --scenes or --views."""
-    from prodrec.data.sample import empty_folder, product_cutouts, read_cutouts, write_sample, write_scenes, write_views
+    from prodrec.sample import empty_folder, product_cutouts, read_cutouts, write_sample, write_scenes, write_views
 
     if scenes and views:
         raise ConfigError("--scenes and --views are two kinds of samples; choose one")
@@ -51,16 +51,16 @@ def prepare(
     keep_split: Annotated[list[str] | None, typer.Option(help="Earlier shards (may be repeated): their images stay in the split they had there.")] = None,
 ) -> None:
     """Prepare a source into shards: decode, check, shrink, hash, divide."""
-    from prodrec.data.shards import open_shards
-    from prodrec.data.sources import open_source
-    from prodrec.data.split import parse_fractions
+    from prodrec.shards.reading import open_shards
+    from prodrec.shards.split import parse_fractions
+    from prodrec.sources.source import open_source
 
     fractions, earlier = parse_fractions(split), [open_shards(uri) for uri in keep_split or []]
     opened = open_source(source, format)
     print(opened.description, flush=True)
 
+    from prodrec.cli.display import prepare_display
     from prodrec.cluster.prepare import PrepareOptions, prepare
-    from prodrec.display import prepare_display
 
     announce_ray()
     with prepare_display() as display:

@@ -26,9 +26,9 @@ def train(
     local: Annotated[bool, typer.Option("--local", help="One process, without Ray.")] = False,
 ) -> None:
     """Train a recipe on shards; leaves metrics, checkpoints, a report and a bundle in --out."""
-    from prodrec.data.shards import open_shards
-    from prodrec.display import run_display
+    from prodrec.cli.display import run_display
     from prodrec.evaluation.summary import doubt, origin
+    from prodrec.shards.reading import open_shards
     from prodrec.training.records import BUNDLE, REPORT, finished_summary, is_finished, read_history, recipe_of, start_run
     from prodrec.training.tracking import tell_finished
 
@@ -74,8 +74,8 @@ def evaluate(
     gpu: Gpu = False,
 ) -> None:
     """Judge a bundle on a split; writes metrics.json and index.html. Within a Ray job it runs as a task of the cluster, else here."""
-    from prodrec.evaluation.judge import judge
     from prodrec.evaluation.summary import doubt, judgement
+    from prodrec.reports.judge import judge
 
     metrics = judged(judge, gpu, bundle, shards, split, out)
     print(judgement(metrics))

@@ -21,7 +21,6 @@ from prodrec.catalog import RunRecord, Store
 from prodrec.cluster.fetching import TagPlan, fetch_listings
 from prodrec.cluster.tagging import COUNTS, Ledger, ListingScorer
 from prodrec.config import explain_validation
-from prodrec.data.listings import Listings
 from prodrec.errors import ConfigError
 from prodrec.models.bundle import load_bundle
 from prodrec.models.bundle_files import bundle_folder, load_info
@@ -29,6 +28,7 @@ from prodrec.models.bundle_info import BundleInfo, joined_id, now_utc
 from prodrec.scoring.fetch import FetchLimits
 from prodrec.scoring.policy import load_policy
 from prodrec.scoring.recognizer import TIME_LIMIT_S
+from prodrec.sources.listings import Listings
 from prodrec.version import code_version
 
 # Images that are fetched, scored and written at a time: half a second of work, which a stop may cost, and 300 MB of phone photos.

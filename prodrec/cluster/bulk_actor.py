@@ -20,13 +20,14 @@ from ray.util import list_named_actors
 from prodrec.catalog import RunRecord, Store, open_store, shown_url
 from prodrec.cluster.fetching import TagPlan
 from prodrec.config import Frozen
-from prodrec.data.files import Folder
-from prodrec.data.listings import Listings, open_listings
 from prodrec.errors import ProdrecError, SourceError, UserError
+from prodrec.files import Folder
 from prodrec.models.bundle import load_bundle
 from prodrec.models.bundle_info import now_utc
 from prodrec.serving.backend import Busy
 from prodrec.serving.bulk import SENT, BulkSettings, Progress
+from prodrec.shards.listings import open_listings
+from prodrec.sources.listings import Listings
 
 log = logging.getLogger(__name__)
 

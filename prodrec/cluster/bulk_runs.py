@@ -12,10 +12,10 @@ from prodrec.catalog import RunRecord, Store, open_store
 from prodrec.catalog.export import decisions_csv
 from prodrec.cluster.bulk import new_run, new_run_id, plan_tags
 from prodrec.cluster.bulk_actor import MARK, PATIENCE_S, Order, begun, end, forget, look, of_ours, take_place
-from prodrec.data.files import Folder
-from prodrec.data.shards import MANIFEST
+from prodrec.files import Folder
 from prodrec.models.bundle_info import now_utc
 from prodrec.serving.bulk import BulkSettings, BulkState, Progress, in_a_thread, state_of
+from prodrec.shards.reading import MANIFEST
 
 
 class Bundles(NamedTuple):

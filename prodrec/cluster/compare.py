@@ -11,8 +11,8 @@ from prodrec.cluster.train import WORKERS_SHARE, Workers, cpus_of_a_worker, trai
 # isort: split
 import ray
 
-from prodrec.data.shards import Shards
-from prodrec.training.contest import Entry, attempt
+from prodrec.shards.reading import Shards
+from prodrec.training.comparison_runs import Entry, attempt
 from prodrec.training.context import RunObserver
 from prodrec.training.records import is_finished
 

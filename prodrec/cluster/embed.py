@@ -17,10 +17,10 @@ import torch
 from ray.data import ActorPoolStrategy, DataContext
 
 from prodrec.config import Recipe
-from prodrec.data.files import Folder
-from prodrec.data.shards import Shards
 from prodrec.errors import ProdrecError
+from prodrec.files import Folder
 from prodrec.machine import torch_device, usable_cores
+from prodrec.shards.reading import Shards
 from prodrec.training.context import RunObserver
 from prodrec.training.embedding import PartEmbedder, check_same_weights
 from prodrec.training.features import FeaturePlan, Part

@@ -8,7 +8,7 @@ from prodrec.cluster.bulk import Workers, results
 from prodrec.cluster.fetching import TagPlan
 from prodrec.cluster.session import ray_session
 from prodrec.cluster.tagging import COUNTS
-from prodrec.data.listings import Listings
+from prodrec.sources.listings import Listings
 
 # Listings that a dry run scores. Source: assumed: a minute on a laptop.
 SAMPLE_LISTINGS = 512

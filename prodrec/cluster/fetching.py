@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from prodrec.catalog import Known, Store, open_store
 from prodrec.config import Frozen
-from prodrec.data.formats import ImageLimits
-from prodrec.data.image_bytes import lies_below, read_images
-from prodrec.data.listings import DECLARED
 from prodrec.errors import Reject, RejectCode, shown_url
+from prodrec.images.formats import ImageLimits
 from prodrec.scoring.fetch import Fetcher, FetchLimits
+from prodrec.sources.image_bytes import lies_below, read_images
+from prodrec.sources.listings import DECLARED
 
 # Of a listing on its way: tagged before and unchanged, or tagged by this very run; images to score; or out of reach tonight.
 SKIPPED, DONE, TO_DO, KEPT = "skipped", "done", "to_do", "kept"
@@ -86,7 +86,7 @@ def fetch_listings(plan: TagPlan, listings: pa.Table) -> pa.Table:
     what comes out now for the same.
 
     Args:
-        listings: as `prodrec.data.listings.Listings.table`.
+        listings: as `prodrec.sources.listings.Listings.table`.
 
     Returns:
         Of the schema _FETCHED, a row a listing.

@@ -1,6 +1,6 @@
 """Ray Data under the training loop: windows are read (and, if asked, decoded) by tasks, in order, ahead of the worker.
 
-Each worker streams the windows of its own lanes; what a window holds was decided by `prodrec.data.order`, so the rows of
+Each worker streams the windows of its own lanes; what a window holds was decided by `prodrec.shards.order`, so the rows of
 an epoch do not depend on how tasks are scheduled. Source of the block size and of decoding beside the worker:
 benchmarks/ingest.py, docs/log.md 2026-11-21.
 """
@@ -13,11 +13,11 @@ import pyarrow as pa
 import ray.data
 
 from prodrec.cluster.session import quiet_data
-from prodrec.data.order import Window
-from prodrec.data.shards import SplitIndex
+from prodrec.shards.order import Window
+from prodrec.shards.reading import SplitIndex
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the processes that only read have no use for it
-    from prodrec.data.stream import AnyTransform
+    from prodrec.shards.stream import AnyTransform
 
 # CPU share of a reading task. Reading is waiting; a whole CPU could not be had beside workers that hold them.
 _READ_CPUS = 0.25
@@ -33,7 +33,7 @@ def stream_tables(split: SplitIndex, windows: list[Window], decode: "AnyTransfor
     plan = ray.data.from_arrow([_as_table(window) for window in windows])
     dataset = plan.map_batches(partial(_read, split), batch_size=None, batch_format="pyarrow", num_cpus=_READ_CPUS)
     if decode:
-        from prodrec.data.stream import decode_pixels
+        from prodrec.shards.stream import decode_pixels
 
         dataset = dataset.map_batches(decode_pixels, fn_kwargs={"transform": decode}, batch_size=_DECODE_ROWS, batch_format="pyarrow", num_cpus=1)
         dataset.context.target_max_block_size = _BLOCK_BYTES

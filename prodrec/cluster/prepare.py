@@ -9,17 +9,17 @@ import ray.data
 
 from prodrec.cluster.session import ray_session
 from prodrec.config import SHORT_SIDE_PX, Frozen
-from prodrec.data.assemble import assemble, stage, start_output
-from prodrec.data.boxes import fit_boxes
-from prodrec.data.decode import PreparedImage, prepare_image
-from prodrec.data.files import Folder
-from prodrec.data.formats import ImageLimits
-from prodrec.data.listing_order import cuts, gathered
-from prodrec.data.records import ShardsManifest
-from prodrec.data.shards import Shards
-from prodrec.data.sources import Source, read_images
-from prodrec.data.split import Fractions
 from prodrec.errors import Reject, RejectCode
+from prodrec.files import Folder
+from prodrec.images.boxes import fit_boxes
+from prodrec.images.decode import PreparedImage, prepare_image
+from prodrec.images.formats import ImageLimits
+from prodrec.shards.assemble import assemble, stage, start_output
+from prodrec.shards.listing_order import cuts, gathered
+from prodrec.shards.reading import Shards
+from prodrec.shards.schema import ShardsManifest
+from prodrec.shards.split import Fractions
+from prodrec.sources.source import Source, read_images
 from prodrec.version import code_version
 
 # Images a task prepares: about a second of work, and a progress bar that moves. Source: docs/log.md 2026-11-20.

@@ -15,7 +15,6 @@ import torch
 
 from prodrec.catalog import rows_table
 from prodrec.cluster.fetching import DONE, KEPT, SKIPPED, TO_DO, TagPlan, json_sha256, worker_store
-from prodrec.data.listings import DECLARED
 from prodrec.errors import BundleError, RejectCode
 from prodrec.models.bundle import load_bundle
 from prodrec.models.bundle_info import joined_id
@@ -23,6 +22,7 @@ from prodrec.scoring.decision import Decider, Decision
 from prodrec.scoring.policy import Policy
 from prodrec.scoring.recognition import Recognition
 from prodrec.scoring.recognizer import Recognizer
+from prodrec.sources.listings import DECLARED
 
 # Deaths of a process over one image after which the image is given up. Source: assumed: one may be an accident.
 MOST_DEATHS = 2

@@ -23,12 +23,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from prodrec.cluster.embed import Pool, fit_on_cluster
 from prodrec.cluster.ingest import stream_tables
 from prodrec.config import Recipe
-from prodrec.data.files import Folder, locked
-from prodrec.data.order import Window
-from prodrec.data.shards import Shards, SplitIndex
-from prodrec.data.stream import AnyTransform
 from prodrec.errors import ConfigError, ProdrecError, TrainingError
+from prodrec.files import Folder, locked
 from prodrec.machine import usable_cores
+from prodrec.shards.order import Window
+from prodrec.shards.reading import Shards, SplitIndex
+from prodrec.shards.stream import AnyTransform
 from prodrec.training.context import Progress, RunObserver
 from prodrec.training.run import run_training
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import BaseModel, model_validator
 
 from prodrec.config.base import Frozen
-from prodrec.config.fit import FitConfig, fit_faults
+from prodrec.config.fit import FitConfig
 from prodrec.config.sections import (
     AugmentConfig,
     BalanceConfig,
@@ -32,6 +32,19 @@ _FOREIGN: dict[str, dict[str, tuple[str, ...]]] = {
         "train": ("head_epochs",),
     },
 }
+# What a fit reads, by section; every other field of a recipe must be left at its default. A list of what is allowed, so
+# that a field which is new elsewhere is refused here instead of being passed over in silence.
+_USED: dict[str, set[str]] = {
+    "input": {"size", "resize", "crop_fraction", "normalize"},
+    "model": {"arch", "weights", "dropout", "freeze_backbone", "args"},
+    "balance": {"class_weights", "beta"},
+    "optim": {"name", "lr", "momentum", "warmup_epochs", "final_lr_fraction", "clip_norm", "label_smoothing"},
+    "train": {"epochs", "batch_size", "seed", "precision", "early_stop"},
+    "data": {"threads", "limit"},
+    "tracking": {"mlflow", "experiment"},
+}
+# Where the field has a counterpart, the error names it.
+_INSTEAD = {"model.head": "fit.heads", "optim.weight_decay": "fit.weight_decays"}
 # Training sides grow by it. Source: docs/log.md, sides that are no multiple of the network's stride cost accuracy; strides are at most 32.
 SIDE_STEP = 32
 
@@ -54,7 +67,7 @@ class Recipe(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        faults = (*(fit_faults(self, self.fit) if self.fit else ()), *self._foreign(), *self._freezing(), *self._of_a_tagger(), *self._of_a_classifier())
+        faults = (*(self._of_a_fit(self.fit) if self.fit else ()), *self._foreign(), *self._freezing(), *self._of_a_tagger(), *self._of_a_classifier())
         if faults:
             raise ValueError(faults[0])
         if self.data.lanes and self.train.batch_size < 2 * self.data.lanes:
@@ -62,6 +75,26 @@ class Recipe(Frozen):
         if self.train.early_stop.metric not in (metrics := _METRICS[self.kind]):
             raise ValueError(f"train.early_stop.metric {self.train.early_stop.metric} is not known of a {self.kind}; use one of {', '.join(metrics)}")
         return self
+
+    def _of_a_fit(self, fit: FitConfig) -> Iterator[str]:
+        """What has no meaning beside `fit`, a line each that names the field."""
+        if self.kind != "classifier":
+            yield f"fit has no meaning for a {self.kind}; leave it out"
+        if self.model.weights == "none" and not fit.random_backbone:
+            yield (
+                "model.weights=none with fit would fit heads on random features; set model.weights to hub, a file or a bundle "
+                "(fit.random_backbone=true if random features are what you want to measure)"
+            )
+        for section, values in self:
+            if not isinstance(values, BaseModel) or section == "fit":
+                continue
+            for name, field in type(values).model_fields.items():
+                if name not in _USED.get(section, ()) and getattr(values, name) != field.get_default(call_default_factory=True):
+                    path = f"{section}.{name}"
+                    instead = f"; set {_INSTEAD[path]} instead" if path in _INSTEAD else "; leave it out"
+                    yield f"{path} has no meaning with fit, which trains heads on features{instead}"
+        if self.train.early_stop.patience is not None:
+            yield "train.early_stop.patience has no meaning with fit: every head is fitted to the end; leave it out"
 
     def _freezing(self) -> Iterator[str]:
         if self.model.freeze_backbone and self.model.weights == "none" and not self.fit:

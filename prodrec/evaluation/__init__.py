@@ -1,1 +1,1 @@
-"""Metrics as mergeable sums, calibration, slices and the report."""
+"""Metrics as mergeable sums, judging, calibration, acceptance and significance."""

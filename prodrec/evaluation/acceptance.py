@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from prodrec.data.records import Label
 from prodrec.evaluation.calibration import Bools, Floats
 from prodrec.evaluation.metrics import wilson_interval
 from prodrec.evaluation.predictions import Predictions
+from prodrec.labels import Label
 from prodrec.models.bundle_info import Acceptance
 
 # Probability that the promised precision is kept. Source: assumed; docs/log.md 2026-11-21 has what more and less of it costs.

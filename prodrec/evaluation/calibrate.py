@@ -3,7 +3,7 @@
 from prodrec.errors import BundleError, ConfigError
 from prodrec.evaluation.acceptance import CONFIDENCE, choose_acceptance, least_rows
 from prodrec.evaluation.calibration import MIN_ROWS_TO_FIT, fit_temperature
-from prodrec.evaluation.judge import open_judged, predicted
+from prodrec.evaluation.judging import open_judged, predicted
 from prodrec.evaluation.summary import origin
 from prodrec.machine import torch_device
 from prodrec.models.bundle_files import rewrite_info

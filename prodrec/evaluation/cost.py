@@ -11,7 +11,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from prodrec.data.files import Folder
+from prodrec.files import Folder
 from prodrec.models.bundle import Bundle
 from prodrec.models.scorer import Scorer
 
@@ -39,7 +39,7 @@ def time_all(scorers: Sequence[Scorer], views: Sequence[float]) -> list[Timing]:
     """Times classifiers one after the other, in rounds; nothing else should run meanwhile.
 
     Args:
-        views: pictures that each sees of an image, on average: `prodrec.data.listing_shards.views_shown`.
+        views: pictures that each sees of an image, on average: `prodrec.shards.listing_shards.views_shown`.
     """
     calls_s: list[tuple[list[float], list[float]]] = [([], []) for _ in scorers]
     batches = [[_pixels(scorer, count) for count in (1, BATCH_SIZE)] for scorer in scorers]

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from prodrec.data.objects import Objects, to_source
-from prodrec.data.stream import Batch
 from prodrec.errors import TrainingError
 from prodrec.evaluation.detections import Detections, TaggedPicture
+from prodrec.images.objects import Objects, to_source
 from prodrec.models.scorer import autocast
 from prodrec.models.tagger import Tagger, Tags
 from prodrec.models.tasks import LOSS, DetectionTask, N
+from prodrec.shards.stream import Batch
 
 
 def detect(task: DetectionTask, model: Tagger, inputs: Iterable[Batch], device: torch.device, precision: str) -> Detections:

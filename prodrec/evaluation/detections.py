@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torchmetrics.detection import MeanAveragePrecision
 
-from prodrec.data.records import Label
+from prodrec.labels import Label
 
 # A tag is right where it overlaps a true box of its label by this much. Source: Pascal VOC; COCO's AP50.
 MATCH_IOU = 0.5

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from prodrec.data.records import Label
 from prodrec.evaluation.calibration import Bools, ece
 from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.slices import SLICES, slice_of
+from prodrec.labels import Label
 
 # 97.5 % quantile of the normal distribution: a two-sided 95 % interval.
 Z_95 = 1.96

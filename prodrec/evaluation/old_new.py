@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from prodrec.data.records import Label
 from prodrec.evaluation.calibration import Bools
 from prodrec.evaluation.metrics import wilson_interval
 from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.significance import mcnemar
+from prodrec.labels import Label
 
 Ints = npt.NDArray[np.integer[Any]]
 

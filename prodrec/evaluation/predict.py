@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from prodrec.data.stream import Batch
 from prodrec.evaluation.predictions import Predictions
 from prodrec.models.scorer import autocast
+from prodrec.shards.stream import Batch
 
 
 def predict(logits: Callable[[torch.Tensor], torch.Tensor], inputs: Iterable[Batch], device: torch.device, precision: str) -> Predictions:

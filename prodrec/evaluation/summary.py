@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from prodrec.data.listing_shards import ListingShards
-from prodrec.data.shards import Shards
+from prodrec.shards.listing_shards import ListingShards
+from prodrec.shards.reading import Shards
 
 # Of a bundle.
 LEARNED_ELSEWHERE = (

@@ -1,6 +1,6 @@
 """Bundles: what is served. A model with all that it needs to answer; its folder is `prodrec.models.bundle_files`.
 
-Not covered here: how an image becomes a model input (prodrec.data.transforms, told by `BundleInfo.input`).
+Not covered here: how an image becomes a model input (prodrec.images.transforms, told by `BundleInfo.input`).
 """
 
 import hashlib

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from prodrec.data.files import Folder, writing
 from prodrec.errors import BundleError, OutputError, SourceError
+from prodrec.files import Folder, writing
 from prodrec.models.bundle_info import COPY_AGAIN, BundleInfo, parse_info
 from prodrec.models.card import model_card
 
 WEIGHTS, CARD, INFO = "model.safetensors", "README.md", "bundle.json"
-# In a registry's folder of a kind: names the version that is current. Written by prodrec.evaluation.releases.
+# In a registry's folder of a kind: names the version that is current. Written by prodrec.registry.releases.
 POINTER = "current.json"
 
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
 from prodrec.config import SHORT_SIDE_PX, Frozen, ModelConfig, PositiveInt, PreprocessSpec, explain_validation
-from prodrec.data.records import Label
 from prodrec.errors import BundleError
+from prodrec.labels import Label
 from prodrec.version import code_version
 
 SCHEMA_VERSION = 1

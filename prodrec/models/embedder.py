@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from prodrec.config import PreprocessSpec
-from prodrec.data.transforms import Normalizer
+from prodrec.images.transforms import Normalizer
 from prodrec.models.scorer import autocast
 
 

@@ -14,8 +14,8 @@ import timm
 from torch import Tensor, nn
 
 from prodrec.config import ModelConfig, PreprocessSpec
-from prodrec.data.transforms import NORMALIZATIONS
 from prodrec.errors import ConfigError, UserError
+from prodrec.images.transforms import NORMALIZATIONS
 from prodrec.models.attention import AttentionCNN
 from prodrec.models.backbones import closest_names, feature_dim, is_timm_name, timm_backbone
 from prodrec.models.custom_cnn import CustomCNN

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from prodrec.data.transforms import Normalizer
-from prodrec.data.views import Views, packed
 from prodrec.errors import ConfigError
+from prodrec.images.transforms import Normalizer
+from prodrec.images.views import Views, packed
 from prodrec.models.bundle import Bundle
 from prodrec.models.bundle_info import TaggerInfo
 from prodrec.models.inference import classified

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from prodrec.config import PreprocessSpec, Recipe
-from prodrec.data.files import Folder
-from prodrec.data.records import Label
-from prodrec.data.shards import Shards
 from prodrec.errors import ConfigError
+from prodrec.files import Folder
+from prodrec.labels import Label
 from prodrec.models.bundle import Bundle, load_bundle
 from prodrec.models.bundle_files import INFO, bundle_folder, load_info
 from prodrec.models.bundle_info import BundleInfo, ClassifierInfo, TaggerInfo
@@ -22,6 +21,7 @@ from prodrec.models.registry import check_normalization, create_classifier
 from prodrec.models.tagger import create_tagger
 from prodrec.models.weights import HUB, NONE, SUFFIXES
 from prodrec.recipes import load_recipe, parse_recipe
+from prodrec.shards.reading import Shards
 
 
 def is_bundle(weights: str) -> bool:

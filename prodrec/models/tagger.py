@@ -16,8 +16,8 @@ from torch.utils._pytree import tree_map
 from torchvision.models.detection.image_list import ImageList
 
 from prodrec.config import ModelConfig, PreprocessSpec
-from prodrec.data.objects import Objects
 from prodrec.errors import ConfigError, WeightsError
+from prodrec.images.objects import Objects
 from prodrec.models.detectors import DETECTORS, Detector
 from prodrec.models.weights import HUB, MEND, NONE, StateDict, misfits, read_weights
 

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from prodrec.config import PreprocessSpec
-from prodrec.data.mosaic import mosaic
-from prodrec.data.objects import Objects
-from prodrec.data.transforms import Normalizer
-from prodrec.data.views import Views, packed
+from prodrec.images.mosaic import mosaic
+from prodrec.images.objects import Objects
+from prodrec.images.transforms import Normalizer
+from prodrec.images.views import Views, packed
 from prodrec.models.inference import classified
 from prodrec.models.tagger import Tagger, Tags
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from prodrec.data.quality import Quality, QualityLimits
 from prodrec.errors import RejectCode
+from prodrec.images.quality import Quality, QualityLimits
 from prodrec.models.bundle_info import Acceptance, ClassifierInfo, TaggerInfo
 from prodrec.scoring.policy import Action, PhotoRules, Policy
 from prodrec.scoring.recognition import Product, Recognition

@@ -11,11 +11,11 @@ from typing import Literal, get_args
 
 import torch
 
-from prodrec.data.decode import decode_rgb, prepare_image
-from prodrec.data.files import Folder
-from prodrec.data.formats import ImageLimits
-from prodrec.data.transforms import input_frame, resize
 from prodrec.errors import ConfigError, Reject, SourceError
+from prodrec.files import Folder
+from prodrec.images.decode import decode_rgb, prepare_image
+from prodrec.images.formats import ImageLimits
+from prodrec.images.transforms import input_frame, resize
 from prodrec.models.bundle import Bundle
 from prodrec.models.scorer import Scorer
 from prodrec.scoring.feature_maps import attention, grad_cam

@@ -2,7 +2,7 @@
 
 Requests go out through httpcore itself, not an httpx client: it follows no redirect, keeps no cookie, reads no proxy from
 the environment and inflates no body. Not covered: whether the bytes are an image (the decoder tells), files and object
-stores (prodrec.data.image_bytes).
+stores (prodrec.sources.image_bytes).
 """
 
 import random
@@ -23,7 +23,7 @@ from prodrec.errors import ConfigError, Reject, RejectCode
 from prodrec.scoring.addresses import Entry, Target, Web
 from prodrec.scoring.answers import Passing, read_answer
 from prodrec.scoring.connections import Connector, Refused, Resolve, seconds_left, time_limit
-from prodrec.scoring.turns import Silence, Turns
+from prodrec.scoring.limits import CircuitBreaker, ConcurrencyLimiter
 from prodrec.version import code_version
 
 # An idle connection is kept this long. Source: httpx's default; Apache's servers hang up after 5 s.
@@ -41,12 +41,12 @@ class FetchLimits(Frozen):
             80 and 443), or `*` for any host with public addresses. (): nothing is fetched.
         allow_private: hosts that are listed by name may have loopback, private and other special addresses, and any port.
         ca_file: PEM file of the only authorities to trust; None: those that certifi lists.
-        max_bytes: of an image. Source: as prodrec.data.decode.ImageLimits.
+        max_bytes: of an image. Source: as prodrec.images.decode.ImageLimits.
         connect_timeout_s, read_timeout_s, write_timeout_s: of one step: the connection (name, TCP and TLS each), the wait for
             bytes, sending. Source: httpx's default of 5 s; reading twice that, as image servers may scale on demand (assumed).
-        pool_timeout_s: the longest wait for a turn, before an image's own time starts. Source: concurrency / per_host = 6 turns
+        pool_timeout_s: the longest wait for a slot, before an image's own time starts. Source: concurrency / per_host = 6 turns
             of total_timeout_s.
-        total_timeout_s: of an image once it has its turn, with all its tries and the waits between. Source: assumed.
+        total_timeout_s: of an image once it has its slot, with all its tries and the waits between. Source: assumed.
         retries: tries after the first. Source: assumed.
         backoff_s: the longest wait before the second try; doubles with each, the wait is random below it.
             Source: "Exponential Backoff and Jitter", AWS Architecture Blog 2015 (full jitter).
@@ -100,8 +100,8 @@ class Fetcher:
     def __init__(self, limits: FetchLimits, resolve: Resolve = socket.getaddrinfo) -> None:
         self._limits = limits
         self._web = Web(limits.schemes, limits.hosts, limits.allow_private)
-        self._turns = Turns(limits.per_host, limits.concurrency, limits.pool_timeout_s)
-        self._silence = Silence(limits.silent_after, limits.silence_s, limits.patience_s)
+        self._limiter = ConcurrencyLimiter(limits.per_host, limits.concurrency, limits.pool_timeout_s)
+        self._breaker = CircuitBreaker(limits.silent_after, limits.silence_s, limits.patience_s)
         self._threads = ThreadPoolExecutor(limits.concurrency, "fetch")
         self._closing = threading.Event()
         self._timeouts = {"connect": limits.connect_timeout_s, "read": limits.read_timeout_s, "write": limits.write_timeout_s, "pool": limits.pool_timeout_s}
@@ -122,7 +122,7 @@ class Fetcher:
     def close(self) -> None:
         """Ends waits between tries, lets requests under way end, and closes all connections."""
         self._closing.set()
-        self._silence.close()
+        self._breaker.close()
         self._threads.shutdown(cancel_futures=True)
         self._pool.close()
 
@@ -135,19 +135,19 @@ class Fetcher:
         """
         target = self._web.target(uri)
         while True:
-            # Before the turn and its time: images that wait for a silent host hold up no other.
-            self._silence.wait(target.host, str(target))
-            with self._turns.turn(target.host, str(target)), time_limit(self._limits.total_timeout_s):
-                if self._silence.may_ask(target.host):
+            # Before the slot and its time: images that wait for a silent host hold up no other.
+            self._breaker.wait(target.host, str(target))
+            with self._limiter.slot(target.host, str(target)), time_limit(self._limits.total_timeout_s):
+                if self._breaker.may_ask(target.host):
                     return self._noted(target)
 
     def _noted(self, target: Target) -> bytes:
         try:
             data = self._try(target)
         except Reject as reject:
-            self._silence.note(target.host, answered=not (isinstance(reject.__cause__, Passing) and reject.__cause__.of_host))
+            self._breaker.note(target.host, answered=not (isinstance(reject.__cause__, Passing) and reject.__cause__.of_host))
             raise
-        self._silence.note(target.host, answered=True)
+        self._breaker.note(target.host, answered=True)
         return data
 
     def fetch_all(self, uris: Iterable[str]) -> Iterator[bytes | Reject]:

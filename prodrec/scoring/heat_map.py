@@ -8,7 +8,7 @@ import numpy.typing as npt
 from matplotlib import colormaps
 from PIL import Image
 
-from prodrec.data.decode import decode_rgb, prepare_image
+from prodrec.images.decode import decode_rgb, prepare_image
 
 # Longest side of an overlay, pixels. Source: assumed; a page shows no more.
 _OVERLAY_PX = 1024

@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import torch
 
-from prodrec.data.box_transforms import place
-from prodrec.data.decode import decode_rgb, prepare_image
-from prodrec.data.formats import ImageLimits
-from prodrec.data.objects import Objects
-from prodrec.data.quality import WORKING_SIDE_PX, quality
-from prodrec.data.transforms import resize
 from prodrec.errors import Reject, RejectCode
+from prodrec.images.box_transforms import place
+from prodrec.images.decode import decode_rgb, prepare_image
+from prodrec.images.formats import ImageLimits
+from prodrec.images.objects import Objects
+from prodrec.images.quality import WORKING_SIDE_PX, quality
+from prodrec.images.transforms import resize
 from prodrec.models.bundle_info import BundleInfo
 from prodrec.scoring.recognition import Recognition
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 
 from prodrec.config import Frozen, PositiveInt
-from prodrec.data.transforms import PAD_GREY
 from prodrec.errors import ConfigError
+from prodrec.images.transforms import PAD_GREY
 from prodrec.models.scorer import Scorer
 
 OnProgress = Callable[[int, int], None]

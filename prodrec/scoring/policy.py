@@ -9,8 +9,8 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from prodrec.config import Frozen, explain_validation
-from prodrec.data.quality import QualityLimits
 from prodrec.errors import ConfigError
+from prodrec.images.quality import QualityLimits
 
 Action = Literal["off", "review", "reject"]
 
@@ -26,7 +26,7 @@ _LIMITS = QualityLimits()
 
 
 class PhotoRules(Frozen):
-    """Rules on the scores of a photo; the limits are those of `prodrec.data.quality.QualityLimits`.
+    """Rules on the scores of a photo; the limits are those of `prodrec.images.quality.QualityLimits`.
 
     `overexposed` and `wide_border` pass photos on a white background, which is white itself and may end as straight as a band.
     """

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from prodrec.data.quality import Quality
+from prodrec.images.quality import Quality
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Recognition:
 
     Attributes:
         width, height: of the upright original, pixels; None for a reject.
-        sha256: hex, of the bytes; phash: see `prodrec.data.phash`; None for a reject.
+        sha256: hex, of the bytes; phash: see `prodrec.images.phash`; None for a reject.
         products: the likeliest first; () without a classifier.
         energy: -log(sum(exp(logits))): the higher, the stranger the image is to the classifier; None without one.
             Source: Liu et al. 2020 (arXiv 2010.03759), equation 4 with temperature 1.

@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 
-from prodrec.data.formats import ImageLimits
-from prodrec.data.listing_shards import evenly
-from prodrec.data.objects import to_source
-from prodrec.data.views import Views
 from prodrec.errors import ConfigError
+from prodrec.images.formats import ImageLimits
+from prodrec.images.objects import to_source
+from prodrec.images.views import Views
 from prodrec.machine import usable_cores
 from prodrec.models.bundle import Bundle, load_bundle
 from prodrec.models.scorer import Scorer
 from prodrec.scoring.inputs import Inputs, InputThreads, Job, make_inputs
 from prodrec.scoring.recognition import Product, Recognition, Tag
+from prodrec.shards.listing_shards import evenly
 
 # Images scored at once. Source: assumed.
 BATCH_SIZE = 16

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from PIL import ImageOps
 
-from prodrec.data.colors import to_rgb_or_grey
-from prodrec.data.files import Folder
-from prodrec.data.formats import image_format, open_image
 from prodrec.errors import SourceError
-from prodrec.evaluation.drawing import Box, draw_boxes
+from prodrec.files import Folder
+from prodrec.images.colors import to_rgb_or_grey
+from prodrec.images.formats import image_format, open_image
+from prodrec.reports.drawing import Box, draw_boxes
 from prodrec.scoring.decision import Decision
 from prodrec.scoring.recognition import Recognition
 

@@ -17,11 +17,11 @@ from pydantic import Field, field_validator, model_validator
 from prodrec.catalog import RunRecord, shown_url
 from prodrec.catalog.urls import FOLDER_SCHEMES, is_folder
 from prodrec.config import Frozen, PositiveInt
-from prodrec.data.files import Folder
-from prodrec.data.image_bytes import lies_below
-from prodrec.data.manifests import MANIFEST_SUFFIXES
 from prodrec.errors import Reject, RejectCode, SourceError
+from prodrec.files import Folder
 from prodrec.scoring.fetch import FetchLimits
+from prodrec.sources.image_bytes import lies_below
+from prodrec.sources.manifests import MANIFEST_SUFFIXES
 
 # Of a run that is called running, and is not: its process, its machine or the cluster was lost.
 LOST = "it ended without a word; send the same manifest again: what is written stays"

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 
-from prodrec.data.formats import ImageLimits
 from prodrec.errors import ConfigError, ProdrecError
+from prodrec.images.formats import ImageLimits
 from prodrec.machine import usable_cores
 from prodrec.models.bundle import Bundle
 from prodrec.scoring.explain import explain

@@ -42,7 +42,7 @@ class ServingSettings(Frozen):
 
     Attributes:
         policy: YAML file of the decisions' policy; None: the defaults.
-        max_body_bytes: of a request with one image. Source: as prodrec.data.formats.ImageLimits, and a megabyte around it.
+        max_body_bytes: of a request with one image. Source: as prodrec.images.formats.ImageLimits, and a megabyte around it.
         max_batch_files, max_batch_bytes: of one request of several images. Source: issue 5; assumed.
         max_in_flight: requests that are read or answered at once; one more is told to come later. Source: assumed.
         max_held_bytes: of all bodies in memory at once. Source: assumed; five of the largest requests.

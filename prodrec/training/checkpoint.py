@@ -8,8 +8,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from prodrec.data.files import writing
 from prodrec.errors import UserError
+from prodrec.files import writing
 
 Tensors = dict[str, torch.Tensor]
 _FACTS, _TENSORS = "state.json", "state.safetensors"

@@ -10,28 +10,28 @@ import torch
 from torch import nn
 
 from prodrec.config import Recipe
-from prodrec.data.balance import class_weights, log_prior, repeat_factors
-from prodrec.data.files import Folder
-from prodrec.data.records import SPLITS
-from prodrec.data.shards import Shards
-from prodrec.data.sides import training_sides
-from prodrec.data.stream import Batch, Transform, eval_transform, train_transform
 from prodrec.errors import ShardsError
 from prodrec.evaluation.calibration import fit_temperature
-from prodrec.evaluation.judge import predicted
+from prodrec.evaluation.judging import predicted
 from prodrec.evaluation.metrics import evaluate
 from prodrec.evaluation.old_new import OldNew
-from prodrec.evaluation.page import page_facts
 from prodrec.evaluation.predict import predict
 from prodrec.evaluation.predictions import Predictions
-from prodrec.evaluation.report import ReportData, write_report
 from prodrec.evaluation.summary import headline, origin
+from prodrec.files import Folder
 from prodrec.models.backbones import check_sides
 from prodrec.models.bundle import load_bundle, write_bundle
 from prodrec.models.bundle_info import ClassifierInfo
 from prodrec.models.registry import Classifier
 from prodrec.models.start import continued_info, learned_before, starting_model, trained_counts
 from prodrec.models.tasks import ClassificationTask
+from prodrec.reports.page import page_facts
+from prodrec.reports.report import ReportData, write_report
+from prodrec.shards.balance import class_weights, log_prior, repeat_factors
+from prodrec.shards.reading import Shards
+from prodrec.shards.stream import Batch, Transform, eval_transform, train_transform
+from prodrec.sources.schema import SPLITS
+from prodrec.training.progressive_resizing import training_sides
 from prodrec.training.records import BUNDLE, REPORT
 from prodrec.training.state import kept_weights
 

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 import pyarrow as pa
 import torch
 
-from prodrec.data.files import writing
-from prodrec.data.order import Window
-from prodrec.data.shards import SplitIndex
-from prodrec.data.stream import AnyTransform, decode_pixels, read_windows
+from prodrec.files import writing
 from prodrec.machine import usable_cores
+from prodrec.shards.order import Window
+from prodrec.shards.reading import SplitIndex
+from prodrec.shards.stream import AnyTransform, decode_pixels, read_windows
 from prodrec.training.checkpoint import is_complete, read_facts
 
 

@@ -8,15 +8,15 @@ import pyarrow.parquet as pq
 import torch
 from torch import nn
 
-from prodrec.data.files import Folder
-from prodrec.data.order import sequential_order
-from prodrec.data.shards import SplitIndex
-from prodrec.data.stream import Batch, batches, eval_transform, read_windows
 from prodrec.errors import TrainingError, WeightsError
+from prodrec.files import Folder
 from prodrec.models.embedder import Embedder, weights_sha256
+from prodrec.shards.order import sequential_order
+from prodrec.shards.reading import SplitIndex
+from prodrec.shards.stream import Batch, batches, eval_transform, read_windows
 from prodrec.training.features import FeaturePlan, Part
 
-# Images embedded at once. Source: as `prodrec evaluate` scores them, `prodrec.evaluation.judge`.
+# Images embedded at once. Source: as `prodrec evaluate` scores them, `prodrec.evaluation.judging`.
 _BATCH_SIZE = 64
 
 

@@ -23,11 +23,11 @@ from pydantic import ValidationError
 from torch import nn
 
 from prodrec.config import Frozen, Recipe
-from prodrec.data.files import Folder
-from prodrec.data.records import SPLITS
-from prodrec.data.shards import MANIFEST, Shards
 from prodrec.errors import OutputError
+from prodrec.files import Folder
 from prodrec.models.embedder import weights_sha256
+from prodrec.shards.reading import MANIFEST, Shards
+from prodrec.sources.schema import SPLITS
 
 FEATURES = "features"
 # Of this file and of all that leads from a JPEG to features; a change of either makes a new number.

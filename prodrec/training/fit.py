@@ -18,12 +18,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from prodrec.config import FitConfig, HeadKind, Recipe
-from prodrec.data.stream import Batch
 from prodrec.errors import TrainingError
 from prodrec.evaluation.predict import predict
 from prodrec.evaluation.predictions import Predictions
 from prodrec.models.heads import create_head
 from prodrec.models.registry import Classifier
+from prodrec.shards.stream import Batch
 from prodrec.training.optim import build_optimizer, lr_factor, set_lr
 from prodrec.training.state import score_of
 
@@ -31,7 +31,7 @@ from prodrec.training.state import score_of
 _SIMPLEST_FIRST: tuple[HeadKind, ...] = ("linear", "cosine", "arcface", "relu", "mlp")
 # A feature whose spread is under this share of the largest says nothing and is left out. Source: assumed; float32 has 7 digits.
 _LEAST_SPREAD = 1e-6
-# Rows that a head judges at once. Source: as `prodrec evaluate` scores images, `prodrec.evaluation.judge`.
+# Rows that a head judges at once. Source: as `prodrec evaluate` scores images, `prodrec.evaluation.judging`.
 _JUDGED_ROWS = 64
 
 

@@ -16,14 +16,14 @@ import torch
 from torch import nn
 
 from prodrec.config import Recipe
-from prodrec.data.balance import class_weights
-from prodrec.data.files import Folder
-from prodrec.data.records import SPLITS
-from prodrec.data.shards import Shards
 from prodrec.errors import ShardsError
+from prodrec.files import Folder
 from prodrec.machine import usable_cores
 from prodrec.models.registry import Classifier
 from prodrec.models.start import starting_backbone
+from prodrec.shards.balance import class_weights
+from prodrec.shards.reading import Shards
+from prodrec.sources.schema import SPLITS
 from prodrec.training.classifier import ClassifierKind, check_labelled
 from prodrec.training.context import RunObserver
 from prodrec.training.embedding import embed_here

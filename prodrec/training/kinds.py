@@ -8,10 +8,10 @@ import numpy.typing as npt
 import torch
 
 from prodrec.config import Recipe
-from prodrec.data.files import Folder
-from prodrec.data.shards import Shards
-from prodrec.data.stream import AnyTransform, Batch
+from prodrec.files import Folder
 from prodrec.models.tasks import Task
+from prodrec.shards.reading import Shards
+from prodrec.shards.stream import AnyTransform, Batch
 from prodrec.training.classifier import ClassifierKind
 from prodrec.training.tagger import TaggerKind
 

@@ -14,9 +14,9 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from prodrec.config import Recipe
-from prodrec.data.stream import Batch
 from prodrec.models.scorer import autocast
 from prodrec.models.tasks import WEIGHT, Task
+from prodrec.shards.stream import Batch
 from prodrec.training.averages import moving_average
 from prodrec.training.checkpoint import Tensors, optimizer_tensors, restore_optimizer
 from prodrec.training.context import WorkerContext

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from prodrec.config import Recipe
-from prodrec.data.files import Folder, locked
-from prodrec.data.shards import Shards
 from prodrec.errors import ConfigError
+from prodrec.files import Folder, locked
 from prodrec.machine import torch_device
+from prodrec.shards.reading import Shards
 from prodrec.training.context import LocalContext, RunObserver
 from prodrec.training.fit_run import fit_here
 from prodrec.training.run import run_training

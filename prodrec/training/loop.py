@@ -19,19 +19,19 @@ import torch
 from torch import distributed
 
 from prodrec.config import Recipe
-from prodrec.data.listing_shards import by_listing
-from prodrec.data.order import EpochOrder, Ints, epoch_order, sequential_order
-from prodrec.data.shards import Shards
-from prodrec.data.stream import AnyTransform, Batch, batches
 from prodrec.errors import ProdrecError, ShardsError, TrainingError
 from prodrec.models.start import starting_labels
 from prodrec.models.tasks import LOSS, WEIGHT, N, means
+from prodrec.shards.listing_shards import by_listing
+from prodrec.shards.order import EpochOrder, Ints, epoch_order, sequential_order
+from prodrec.shards.reading import Shards
+from prodrec.shards.stream import AnyTransform, Batch, batches
 from prodrec.training.averages import mean_weights
 from prodrec.training.checkpoint import read_checkpoint, write_checkpoint
 from prodrec.training.context import Progress, WorkerContext
 from prodrec.training.kinds import create_kind
 from prodrec.training.learner import Learner
-from prodrec.training.pace import Stopwatch, one_behind
+from prodrec.training.pace import Stopwatch, prefetch_one
 from prodrec.training.records import RunRecords, write_history
 from prodrec.training.state import TrainState, score_of
 
@@ -164,7 +164,7 @@ class Trainer:
                 yield self.learner.step(batch, epoch - 1 + step / steps)
 
         total = torch.zeros(N + 1 + len(self.task.names), dtype=torch.float64)
-        for step, values in enumerate(one_behind(take_steps()), start=1):
+        for step, values in enumerate(prefetch_one(take_steps()), start=1):
             sums = values.cpu()
             total += sums
             self._watch(sums, total, epoch, step, steps, started)

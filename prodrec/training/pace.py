@@ -6,10 +6,10 @@ from itertools import chain, pairwise
 
 import torch
 
-from prodrec.data.stream import Batch
+from prodrec.shards.stream import Batch
 
 
-def one_behind(items: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+def prefetch_one(items: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
     """Passes each item on once the next is under way: reading a step's sums then never makes the device wait for the host."""
     for before, _ in pairwise(chain(items, [torch.empty(0)])):
         yield before

@@ -8,9 +8,9 @@ import yaml
 from tensorboardX import SummaryWriter
 
 from prodrec.config import Recipe
-from prodrec.data.files import Folder
 from prodrec.errors import ConfigError, OutputError
 from prodrec.evaluation.summary import doubt, judgement
+from prodrec.files import Folder
 from prodrec.recipes import parse_recipe
 from prodrec.training.state import kept_weights
 from prodrec.training.tracking import Tracker, tracking_line, untracked

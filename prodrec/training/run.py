@@ -9,10 +9,10 @@ from typing import TypeVar
 import numpy as np
 
 from prodrec.config import Recipe
-from prodrec.data.files import Folder
-from prodrec.data.order import Ints
-from prodrec.data.shards import Shards
 from prodrec.errors import ProdrecError, UserError
+from prodrec.files import Folder
+from prodrec.shards.order import Ints
+from prodrec.shards.reading import Shards
 from prodrec.training.context import WorkerContext
 from prodrec.training.loop import Trainer, gathered
 from prodrec.training.records import BUNDLE, REPORT, RunRecords, is_finished

@@ -9,22 +9,22 @@ import numpy.typing as npt
 import torch
 
 from prodrec.config import Recipe
-from prodrec.data.files import Folder
-from prodrec.data.records import SPLITS
-from prodrec.data.shards import Shards
-from prodrec.data.stream import Batch, BoxTransform, eval_box_transform, train_box_transform
 from prodrec.errors import ShardsError
 from prodrec.evaluation.detect import detect
 from prodrec.evaluation.detections import Detections, choose_thresholds, coco_metrics, evaluate_tags, match
-from prodrec.evaluation.page import page_facts
 from prodrec.evaluation.summary import headline, origin
-from prodrec.evaluation.tags_report import TagsReport, write_tags_report
+from prodrec.files import Folder
 from prodrec.models.bundle import write_bundle
 from prodrec.models.bundle_info import TaggerInfo
 from prodrec.models.detectors import DETECTORS
 from prodrec.models.start import learned_before, starting_info, starting_model, trained_counts
 from prodrec.models.tagger import Tagger
 from prodrec.models.tasks import DetectionTask
+from prodrec.reports.page import page_facts
+from prodrec.reports.tags_report import TagsReport, write_tags_report
+from prodrec.shards.reading import Shards
+from prodrec.shards.stream import Batch, BoxTransform, eval_box_transform, train_box_transform
+from prodrec.sources.schema import SPLITS
 from prodrec.training.records import BUNDLE, REPORT
 from prodrec.training.state import kept_weights
 

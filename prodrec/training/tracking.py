@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from prodrec.config import Recipe, TrackingConfig
-from prodrec.data.files import Folder
-from prodrec.data.records import SPLITS
-from prodrec.data.shards import Shards
 from prodrec.errors import ConfigError, shown_url
-from prodrec.evaluation.page import flat
 from prodrec.evaluation.summary import headline
+from prodrec.files import Folder
+from prodrec.reports.page import flat
+from prodrec.shards.reading import Shards
+from prodrec.sources.schema import SPLITS
 from prodrec.training.mlflow_run import MlflowRun
 from prodrec.version import code_version
 

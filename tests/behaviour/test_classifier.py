@@ -8,8 +8,8 @@ from made import photo
 from PIL import Image, ImageEnhance
 
 from prodrec.cli import main
-from prodrec.data.decode import decode_rgb, prepare_image
-from prodrec.data.transforms import Normalizer, resize
+from prodrec.images.decode import decode_rgb, prepare_image
+from prodrec.images.transforms import Normalizer, resize
 from prodrec.models.bundle import load_bundle
 
 LABELS = {"red": 0, "green": 1, "blue": 2, "yellow": 3}

@@ -7,12 +7,12 @@ import shutil
 import pytest
 from made import build_shards, photo, run
 
-from prodrec.data.files import Folder, locked
-from prodrec.data.shards import open_shards
-from prodrec.evaluation import promotion
 from prodrec.evaluation.choice import Verdict
+from prodrec.files import Folder, locked
 from prodrec.models.bundle_files import load_info
+from prodrec.registry import promotion
 from prodrec.scoring import Recognizer
+from prodrec.shards.reading import open_shards
 
 TINY = ["--local", "--set", "train.epochs=3", "--set", "input.size=32", "--set", "train.batch_size=16", "--set", "data.threads=1", "--set", "optim.lr=0.005"]
 
@@ -94,7 +94,7 @@ def test_an_interrupted_comparison_says_what_to_do_and_goes_on_from_its_checkpoi
 
     again = command(small_shards, tmp_path / "out", ["custom_cnn"])
     with monkeypatch.context() as patch:
-        patch.setattr("prodrec.display.RunDisplay.epoch", interrupt)
+        patch.setattr("prodrec.cli.display.RunDisplay.epoch", interrupt)
         assert run(*again) == 1
     assert "interrupted; the same command goes on" in capsys.readouterr().err
     history = tmp_path / "out" / "runs" / "custom_cnn" / "metrics.jsonl"

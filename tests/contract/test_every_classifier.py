@@ -10,8 +10,8 @@ import pytest
 import torch
 from made import thin_settings
 
-from prodrec.data.shards import open_shards
 from prodrec.recipes import load_recipe, recipe_names
+from prodrec.shards.reading import open_shards
 from prodrec.training.context import LocalContext
 from prodrec.training.loop import Trainer
 
@@ -30,7 +30,7 @@ RANK = textwrap.dedent("""
     import torch
     from torch import distributed
 
-    from prodrec.data.shards import open_shards
+    from prodrec.shards.reading import open_shards
     from prodrec.recipes import load_recipe
     from prodrec.training.context import LocalContext
     from prodrec.training.loop import Trainer

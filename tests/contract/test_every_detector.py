@@ -22,7 +22,7 @@ RANK = textwrap.dedent("""
     import torch
     from torch import distributed
 
-    from prodrec.data.shards import open_shards
+    from prodrec.shards.reading import open_shards
     from prodrec.recipes import parse_recipe
     from prodrec.training.context import LocalContext
     from prodrec.training.loop import Trainer

@@ -7,9 +7,9 @@ import torch
 from made import build_shards, run
 from safetensors.torch import load_file
 
-from prodrec.data.shards import open_shards
 from prodrec.models.bundle_files import load_info
 from prodrec.recipes import load_recipe
+from prodrec.shards.reading import open_shards
 from prodrec.training.context import LocalContext
 from prodrec.training.loop import Trainer
 

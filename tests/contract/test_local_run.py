@@ -125,8 +125,8 @@ def test_a_wrong_command_line_is_one_clear_line(small_shards, tmp_path, capsys, 
 
 
 def test_recognize_names_the_product_with_the_probability_of_its_bundle(finished, tmp_path, capsys):
-    from prodrec.data.decode import decode_rgb, prepare_image
-    from prodrec.data.transforms import resize
+    from prodrec.images.decode import decode_rgb, prepare_image
+    from prodrec.images.transforms import resize
     from prodrec.models.bundle import load_bundle
     from prodrec.models.scorer import Scorer
 

@@ -7,10 +7,10 @@ import torch
 from made import SIDES, run, sided_photo
 from PIL import Image
 
-from prodrec.data.decode import decode_rgb, prepare_image
-from prodrec.data.transforms import resize
-from prodrec.data.views import Views
 from prodrec.evaluation.metrics import wilson_interval
+from prodrec.images.decode import decode_rgb, prepare_image
+from prodrec.images.transforms import resize
+from prodrec.images.views import Views
 from prodrec.models.bundle import load_bundle
 from prodrec.models.scorer import Scorer
 from prodrec.scoring import Recognizer

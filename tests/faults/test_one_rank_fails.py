@@ -13,7 +13,7 @@ RANK = textwrap.dedent("""
     import torch
     from torch import distributed
 
-    from prodrec.data.shards import open_shards
+    from prodrec.shards.reading import open_shards
     from prodrec.errors import TrainingError
     from prodrec.recipes import parse_recipe
     from prodrec.training.context import LocalContext

@@ -13,10 +13,10 @@ import torch
 
 from prodrec.cluster.embed import Pool, _fit, embed_on_cluster
 from prodrec.cluster.train import Workers, train
-from prodrec.data.files import Folder
-from prodrec.data.shards import open_shards
 from prodrec.errors import WeightsError
+from prodrec.files import Folder
 from prodrec.recipes import parse_recipe
+from prodrec.shards.reading import open_shards
 from prodrec.training import features
 from prodrec.training.embedding import embed_here
 from prodrec.training.fit_run import begun

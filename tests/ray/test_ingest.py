@@ -6,10 +6,10 @@ from made import build_shards
 
 from prodrec.cluster.ingest import stream_tables
 from prodrec.config import AugmentConfig, PreprocessSpec
-from prodrec.data import shard_writers
-from prodrec.data.order import epoch_order
-from prodrec.data.shards import open_shards
-from prodrec.data.stream import batches, read_windows, train_transform
+from prodrec.shards import writers as shard_writers
+from prodrec.shards.order import epoch_order
+from prodrec.shards.reading import open_shards
+from prodrec.shards.stream import batches, read_windows, train_transform
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import pytest
 from made import run
 
 from prodrec.cluster.train import Workers, train
-from prodrec.data.shards import open_shards
 from prodrec.recipes import parse_recipe
 from prodrec.scoring import Recognizer
+from prodrec.shards.reading import open_shards
 from prodrec.training.local import train_local
 from prodrec.training.records import start_run
 

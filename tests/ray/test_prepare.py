@@ -15,10 +15,10 @@ from PIL import Image
 
 from prodrec.cluster import prepare as preparing
 from prodrec.cluster.prepare import PrepareOptions, prepare
-from prodrec.data.decode import decode_rgb
-from prodrec.data.shards import open_shards
-from prodrec.data.sources import open_source
 from prodrec.errors import ShardsError
+from prodrec.images.decode import decode_rgb
+from prodrec.shards.reading import open_shards
+from prodrec.sources.source import open_source
 
 
 def prepared(source, out, **options):
@@ -148,7 +148,7 @@ def test_a_source_without_a_usable_image_leaves_nothing_that_looks_complete(tmp_
 
 
 def test_the_sample_catalogue_prepares_with_its_broken_files_named(tmp_path):
-    from prodrec.data.sample import write_sample
+    from prodrec.sample import write_sample
 
     made = write_sample(tmp_path / "sample", products=6, images=60)
     shards = prepared(tmp_path / "sample", tmp_path / "out")

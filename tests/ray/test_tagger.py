@@ -9,9 +9,9 @@ from made import coco_tree, write_coco
 
 from prodrec.cluster.prepare import PrepareOptions, prepare
 from prodrec.cluster.train import Workers, train
-from prodrec.data.shards import open_shards
-from prodrec.data.sources import open_source
 from prodrec.recipes import parse_recipe
+from prodrec.shards.reading import open_shards
+from prodrec.sources.source import open_source
 from prodrec.training.local import train_local
 from prodrec.training.records import start_run
 

@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 
 from prodrec.cluster.train import Workers, _Board, _observed, train
 from prodrec.config import ModelConfig
-from prodrec.data.shards import open_shards
 from prodrec.errors import ConfigError, TrainingError, WeightsError
 from prodrec.models.registry import create_classifier
 from prodrec.recipes import parse_recipe
+from prodrec.shards.reading import open_shards
 from prodrec.training.local import train_local
 from prodrec.training.records import start_run
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made import drawn
 
-from prodrec.data.records import Label
 from prodrec.evaluation.acceptance import _chance_of_so_few, accepted_metrics, choose_acceptance, least_rows, lowest_threshold
 from prodrec.evaluation.calibrate import promise
 from prodrec.evaluation.predictions import Predictions
+from prodrec.labels import Label
 
 
 @given(st.integers(1, 60), st.data())

@@ -6,17 +6,17 @@ import pytest
 import torch
 
 from prodrec.config import ModelConfig, PreprocessSpec
-from prodrec.data.files import Folder
-from prodrec.data.records import Label
 from prodrec.evaluation import cost
 from prodrec.evaluation.cost import size_of, time_all
-from prodrec.evaluation.cost_chart import CostPoint, cost_chart
-from prodrec.evaluation.page import amount, chance, count, points
+from prodrec.files import Folder
+from prodrec.labels import Label
 from prodrec.models.bundle import Bundle
 from prodrec.models.bundle_info import ClassifierInfo
 from prodrec.models.custom_cnn import FILTERS
 from prodrec.models.registry import create_classifier
 from prodrec.models.scorer import Scorer
+from prodrec.reports.cost_chart import CostPoint, cost_chart
+from prodrec.reports.page import amount, chance, count, points
 
 LABELS = [Label(name=name, group=None) for name in "abc"]
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from prodrec.data.records import Label
 from prodrec.evaluation.detections import LEAST_BOXES, Detections, Matches, TaggedPicture, choose_thresholds, coco_metrics, evaluate_tags, match, matched
+from prodrec.labels import Label
 
 LABELS = 3
 

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prodrec.data.records import Label
 from prodrec.evaluation.metrics import evaluate, wilson_interval
 from prodrec.evaluation.predictions import Predictions
+from prodrec.labels import Label
 
 
 def random_batch(rows: int, classes: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prodrec.data.records import Label
 from prodrec.evaluation.metrics import evaluate
 from prodrec.evaluation.old_new import OldNew, macro_f1, macro_f1_intervals
 from prodrec.evaluation.predictions import Predictions
 from prodrec.evaluation.significance import mcnemar
+from prodrec.labels import Label
 
 KNOWN, MORE = 4, 2
 LABELS = [Label(name=f"product {k}", group="old" if k < KNOWN else None) for k in range(KNOWN + MORE)]

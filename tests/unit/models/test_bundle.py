@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pyarrow import fs
 
 from prodrec.config import ModelConfig, PreprocessSpec
-from prodrec.data.files import Folder
-from prodrec.data.records import Label
 from prodrec.errors import BundleError, OutputError
+from prodrec.files import Folder
+from prodrec.labels import Label
 from prodrec.models import bundle_files
 from prodrec.models.bundle import load_bundle, write_bundle
 from prodrec.models.bundle_info import ClassifierInfo

@@ -7,10 +7,10 @@ from made import photo
 from torch import nn
 
 from prodrec.config import ModelConfig, PreprocessSpec
-from prodrec.data.decode import decode_rgb
-from prodrec.data.records import Label
-from prodrec.data.transforms import resize
 from prodrec.errors import ConfigError
+from prodrec.images.decode import decode_rgb
+from prodrec.images.transforms import resize
+from prodrec.labels import Label
 from prodrec.models.bundle import Bundle
 from prodrec.models.bundle_info import ClassifierInfo
 from prodrec.models.inference import classified

@@ -4,8 +4,8 @@ import pytest
 import torch
 from made import few_regions
 
-from prodrec.data.records import Label
 from prodrec.errors import BundleError, ConfigError
+from prodrec.labels import Label
 from prodrec.models.bundle import write_bundle
 from prodrec.models.bundle_files import load_info, rewrite_info
 from prodrec.models.bundle_info import ClassifierInfo, TaggerInfo

@@ -6,9 +6,9 @@ from made import few_regions
 from safetensors.torch import save_file
 
 from prodrec.config import ModelConfig, PreprocessSpec
-from prodrec.data.objects import Objects
-from prodrec.data.records import Label
 from prodrec.errors import BundleError, ConfigError, WeightsError
+from prodrec.images.objects import Objects
+from prodrec.labels import Label
 from prodrec.models.bundle import load_bundle, write_bundle
 from prodrec.models.bundle_info import TaggerInfo
 from prodrec.models.detectors import DETECTORS

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 
 from prodrec.config import ModelConfig, PreprocessSpec
-from prodrec.data.quality import Quality
-from prodrec.data.records import Label
 from prodrec.errors import ConfigError
+from prodrec.images.quality import Quality
+from prodrec.labels import Label
 from prodrec.models.bundle_info import Acceptance, ClassifierInfo, TaggerInfo
 from prodrec.scoring.decision import Decider
 from prodrec.scoring.policy import Policy, load_policy

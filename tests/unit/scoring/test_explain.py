@@ -10,9 +10,9 @@ from PIL import Image
 from torch import nn
 
 from prodrec.config import ModelConfig, PreprocessSpec
-from prodrec.data.records import Label
-from prodrec.data.transforms import input_frame, resize
 from prodrec.errors import ConfigError, Reject
+from prodrec.images.transforms import input_frame, resize
+from prodrec.labels import Label
 from prodrec.models.bundle import Bundle, load_bundle
 from prodrec.models.bundle_info import ClassifierInfo
 from prodrec.models.registry import Classifier, create_classifier

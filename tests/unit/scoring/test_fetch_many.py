@@ -103,14 +103,14 @@ def test_all_hosts_together_are_bounded_for_any_number_of_threads(shop):
     assert most["all"] <= 3
 
 
-def test_a_turn_that_does_not_come_is_a_timeout(shop):
+def test_a_slot_that_does_not_come_is_a_timeout(shop):
     came = threading.Event()
     shop.answers["/long.jpg"] = lambda asked: (came.set(), shop.closing.wait(), asked.hang_up())
     with fetcher(per_host=1, pool_timeout_s=0.05, total_timeout_s=3, retries=0) as images:
         thread = threading.Thread(target=lambda: list(images.fetch_all([shop.uri("/long.jpg")])))
         thread.start()
         assert came.wait(PATIENCE_S)
-        with pytest.raises(Reject, match=r"fetch_timeout.*no turn"):
+        with pytest.raises(Reject, match=r"fetch_timeout.*no free slot"):
             images.fetch(shop.uri())
         shop.closing.set()
         thread.join()

@@ -12,10 +12,9 @@ from made import photo
 from PIL import Image
 
 from prodrec.config import ModelConfig, PreprocessSpec
-from prodrec.data.records import Label
-from prodrec.data.shards import open_shards
 from prodrec.errors import ConfigError
-from prodrec.evaluation.judge import open_judged, predicted
+from prodrec.evaluation.judging import open_judged, predicted
+from prodrec.labels import Label
 from prodrec.models.bundle import Bundle, load_bundle, write_bundle
 from prodrec.models.bundle_info import ClassifierInfo
 from prodrec.models.registry import create_classifier
@@ -23,6 +22,7 @@ from prodrec.models.scorer import Scorer
 from prodrec.scoring import Recognizer
 from prodrec.scoring.decision import Decision
 from prodrec.scoring.show import describe
+from prodrec.shards.reading import open_shards
 
 
 def shard_images(shards: str, split: str) -> list[bytes]:

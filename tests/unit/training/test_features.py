@@ -9,13 +9,13 @@ import pytest
 import torch
 from made import build_shards
 
-from prodrec.data.files import Folder
-from prodrec.data.shards import open_shards
-from prodrec.evaluation.judge import predicted
+from prodrec.evaluation.judging import predicted
+from prodrec.files import Folder
 from prodrec.models.bundle import load_bundle, write_bundle
 from prodrec.models.bundle_info import ClassifierInfo
 from prodrec.models.registry import create_classifier
 from prodrec.recipes import parse_recipe
+from prodrec.shards.reading import open_shards
 from prodrec.training import features
 from prodrec.training.embedding import embed_here
 from prodrec.training.features import feature_facts, plan_features

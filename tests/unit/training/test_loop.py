@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from prodrec.data.files import Folder
-from prodrec.data.shards import open_shards
 from prodrec.errors import OutputError, TrainingError
+from prodrec.files import Folder
 from prodrec.recipes import parse_recipe
+from prodrec.shards.reading import open_shards
 from prodrec.training.checkpoint import write_checkpoint
 from prodrec.training.context import LocalContext
 from prodrec.training.loop import Trainer

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from prodrec.config import ModelConfig, TrainConfig
-from prodrec.data.files import Folder
-from prodrec.data.shards import open_shards
 from prodrec.errors import ConfigError
+from prodrec.files import Folder
 from prodrec.models.registry import create_classifier
 from prodrec.recipes import parse_recipe
+from prodrec.shards.reading import open_shards
 from prodrec.training.averages import mean_weights
 from prodrec.training.context import LocalContext
 from prodrec.training.loop import Trainer

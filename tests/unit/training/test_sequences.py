@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from prodrec.data.listing_shards import by_listing
-from prodrec.data.shards import open_shards
 from prodrec.recipes import parse_recipe
+from prodrec.shards.listing_shards import by_listing
+from prodrec.shards.reading import open_shards
 from prodrec.training.context import LocalContext
 from prodrec.training.loop import Trainer
 

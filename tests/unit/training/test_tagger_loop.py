@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from prodrec.data.files import Folder
-from prodrec.data.shards import open_shards
 from prodrec.errors import TrainingError
+from prodrec.files import Folder
 from prodrec.recipes import parse_recipe
+from prodrec.shards.reading import open_shards
 from prodrec.training.context import LocalContext
 from prodrec.training.loop import Trainer
 from prodrec.training.records import RunRecords

@@ -11,8 +11,8 @@ import yaml
 from made import run
 
 from prodrec.config import TrackingConfig
-from prodrec.data.files import Folder
 from prodrec.errors import ConfigError
+from prodrec.files import Folder
 from prodrec.training import tracking
 from prodrec.training.tracking import Tracker, tracking_line
 

@@ -1,1 +1,0 @@
-"""Sources, image decoding, shards, splits, sampling and transforms. Plain Python and torch; no Ray."""

@@ -1,0 +1,1 @@
+"""From bytes to pixels to tensors: formats, decoding, colour, transforms, augmentation, boxes, quality, fingerprints."""

@@ -1,0 +1,182 @@
+"""Prepared data sets: opening them and reading their rows."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from prodrec.config import explain_validation
+from prodrec.errors import ShardsError
+from prodrec.files import Folder
+from prodrec.images.boxes import object_lists
+from prodrec.labels import Label
+from prodrec.shards.order import Window
+from prodrec.shards.schema import CLASS_COLUMNS, OBJECT_COLUMNS, SHARD_SCHEMA, ShardFile, ShardsManifest
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class SplitIndex:
+    """Where the rows of one split are. Small and picklable; rows are numbered through its files in order.
+
+    Attributes:
+        columns: that are read to train and to judge.
+        label_ids: what each label id of the files is told as; None: as it is.
+    """
+
+    uri: str
+    files: list[ShardFile]
+    columns: tuple[str, ...] = CLASS_COLUMNS
+    label_ids: tuple[int, ...] | None = None
+
+    @cached_property
+    def row_group_sizes(self) -> list[int]:
+        return [rows for file in self.files for rows in file.row_groups]
+
+    @property
+    def rows(self) -> int:
+        return sum(self.row_group_sizes)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column of all rows, [N]; other columns are not read."""
+        folder, chunks = Folder(self.uri), []
+        for file in self.files:
+            with _opened(folder, file) as parquet:
+                chunks += parquet.read(columns=[name])[name].slice(0, file.rows).chunks
+        return self._relabelled(pa.table({name: pa.chunked_array(chunks, SHARD_SCHEMA.field(name).type)}))[name]
+
+    def image(self, row: int) -> bytes:
+        """The JPEG of one row."""
+        table = self.read(Window(0, np.array([row]), np.array([0])))
+        return bytes(table["image"][0].as_py())
+
+    def read(self, window: Window) -> pa.Table:
+        """The rows of a window in its order: `columns`, lane, row, occurrence."""
+        starts = np.concatenate([[0], np.cumsum(self.row_group_sizes)])
+        group_of = np.searchsorted(starts, window.rows, side="right") - 1
+        needed = np.unique(group_of)
+        table = self._relabelled(pa.concat_tables(self._row_groups(needed)))
+        offsets = np.concatenate([[0], np.cumsum([self.row_group_sizes[g] for g in needed])])
+        position = offsets[np.searchsorted(needed, group_of)] + window.rows - starts[group_of]
+        table = table.take(pa.array(position))
+        for name, values in (("lane", np.full(len(window.rows), window.lane)), ("row", window.rows), ("occurrence", window.occurrence)):
+            table = table.append_column(name, pa.array(values, pa.int64()))
+        return table
+
+    def _relabelled(self, table: pa.Table) -> pa.Table:
+        if self.label_ids is None:
+            return table
+        ids = pa.array(self.label_ids, pa.int32())
+        if "label_id" in table.column_names:
+            table = table.set_column(table.column_names.index("label_id"), "label_id", pc.take(ids, table["label_id"]))
+        if "objects" in table.column_names:
+            lists = table["objects"].combine_chunks()
+            label_id, box, crowd = (pc.struct_field(lists.flatten(), name) for name in ("label_id", "box", "crowd"))
+            renamed = object_lists(pc.take(ids, label_id), box, crowd, lists.value_lengths().to_numpy())
+            table = table.set_column(table.column_names.index("objects"), "objects", renamed)
+        return table
+
+    def _row_groups(self, needed: npt.NDArray[np.int64]) -> Iterator[pa.Table]:
+        folder, first = Folder(self.uri), 0
+        for file in self.files:
+            inside = [int(g) - first for g in needed if first <= g < first + len(file.row_groups)]
+            if inside:
+                with _opened(folder, file) as parquet:
+                    # A limit cuts off the last row group of all.
+                    yield parquet.read_row_groups(inside, columns=list(self.columns)).slice(0, sum(file.row_groups[g] for g in inside))
+            first += len(file.row_groups)
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A complete prepared data set."""
+
+    uri: str
+    manifest: ShardsManifest
+    manifest_sha256: str
+    label_ids: tuple[int, ...] | None = None
+
+    def split(self, name: str) -> SplitIndex:
+        columns = OBJECT_COLUMNS if self.manifest.boxes else CLASS_COLUMNS
+        return SplitIndex(self.uri, self.manifest.splits.get(name, []), columns, self.label_ids)
+
+    def keeps_split_of(self, manifests_sha256: Iterable[str]) -> bool:
+        """Whether nothing that was learned from in any of those shards is held out here: a model that was trained on them may be judged here."""
+        return {*manifests_sha256} <= {self.manifest_sha256, *self.manifest.earlier}
+
+    def relabelled(self, labels: Sequence[Label]) -> "Shards":
+        """The same rows with the ids of other labels, by name; rows with a label that is not among them get -1."""
+        if [label.name for label in labels] == [label.name for label in self.manifest.labels]:
+            return self
+        number = {label.name: i for i, label in enumerate(labels)}
+        now = [number.get(label.name, -1) for label in self.manifest.labels]
+        ids = tuple(now) if self.label_ids is None else tuple(now[i] if i >= 0 else -1 for i in self.label_ids)
+        return replace(self, manifest=self.manifest.model_copy(update={"labels": list(labels)}), label_ids=ids)
+
+    def limited(self, images: int | None) -> "Shards":
+        """At most so many images, the splits in proportion, each with one at least: the first of each, as the splits are mixed already."""
+        rows = self.manifest.rows_ok
+        if images is None or images >= rows:
+            return self
+        splits = {name: _first(files, max(1, self.manifest.rows(name) * images // rows)) for name, files in self.manifest.splits.items()}
+        return replace(self, manifest=self.manifest.model_copy(update={"splits": splits}))
+
+    def class_counts(self, split: str) -> npt.NDArray[np.int64]:
+        """Images of each class in a split, or boxes of each label (crowds left out), [K]."""
+        if self.manifest.boxes:
+            objects = pc.list_flatten(self.split(split).column("objects"))
+            ids = pc.struct_field(objects, "label_id").filter(pc.invert(pc.struct_field(objects, "crowd"))).to_numpy()
+        else:
+            ids = self.split(split).column("label_id").to_numpy()
+        return np.bincount(ids, minlength=len(self.manifest.labels)).astype(np.int64)
+
+
+def open_shards(uri: str) -> Shards:
+    """Opens a prepared data set and checks that its files are there in full size.
+
+    Raises:
+        ShardsError: no manifest (not prepared, or a prepare that did not finish), a manifest of another version, or a
+            file that is missing or of another size.
+    """
+    folder = Folder(uri)
+    try:
+        data = folder.read(MANIFEST)
+    except OSError as error:
+        raise ShardsError(f"{folder.uri} holds no complete shards (no {MANIFEST}); make them with `prodrec prepare SOURCE {uri}`") from error
+    try:
+        manifest = ShardsManifest.model_validate_json(data)
+    except ValidationError as error:
+        raise ShardsError(f"{folder / MANIFEST}: {explain_validation(error, ShardsManifest)}; prepare the source again") from error
+    for file in (f for files in manifest.splits.values() for f in files):
+        size = folder.filesystem.get_file_info(folder.within(file.name)).size
+        if size != file.size_bytes:
+            found = "is missing" if size is None else f"has {size} bytes instead of {file.size_bytes}"
+            raise ShardsError(f"{folder / file.name} {found}; prepare the source again or copy the folder whole")
+    return Shards(folder.uri, manifest, hashlib.sha256(data).hexdigest())
+
+
+def _first(files: list[ShardFile], rows: int) -> list[ShardFile]:
+    """The files, cut off after so many rows."""
+    kept = []
+    for file in files:
+        starts = np.cumsum([0, *file.row_groups[:-1]])
+        groups = [min(size, rows - int(start)) for size, start in zip(file.row_groups, starts, strict=True) if start < rows]
+        if groups:
+            kept.append(file.model_copy(update={"row_groups": groups}))
+        rows -= sum(groups)
+    return kept
+
+
+@contextmanager
+def _opened(folder: Folder, file: ShardFile) -> Iterator[pq.ParquetFile]:
+    with folder.filesystem.open_input_file(folder.within(file.name)) as source, pq.ParquetFile(source) as parquet:
+        yield parquet

@@ -1,0 +1,227 @@
+"""What a source is taken for, what it lists, and what is said when it is none. The images are never opened: here they are no images."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prodrec.errors import SourceError
+from prodrec.sources.schema import LISTING_SCHEMA
+from prodrec.sources.source import Source, open_source
+
+GROCERY = Path("/work/shared/data/grocery")
+
+
+def write(folder: Path, *names: str, **texts: str) -> None:
+    """Files of one byte at `names`; `texts` holds CSV files by their stem."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    for stem, text in texts.items():
+        (folder / f"{stem}.csv").write_text(text)
+
+
+def rows(source: Source, *columns: str) -> list[tuple]:
+    return list(zip(*(source.listing[column].to_pylist() for column in columns), strict=True))
+
+
+def products10k(folder: Path) -> None:
+    write(folder, "train/1.jpg", train="name,class,group\n1.jpg,7,3\n2.jpg,007,4\n", test="name,class,group\n1.jpg,7,3\n")
+
+
+def imagefolder(folder: Path) -> None:
+    write(folder, "apple/1.jpg", "apple/more/2.JPG", "pear/noending", "pear/notes.txt", "pear/.hidden.jpg", "LICENSE", "top.jpg")
+
+
+def manifest(folder: Path) -> None:
+    write(folder, manifest="uri,label,split\na/1.jpg, apple ,Train\n/abs/2.jpg,,\ns3://b/3.jpg,pear,validation\n")
+
+
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_products10k(tmp_path, prefix):
+    products10k(tmp_path)
+    source = open_source(f"{prefix}{tmp_path}")
+    assert source.listing.schema == LISTING_SCHEMA
+    assert source.description == "Products-10K: train.csv + test.csv, 3 examples, 2 classes in 2 groups"
+    train, test = tmp_path / "train", tmp_path / "test"
+    assert rows(source, "uri", "label", "group", "split") == [
+        (f"{train}/1.jpg", "7", "3", "train"),
+        (f"{train}/2.jpg", "007", "4", "train"),
+        (f"{test}/1.jpg", "7", "3", "test"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "said", "found"),
+    [
+        ({}, "Products-10K: train.csv, 1 examples", [None]),
+        ({"test": "id\n9.jpg\n"}, "test.csv left out: it has no labels", [None]),
+        ({"test": "id\n9.jpg\n", "test_kaggletest": "name,class,group,Usage\n9.jpg,1,1,Public\n"}, "train.csv + test_kaggletest.csv", ["train", "test"]),
+    ],
+)
+def test_products10k_test_files(tmp_path, files, said, found):
+    write(tmp_path, train="name,class,group\n1.jpg,1,1\n", **files)
+    source = open_source(str(tmp_path))
+    assert said in source.description
+    assert source.listing["split"].to_pylist() == found
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_imagefolder(tmp_path, prefix, end):
+    imagefolder(tmp_path)
+    source = open_source(f"{prefix}{tmp_path}{end}")
+    assert rows(source, "uri", "label", "split", "group") == [
+        (f"{tmp_path}/apple/1.jpg", "apple", None, None),
+        (f"{tmp_path}/apple/more/2.JPG", "apple", None, None),
+        (f"{tmp_path}/pear/noending", "pear", None, None),
+    ]
+    assert "3 examples, 2 classes; 3 hidden or text files left out; 1 files outside label folders left out" in source.description
+
+
+def test_imagefolder_with_the_publishers_split(tmp_path):
+    write(tmp_path, "train/a/1.jpg", "valid/a/deep/2.jpg", "Test/b/3.jpg", "train/stray.jpg", "iconic/a.jpg")
+    source = open_source(str(tmp_path))
+    assert sorted(rows(source, "label", "split"), key=str) == [("a", "train"), ("a", "val"), ("b", "test"), (None, "train")]
+    assert "1 files outside train/, val/ and test/ left out" in source.description
+
+
+def test_a_label_called_train_is_no_split(tmp_path):
+    write(tmp_path, "train/1.jpg", "car/2.jpg")
+    assert rows(open_source(str(tmp_path)), "label", "split") == [("car", None), ("train", None)]
+
+
+@pytest.mark.parametrize("place", ["folder", "folder uri", "file", "file uri"])
+def test_csv_manifest(tmp_path, place):
+    folder = tmp_path / "with blank"
+    folder.mkdir()
+    manifest(folder)
+    path = folder / "manifest.csv" if "file" in place else folder
+    source = open_source(path.as_uri() if "uri" in place else str(path))
+    assert source.format == "manifest"
+    assert rows(source, "uri", "label", "split") == [
+        (f"{folder}/a/1.jpg", "apple", "train"),
+        ("/abs/2.jpg", None, None),
+        ("s3://b/3.jpg", "pear", "val"),
+    ]
+
+
+@given(st.lists(st.text(st.characters(blacklist_categories=["C", "Z"], blacklist_characters='"'), min_size=1), min_size=1))
+def test_any_label_survives_a_csv(tmp_path_factory, labels):
+    folder = tmp_path_factory.mktemp("labels")
+    write(folder, manifest="uri,label\n" + "".join(f'{i}.jpg,"{label}"\n' for i, label in enumerate(labels)))
+    assert open_source(str(folder)).listing["label"].to_pylist() == labels
+
+
+def test_uris_are_resolved_and_listing_ids_kept(tmp_path):
+    text = "uri\tlabel\tlisting_id\n./a.jpg\tx\t1\n../b.jpg\tx\t2\nfile:///c%20d.jpg\tx\t3\nhttps://e/f.jpg\tx\t\n\tx\t5\n"
+    (tmp_path / "m.tsv").write_text(text)
+    assert rows(open_source(f"{tmp_path}/m.tsv"), "uri", "listing_id") == [
+        (f"{tmp_path}/a.jpg", "1"),
+        (f"{tmp_path.parent}/b.jpg", "2"),
+        ("/c d.jpg", "3"),
+        ("https://e/f.jpg", None),
+        (None, "5"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "labels", [pa.array([1, 2, None]), pa.array([1.0, 2.0, None]), pa.array(["1", "2 ", ""]), pa.array(["1", "2", None]).dictionary_encode()]
+)
+def test_parquet_labels_of_any_scalar_type_become_text(tmp_path, labels):
+    pq.write_table(pa.table({"uri": ["a", "b", "c"], "label": labels}), tmp_path / "any.parquet")
+    assert rows(open_source(str(tmp_path)), "uri", "label") == [(f"{tmp_path}/{uri}", label) for uri, label in (("a", "1"), ("b", "2"), ("c", None))]
+
+
+def test_embedded_bytes_are_located_and_not_read(tmp_path):
+    for name, count in (("b.parquet", 5), ("a.parquet", 3)):
+        table = pa.table({"bytes": pa.array([b"image" * 1000] * count, pa.large_binary()), "label": ["x"] * count, "uri": ["where it was"] * count})
+        pq.write_table(table, tmp_path / name, row_group_size=2, use_dictionary=False, compression="none")
+        damaged = bytearray((tmp_path / name).read_bytes())
+        # The bytes column stands first in each row group: reading it would fail or be slow, listing must not notice.
+        damaged[4:1000] = bytes(996)
+        (tmp_path / name).write_bytes(damaged)
+    source = open_source(str(tmp_path))
+    assert source.description == "manifest: 2 Parquet files, 8 examples, 1 classes"
+    places = [("a", 0, 0), ("a", 0, 1), ("a", 1, 0), ("b", 0, 0), ("b", 0, 1), ("b", 1, 0), ("b", 1, 1), ("b", 2, 0)]
+    assert rows(source, "uri", "row_group", "row") == [(f"{tmp_path}/{name}.parquet", group, row) for name, group, row in places]
+
+
+def parquet(**columns: pa.Array | list) -> Callable[[Path], None]:
+    return lambda folder: pq.write_table(pa.table(columns), folder / "m.parquet")
+
+
+def text(name: str, content: str | bytes) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_bytes(content.encode() if isinstance(content, str) else content) and None
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "format", "said"),
+    [
+        (lambda folder: None, "absent", "auto", "absent does not exist"),
+        (lambda folder: None, "", "auto", "is empty"),
+        (lambda folder: None, "", "yolo", "unknown format 'yolo'; use auto, products10k, imagefolder, manifest, coco, voc"),
+        (text("1.jpg", "x"), "", "auto", "is no source: looked for train.csv"),
+        (text("1.jpg", "x"), "1.jpg", "auto", "looked for a file ending in .csv, .tsv, .parquet"),
+        (text("1.jpg", "x"), "", "imagefolder", "expected LABEL/image.jpg"),
+        (text("1.jpg", "x"), "", "products10k", "there is no train.csv"),
+        (text("1.jpg", "x"), "", "manifest", "looked for manifest.csv"),
+        (manifest, "manifest.csv", "imagefolder", "is a file; the format imagefolder is a folder"),
+        (text("manifest.json", "{}"), "", "auto", "is prepared already"),
+        (text("m.csv", ""), "m.csv", "auto", "Empty CSV file"),
+        (text("m.csv", "uri,label\n"), "m.csv", "auto", "lists no examples"),
+        (text("m.csv", "path,label\na,b\n"), "m.csv", "auto", "no column uri, which a CSV manifest needs; found: path, label"),
+        (text("m.csv", "uri,label,label\na,b,c\n"), "m.csv", "auto", "the column 'label' twice"),
+        (text("m.csv", "uri,label\na,b,c\n"), "m.csv", "auto", "cannot be read as CSV"),
+        (text("m.csv", b"uri,label\na,\xff\n"), "m.csv", "auto", "save it as UTF-8"),
+        (text("m.csv", "uri,label,split\na,b,training\n"), "m.csv", "auto", "split 'training' is unknown; use train, val, test"),
+        (text("m.csv", "uri,label,group\na,b,c\nd,b,e\n"), "m.csv", "auto", "label 'b' stands in two groups, 'c' and 'e'"),
+        (text("train.csv", "uri,label\na,b\n"), "", "auto", "no column name and no class, which Products-10K needs; found: uri, label"),
+        (text("m.parquet", "PAR1 not"), "", "auto", "cannot read"),
+        (parquet(path=["a"]), "", "auto", "no column uri or bytes and no label"),
+        (parquet(bytes=["a"], label=["b"]), "", "auto", "store the files' bytes as binary"),
+        (parquet(uri=["a"], label=[["b"]]), "", "auto", "column 'label' of type list"),
+    ],
+)
+def test_what_is_no_source_is_one_clear_line(tmp_path, make, name, format, said):
+    make(tmp_path)
+    with pytest.raises(SourceError) as raised:
+        open_source(str(tmp_path / name), format)
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("makers", "format"),
+    [
+        ([products10k, imagefolder, manifest], "products10k"),
+        ([imagefolder, manifest], "manifest"),
+        ([imagefolder, parquet(uri=["a"], label=["b"])], "imagefolder"),
+        ([parquet(uri=["a"], label=["b"])], "manifest"),
+    ],
+)
+def test_auto_takes_the_first_that_fits(tmp_path, makers, format):
+    for make in makers:
+        make(tmp_path)
+    source = open_source(str(tmp_path))
+    assert source.format == format
+    assert ("manifest.csv beside it not used" in source.description) == (manifest in makers and format != "manifest")
+
+
+def test_a_file_of_another_format_may_be_forced(tmp_path):
+    imagefolder(tmp_path)
+    manifest(tmp_path)
+    assert open_source(str(tmp_path), "imagefolder").listing["label"].to_pylist() == ["apple", "apple", "pear"]
+
+
+@pytest.mark.skipif(not GROCERY.exists(), reason="real photos are not here: /work/shared/data/grocery")
+def test_grocery_is_listed_with_the_publishers_split():
+    source = open_source(str(GROCERY))
+    assert source.description == "manifest: manifest.csv, 5,421 examples, 81 classes in 43 groups"
+    assert {name: source.listing["split"].to_pylist().count(name) for name in ("train", "val", "test")} == {"train": 2640, "val": 296, "test": 2485}
+    assert all(Path(uri).exists() for uri in source.listing["uri"].to_pylist()[::500])
