@@ -48,6 +48,7 @@ def prepare(
     format: Annotated[str, typer.Option(help="auto, products10k, imagefolder, manifest, coco or voc.")] = "auto",
     split: Annotated[str, typer.Option(help="Shares train,val,test (or train,test) for images without a publisher's split.")] = "0.8,0.1,0.1",
     short_side: Annotated[int, typer.Option(min=32, max=4096, help="Pixels; larger images are shrunk to it.")] = 320,
+    photos: Annotated[bool, typer.Option(help="Keep a small reference photo of each label: the one labels.csv gives, else a training photo.")] = True,
     keep_split: Annotated[list[str] | None, typer.Option(help="Earlier shards (may be repeated): their images stay in the split they had there.")] = None,
 ) -> None:
     """Prepare a source into shards: decode, check, shrink, hash, divide."""
@@ -64,11 +65,15 @@ def prepare(
 
     announce_ray()
     with prepare_display() as display:
-        manifest = prepare(opened, out, PrepareOptions(short_side=short_side, fractions=fractions), display, earlier)
+        manifest = prepare(opened, out, PrepareOptions(short_side=short_side, fractions=fractions, photos=photos), display, earlier)
     rejected = sum(manifest.rejects.values())
     print(f"{manifest.rows_in} rows in = {manifest.rows_ok} ok + {rejected} rejected")
     for code, count in manifest.rejects.items():
         print(f"  {code}: {count}")
     if manifest.boxes:
         print(f"boxes of the ok rows: {manifest.boxes.ok} ok ({manifest.boxes.clipped} clipped to their picture) + {manifest.boxes.rejected} rejected")
+    if told := manifest.photos:
+        refused = [f"{count} cannot be used ({code})" for code, count in told.refused.items()]
+        print("; ".join([f"reference photos of labels: {told.given} given, {told.taken} taken from training photos", *refused]))
+        print("".join(f"  {line}\n" for line in told.named), end="")
     print(f"{out}: {', '.join(f'{manifest.rows(name)} {name}' for name in manifest.splits)}; {len(manifest.labels)} labels")

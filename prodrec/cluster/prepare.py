@@ -14,7 +14,8 @@ from prodrec.files import Folder
 from prodrec.images.boxes import fit_boxes
 from prodrec.images.decode import PreparedImage, prepare_image
 from prodrec.images.formats import ImageLimits
-from prodrec.shards.assemble import assemble, stage, start_output
+from prodrec.shards.assemble import Naming, assemble, stage, start_output
+from prodrec.shards.label_photos import NO_PHOTOS, read_given
 from prodrec.shards.listing_order import cuts, gathered
 from prodrec.shards.reading import Shards
 from prodrec.shards.schema import ShardsManifest
@@ -35,12 +36,14 @@ class PrepareOptions(Frozen):
     Attributes:
         short_side: pixels; larger images are shrunk to it, smaller ones stay.
         jpeg_quality: of re-encoded images.
+        photos: whether each label gets a reference photo: the one that the source gives, else one that is learned from.
     """
 
     short_side: int = SHORT_SIDE_PX
     jpeg_quality: int = 90
     fractions: Fractions = Fractions(0.8, 0.1, 0.1)
     limits: ImageLimits = ImageLimits()
+    photos: bool = True
 
 
 def prepare(
@@ -60,6 +63,7 @@ def prepare(
         ShardsError: not one usable image.
     """
     out = start_output(out_uri)
+    naming = Naming(source.labels, read_given(source.labels, options.limits) if options.photos else NO_PHOTOS, options.photos)
     with ray_session():
         slices = ray.data.from_arrow(list(_slices(source.listing)))
         staged = slices.map_batches(partial(_stage_slice, out.uri, options), batch_size=None, batch_format="pyarrow")
@@ -74,7 +78,7 @@ def prepare(
         "short_side": options.short_side,
         "jpeg_quality": options.jpeg_quality,
     }
-    return assemble(out, options.fractions, provenance, source.listing.num_rows, earlier)
+    return assemble(out, options.fractions, provenance, source.listing.num_rows, earlier, naming)
 
 
 def _slices(listing: pa.Table) -> Iterator[pa.Table]:

@@ -4,7 +4,7 @@ Not covered here: how an image becomes a model input (prodrec.images.transforms,
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from safetensors import torch as safetensors
 from torch import Tensor, nn
 
 from prodrec.errors import BundleError, UserError
+from prodrec.label_photos import PHOTOS, LabelPhotos
 from prodrec.models.bundle_files import CARD, INFO, WEIGHTS, bundle_folder, check_weights, read_file, write_files
 from prodrec.models.bundle_info import COPY_AGAIN, BundleInfo, ClassifierInfo, TaggerInfo, parse_info
 from prodrec.models.card import model_card
@@ -30,19 +31,22 @@ class Bundle:
     Attributes:
         info: a ClassifierInfo or a TaggerInfo.
         model: in eval mode; of a classifier normalised float images_BCHW -> logits_BK, of a tagger -> `Tags` of each image.
+        photos: of its labels.
     """
 
     info: Any
     model: Any
+    photos: LabelPhotos = field(default_factory=LabelPhotos)
 
 
-def write_bundle(folder: str | Path, model: nn.Module, info: BundleInfo) -> None:
+def write_bundle(folder: str | Path, model: nn.Module, info: BundleInfo, photos: bytes = b"") -> None:
     """Writes a bundle; a reader sees all of it or none, and one that stands there already is replaced.
 
     Args:
         folder: a local path or a URI such as s3://bucket/bundle.
         model: a Classifier or a Tagger, also wrapped for data parallelism or compiled.
         info: what the bundle is; `weights_sha256` is filled in.
+        photos: the content of photos.parquet, with those that its labels name; b"": there is none.
 
     Raises:
         OutputError: the place cannot be written (read-only, full), or other files are there.
@@ -53,7 +57,8 @@ def write_bundle(folder: str | Path, model: nn.Module, info: BundleInfo) -> None
         raise ValueError(told)
     weights = safetensors.save(state, metadata={"format": "pt"})
     info = info.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})
-    write_files(folder, {WEIGHTS: weights, CARD: model_card(info).encode(), INFO: info.model_dump_json(indent=2).encode()})
+    files = {WEIGHTS: weights, PHOTOS: photos, CARD: model_card(info).encode(), INFO: info.model_dump_json(indent=2).encode()}
+    write_files(folder, {name: data for name, data in files.items() if data})
 
 
 def plain_state(model: nn.Module) -> dict[str, Tensor]:
@@ -75,7 +80,7 @@ def load_bundle(folder: str | Path, device: str | torch.device = "cpu", kind: st
     place = bundle_folder(folder)
     info = parse_info(read_file(place, INFO), place / INFO, kind)
     state = _parse_weights(read_file(place, WEIGHTS), info, place / WEIGHTS)
-    return Bundle(info, _assemble(info, state, place.uri).to(device).eval())
+    return Bundle(info, _assemble(info, state, place.uri).to(device).eval(), LabelPhotos(place))
 
 
 def _plain_name(name: str) -> str:

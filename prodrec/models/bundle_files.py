@@ -1,4 +1,4 @@
-"""The folder of a bundle: `model.safetensors`, `README.md` and, written last, `bundle.json`.
+"""The folder of a bundle: `model.safetensors`, `README.md`, `photos.parquet` where labels have photos and, written last, `bundle.json`.
 
 Needs no torch, which takes seconds to import. What the weights mean: prodrec.models.bundle.
 """
@@ -13,12 +13,15 @@ from pyarrow import fs
 
 from prodrec.errors import BundleError, OutputError, SourceError
 from prodrec.files import Folder, writing
+from prodrec.label_photos import PHOTOS
 from prodrec.models.bundle_info import COPY_AGAIN, BundleInfo, parse_info
 from prodrec.models.card import model_card
 
 WEIGHTS, CARD, INFO = "model.safetensors", "README.md", "bundle.json"
 # In a registry's folder of a kind: names the version that is current. Written by prodrec.registry.releases.
 POINTER = "current.json"
+# In the order in which they are written; photos.parquet is not in every bundle.
+_FILES = (WEIGHTS, PHOTOS, CARD, INFO)
 
 
 def bundle_folder(folder: str | Path) -> Folder:
@@ -55,7 +58,7 @@ def copy_bundle(source: str | Path, target: str | Path) -> None:
         OutputError: the place cannot be written, or other files are there.
     """
     info, place = load_info(source), bundle_folder(source)
-    files = {name: read_file(place, name) for name in (WEIGHTS, CARD, INFO)}
+    files = {name: read_file(place, name) for name in _FILES if name != PHOTOS or place.exists(name)}
     check_weights(files[WEIGHTS], info, place / WEIGHTS)
     write_files(target, files)
 
@@ -112,7 +115,7 @@ def check_weights(data: bytes, info: BundleInfo, where: str) -> None:
 
 def _check_free(target: Folder) -> None:
     """Only a bundle, whole or begun, is ever replaced."""
-    strangers = sorted(name for item in target.names() if (name := item.base_name) not in {WEIGHTS, CARD, INFO} and not name.endswith(".part"))
+    strangers = sorted(name for item in target.names() if (name := item.base_name) not in _FILES and not name.endswith(".part"))
     if strangers:
         raise OutputError(f"cannot write the bundle {target.uri}: it holds other files ({', '.join(strangers[:3])}); choose another folder")
 
@@ -121,9 +124,11 @@ def _write_in_place(target: Folder, files: dict[str, bytes]) -> None:
     """Object stores cannot rename folders: without bundle.json there is no bundle, so it goes first and comes last."""
     with writing(target.uri):
         target.delete(INFO)
+        target.delete(PHOTOS)  # those of another bundle
     target.make()
-    for name in (WEIGHTS, CARD, INFO):
-        target.write(name, files[name])
+    for name in _FILES:
+        if name in files:
+            target.write(name, files[name])
 
 
 def _write_aside(path: Path, files: dict[str, bytes]) -> None:

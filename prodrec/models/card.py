@@ -93,7 +93,7 @@ def model_card(info: BundleInfo) -> str:
         title=f"prodrec bundle: {inline(str(info.recipe.get('name', info.model.arch)))}",
         results=_results(info.metrics),
         data_sha256=inline(info.data_manifest_sha256),
-        labels=_listed([label.name for label in info.labels]),
+        labels=_listed([label.shown for label in info.labels]),
         size=info.input.size,
         resize=RESIZE_WORDS[info.input.resize],
         normalize=info.input.normalize,

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from prodrec.config import PreprocessSpec, Recipe
 from prodrec.errors import ConfigError
 from prodrec.files import Folder
-from prodrec.labels import Label
+from prodrec.label_photos import LabelPhotos, collected
+from prodrec.labels import Label, with_words
 from prodrec.models.bundle import Bundle, load_bundle
 from prodrec.models.bundle_files import INFO, bundle_folder, load_info
 from prodrec.models.bundle_info import BundleInfo, ClassifierInfo, TaggerInfo
@@ -45,11 +46,20 @@ def learned_before(recipe: Recipe, shards: Shards) -> list[str]:
 
 
 def starting_labels(recipe: Recipe, labels: list[Label]) -> list[Label]:
-    """The labels of a run on data with `labels`: those of the bundle that it starts from stay in front, new ones follow."""
+    """The labels of a run on data with `labels`: those of the bundle that it starts from stay in front, new ones follow.
+
+    The data's titles and links are newer than the bundle's and go before them.
+    """
     info = continued_info(recipe)
     known = info.labels if info else []
     names = {label.name for label in known}
-    return known + [label for label in labels if label.name not in names]
+    return with_words(known, labels) + [label for label in labels if label.name not in names]
+
+
+def label_photos(recipe: Recipe, shards: Shards) -> bytes:
+    """The content of photos.parquet of a run's bundle: photos of its labels, from the bundle that it starts from or from its data."""
+    places = [LabelPhotos(bundle_folder(recipe.model.weights))] if continued_info(recipe) else []
+    return collected([label.photo for label in shards.manifest.labels], [*places, shards.photos])
 
 
 def trained_counts(recipe: Recipe, shards: Shards, counts_K: npt.NDArray[np.int64]) -> list[int]:

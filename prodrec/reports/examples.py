@@ -4,16 +4,15 @@ Shapes: N rows of a split.
 """
 
 import base64
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from prodrec.evaluation.calibration import Floats
 from prodrec.evaluation.predictions import Predictions, confusions
+from prodrec.images.thumbnails import thumbnail
 from prodrec.labels import Label
 
 Positions = npt.NDArray[np.intp]
@@ -22,8 +21,6 @@ Positions = npt.NDArray[np.intp]
 MOST_RIGHT, MOST_WRONG, MOST_MISTAKE_KINDS = 18, 24, 9
 # Twice the width that a thumbnail has on the page of a phone. Source: assumed.
 THUMBNAIL_SIDE_PX = 128
-# Source: assumed; artefacts do not show at this size.
-THUMBNAIL_QUALITY = 80
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,10 @@ class MistakeKind:
     right: Example | None
 
 
+def data_uri(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+
 class Thumbnails:
     """Small pictures of rows.
 
@@ -72,14 +73,10 @@ class Thumbnails:
 
     def uri(self, row: int) -> str | None:
         """Data URI of a JPEG with sides of at most 128 px; None where the bytes are no whole picture."""
-        out = io.BytesIO()
         try:
-            with Image.open(io.BytesIO(self._image_of(row)), formats=["JPEG"]) as image:
-                image.thumbnail((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX))
-                image.convert("RGB").save(out, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
+            return data_uri(thumbnail(self._image_of(row), THUMBNAIL_SIDE_PX))
         except OSError:  # a report of hours of training must not fail for one picture; the page shows which one
             return None
-        return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 def sure_mistakes(predictions: Predictions, confidences_N: Floats) -> Positions:

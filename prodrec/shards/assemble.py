@@ -8,9 +8,9 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -20,11 +20,14 @@ import pyarrow.parquet as pq
 from prodrec.errors import OutputError, RejectCode, ShardsError
 from prodrec.files import Folder, writing
 from prodrec.images.boxes import BOX, object_lists
+from prodrec.label_photos import PHOTOS, packed_photos, photo_id
 from prodrec.labels import Label, label_order
+from prodrec.shards.label_photos import NO_PHOTOS, GivenPhotos, PhotoPicker
 from prodrec.shards.reading import MANIFEST, Shards
 from prodrec.shards.schema import REJECT_SCHEMA, SHARD_SCHEMA, BoxCounts, ShardFile, ShardsManifest
 from prodrec.shards.split import Earlier, Fractions, assign_splits
 from prodrec.shards.writers import ShardWriters, compression
+from prodrec.sources.labels import LabelText
 from prodrec.sources.schema import SPLITS
 
 STAGING = ".staging"
@@ -64,7 +67,21 @@ def stage(out: Folder, number: int, rows: list[dict[str, Any]]) -> None:
     Folder(out / STAGING).write(f"{number:08d}.parquet", sink.getvalue().to_pybytes())
 
 
-def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows_in: int, earlier: Sequence[Shards] = ()) -> ShardsManifest:
+class Naming(NamedTuple):
+    """What people call the labels, and their photos.
+
+    Attributes:
+        fills: whether labels without a given photo get one that is learned from.
+    """
+
+    texts: Mapping[str, LabelText] = {}
+    photos: GivenPhotos = NO_PHOTOS
+    fills: bool = True
+
+
+def assemble(
+    out: Folder, fractions: Fractions, provenance: dict[str, Any], rows_in: int, earlier: Sequence[Shards] = (), naming: Naming = Naming()
+) -> ShardsManifest:
     """Turns the staged rows into shards, rejects and, last, the manifest.
 
     Args:
@@ -99,8 +116,13 @@ def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows
         (dropped & ~twins, RejectCode.LISTING_ACROSS_SPLITS, "other images of its listing stand in a split that is held out"),
     ):
         rows.loc[which, ["code", "detail"]] = code.value, detail
-    labels = [Label(name=name) for name in _object_labels(kept["objects"])] if has_boxes else _labels(kept)
-    files = _write_shards(out, staged, kept, {label.name: number for number, label in enumerate(labels)})
+    names = _object_labels(kept["objects"]) if has_boxes else sorted(kept["label"].unique(), key=label_order)
+    picker = PhotoPicker(kept, naming.photos, naming.fills)
+    files = _write_shards(out, staged, kept, {name: number for number, name in enumerate(names)}, picker)
+    labels = _labels(names, kept, naming, picker.jpegs)
+    photos = {photo_id(jpeg): jpeg for jpeg in picker.jpegs.values()}
+    if photos:
+        out.write(PHOTOS, packed_photos(photos))
     rejects = rows[rows["code"].notna()]
     bad_boxes = _bad_boxes(kept)
     _write_rejects(out, pd.concat([rejects, bad_boxes]))
@@ -116,6 +138,7 @@ def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows
         boxes=_box_counts(kept, len(bad_boxes)) if has_boxes else None,
         earlier=[shards.manifest_sha256 for shards in earlier],
         listings=int(kept["listing_id"].nunique()) or None,
+        photos=picker.counts(),
         **provenance,
     )
     out.write(MANIFEST, json.dumps(manifest.model_dump(mode="json"), indent=1).encode())
@@ -163,7 +186,7 @@ class _Staged:
                 yield pq.ParquetFile(source).read()
 
 
-def _write_shards(out: Folder, staged: _Staged, kept: pd.DataFrame, ids: dict[str, int]) -> dict[str, list[ShardFile]]:
+def _write_shards(out: Folder, staged: _Staged, kept: pd.DataFrame, ids: dict[str, int], picker: PhotoPicker) -> dict[str, list[ShardFile]]:
     writers = ShardWriters(out, kept)
     start = 0
     with writing(out.uri):
@@ -172,6 +195,7 @@ def _write_shards(out: Folder, staged: _Staged, kept: pd.DataFrame, ids: dict[st
             part = kept.loc[start : stop - 1]
             if len(part):
                 table = table.take(pa.array(part.index.to_numpy() - start))
+                picker.look(table, part.index)
                 table = _with_ids(table, ids)
                 writers.add(table.select(SHARD_SCHEMA.names), part)
             start = stop
@@ -214,10 +238,14 @@ def _box_counts(kept: pd.DataFrame, rejected: int) -> BoxCounts:
     return BoxCounts(ok=int(kept["objects"].map(len).sum()), clipped=int(kept["boxes_clipped"].sum()), rejected=rejected)
 
 
-def _labels(kept: pd.DataFrame) -> list[Label]:
-    groups = kept.groupby("label")["group"].first()
-    names = sorted(groups.index, key=label_order)
-    return [Label(name=name, group=groups[name] if isinstance(groups[name], str) else None) for name in names]
+def _labels(names: Sequence[str], kept: pd.DataFrame, naming: Naming, jpegs: Mapping[str, bytes]) -> list[Label]:
+    groups = {label: group for label, group in kept.groupby("label")["group"].first().items() if isinstance(group, str)}
+    labels = []
+    for name in names:
+        said, jpeg = naming.texts.get(name, LabelText()), jpegs.get(name)
+        words = {"title": said.title if said.title != name else None, "group_title": said.group_title, "link": said.link}
+        labels.append(Label(name=name, group=groups.get(name, said.group), photo=photo_id(jpeg) if jpeg else None, **words))
+    return labels
 
 
 def _write_rejects(out: Folder, rejects: pd.DataFrame) -> None:

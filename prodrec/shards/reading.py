@@ -17,6 +17,7 @@ from prodrec.config import explain_validation
 from prodrec.errors import ShardsError
 from prodrec.files import Folder
 from prodrec.images.boxes import object_lists
+from prodrec.label_photos import LabelPhotos
 from prodrec.labels import Label
 from prodrec.shards.order import Window
 from prodrec.shards.schema import CLASS_COLUMNS, OBJECT_COLUMNS, SHARD_SCHEMA, ShardFile, ShardsManifest
@@ -109,18 +110,26 @@ class Shards:
         columns = OBJECT_COLUMNS if self.manifest.boxes else CLASS_COLUMNS
         return SplitIndex(self.uri, self.manifest.splits.get(name, []), columns, self.label_ids)
 
+    @property
+    def photos(self) -> LabelPhotos:
+        """The reference photos of its labels."""
+        return LabelPhotos(Folder(self.uri))
+
     def keeps_split_of(self, manifests_sha256: Iterable[str]) -> bool:
         """Whether nothing that was learned from in any of those shards is held out here: a model that was trained on them may be judged here."""
         return {*manifests_sha256} <= {self.manifest_sha256, *self.manifest.earlier}
 
     def relabelled(self, labels: Sequence[Label]) -> "Shards":
         """The same rows with the ids of other labels, by name; rows with a label that is not among them get -1."""
-        if [label.name for label in labels] == [label.name for label in self.manifest.labels]:
+        if list(labels) == self.manifest.labels:
             return self
+        manifest = self.manifest.model_copy(update={"labels": list(labels)})
+        if [label.name for label in labels] == [label.name for label in self.manifest.labels]:
+            return replace(self, manifest=manifest)
         number = {label.name: i for i, label in enumerate(labels)}
         now = [number.get(label.name, -1) for label in self.manifest.labels]
         ids = tuple(now) if self.label_ids is None else tuple(now[i] if i >= 0 else -1 for i in self.label_ids)
-        return replace(self, manifest=self.manifest.model_copy(update={"labels": list(labels)}), label_ids=ids)
+        return replace(self, manifest=manifest, label_ids=ids)
 
     def limited(self, images: int | None) -> "Shards":
         """At most so many images, the splits in proportion, each with one at least: the first of each, as the splits are mixed already."""

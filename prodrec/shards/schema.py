@@ -70,6 +70,21 @@ class BoxCounts(Frozen):
     rejected: int
 
 
+class LabelPhotoCounts(Frozen):
+    """Where the reference photos of labels come from.
+
+    Attributes:
+        given: by the source; `refused`, by reason code, could not be used.
+        taken: from images that are learned from.
+        named: what is wrong with the first that were refused.
+    """
+
+    given: int
+    taken: int
+    refused: dict[str, int] = {}
+    named: list[str] = []
+
+
 class ShardsManifest(Frozen):
     """`manifest.json` of a prepared data set, written last: its presence means complete.
 
@@ -79,6 +94,7 @@ class ShardsManifest(Frozen):
         boxes: None for sources without boxes.
         earlier: sha256 of the manifests of the shards whose split is kept here (`prodrec prepare --keep-split`). Not those that
             they kept in turn: images that were left out meanwhile may stand anywhere.
+        photos: None where no label has one, or of an older prepare.
         listings: number of listings whose images lie together; None where the source names no listings, or of an older prepare.
     """
 
@@ -99,6 +115,7 @@ class ShardsManifest(Frozen):
     boxes: BoxCounts | None = None
     listings: int | None = None
     earlier: list[str] = []
+    photos: LabelPhotoCounts | None = None
 
     def rows(self, split: str) -> int:
         """Number of images of a split; 0 where there is none."""

@@ -1,6 +1,7 @@
 """How folders of images tell their labels: Products-10K and ImageFolder. No image is opened."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -8,6 +9,7 @@ import pyarrow.compute as pc
 from prodrec.errors import SourceError
 from prodrec.files import Folder
 from prodrec.sources.columns import SPLIT_NAMES, absolute_uris, listing, read_csv, require_columns, splits, text
+from prodrec.sources.labels import LabelText
 
 _HIDDEN = r"(^|/)\."
 # Files that stand beside images and are none.
@@ -22,11 +24,13 @@ class Listed:
         what: the format and what was read, for people.
         table: of LISTING_SCHEMA.
         notes: what was left out, for people.
+        labels: what it says of its labels, for people.
     """
 
     what: str
     table: pa.Table
     notes: tuple[str, ...] = ()
+    labels: Mapping[str, LabelText] = field(default_factory=dict)
 
 
 def list_products10k(folder: Folder) -> Listed:

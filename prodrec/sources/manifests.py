@@ -1,6 +1,7 @@
 """Manifests of a source: CSV, TSV or Parquet tables of URIs or embedded bytes with labels.
 
-Columns: `uri` or `bytes` (Parquet only), `label`; optional `group`, `split`, `listing_id`, `view`. The bytes are not read here.
+Columns: `uri` or `bytes` (Parquet only), `label`; optional `group`, `split`, `listing_id`, `view`, and those that name labels
+(`prodrec.sources.labels`). The bytes are not read here.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 from prodrec.errors import SourceError
 from prodrec.files import Folder
 from prodrec.sources.columns import absolute_uris, listing, read_csv, refuse_twins, require_columns, splits, text, whole_numbers
+from prodrec.sources.labels import NAME_COLUMNS, names_in_rows
 from prodrec.sources.layouts import Listed
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -25,13 +27,16 @@ def list_manifests(folder: Folder, names: list[str]) -> Listed:
     Raises:
         SourceError: a file that cannot be read, lacks a column, names an unknown split or a view that is no number.
     """
-    tables = []
+    tables, named = [], []
     for name in names:
-        table = read_manifest(folder, name, _TEXT_COLUMNS, required=("label",))
+        table = read_manifest(folder, name, (*_TEXT_COLUMNS, *NAME_COLUMNS), required=("label",))
+        named.append(table.select(["label", *NAME_COLUMNS]))
+        table = table.drop_columns([*NAME_COLUMNS])
         columns = {column: table[column] for column in table.column_names}
         read = {"split": splits(columns["split"], folder / name), "view": whole_numbers(columns["view"], "view", folder / name)}
         tables.append(listing(len(table), columns | read))
-    return Listed(f"manifest: {names[0] if len(names) == 1 else f'{len(names):,} Parquet files'}", pa.concat_tables(tables))
+    said, notes = names_in_rows(pa.concat_tables(named), folder, folder / names[0])
+    return Listed(f"manifest: {names[0] if len(names) == 1 else f'{len(names):,} Parquet files'}", pa.concat_tables(tables), notes, said)
 
 
 def read_manifest(folder: Folder, name: str, columns: Sequence[str], required: Sequence[str] = ()) -> pa.Table:
@@ -60,7 +65,7 @@ def _parquet(folder: Folder, name: str, columns: Sequence[str], required: list[t
     with folder.filesystem.open_input_file(folder.within(name)) as stream, pq.ParquetFile(stream) as file:
         schema: pa.Schema = file.schema_arrow
         _check_schema(schema, where, required)
-        table = file.read(columns=[column for column in schema.names if column in ("uri", *columns)])
+        table = file.read(columns=[column for column in schema.names if column in ("uri", *columns) and not _is_no_name(schema.field(column))])
         rows = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
     placed = _placed(folder, table, where, columns)
     return located(placed, absolute_uris(folder, pa.array([name]))[0], rows) if BYTES_COLUMN in schema.names else placed
@@ -73,6 +78,12 @@ def _check_schema(schema: pa.Schema, where: str, required: list[tuple[str, ...]]
         kind = schema.field(BYTES_COLUMN).type
         if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
             raise SourceError(f"{where}: column '{BYTES_COLUMN}' is of type {kind}; store the files' bytes as binary")
+
+
+def _is_no_name(field: pa.Field) -> bool:
+    """A column that is called as one that names labels and holds something else, such as pictures."""
+    plain = pa.types.is_string(field.type) or pa.types.is_large_string(field.type) or pa.types.is_integer(field.type) or pa.types.is_dictionary(field.type)
+    return field.name in NAME_COLUMNS and not plain
 
 
 def _placed(folder: Folder, table: pa.Table, where: str, columns: Sequence[str]) -> pa.Table:

@@ -1,8 +1,8 @@
 """What the user has, as a table of examples: Products-10K, an image folder, manifests, COCO or Pascal-VOC. No image is opened."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,6 +12,7 @@ from prodrec.errors import SourceError
 from prodrec.files import Folder
 from prodrec.sources.annotations import COCO_SUFFIX, coco_files, is_voc, list_coco, list_voc
 from prodrec.sources.image_bytes import read_images
+from prodrec.sources.labels import LabelText, joined, label_file, read_label_file
 from prodrec.sources.layouts import Listed, list_imagefolder, list_products10k
 from prodrec.sources.manifests import MANIFEST_SUFFIXES, list_manifests
 
@@ -29,12 +30,14 @@ class Source:
         format: one of FORMATS.
         description: one line for people: what it was taken for, and what was left out.
         listing: of LISTING_SCHEMA; URIs are absolute, local ones are paths.
+        labels: what is said of each label, for people; {} where nothing is.
     """
 
     uri: str
     format: str
     description: str
     listing: pa.Table
+    labels: Mapping[str, LabelText] = field(default_factory=dict)
 
 
 def open_source(uri: str, format: str = "auto") -> Source:
@@ -63,12 +66,22 @@ def open_source(uri: str, format: str = "auto") -> Source:
             format, listed = _list_file(folder, format)
         else:
             format, listed = _list_folder(folder, format)
+        said, named = _said(folder, kind == fs.FileType.File, listed)
     if not len(listed.table):
         raise SourceError(f"{folder.uri} lists no examples; it has a header and no rows")
     groups = _check_groups(listed.table, folder.uri)
-    labels = len(pc.drop_null(_label_names(listed.table).unique()))
-    counts = f"{len(listed.table):,} examples, {labels:,} classes" + (f" in {groups:,} groups" if groups else "")
-    return Source(folder.uri, format, "; ".join([f"{listed.what}, {counts}", *listed.notes]), listed.table)
+    labels, notes = joined(said, groups, named) if said else ({}, [])
+    in_groups = {one.group for one in labels.values()} | {*groups.values()}
+    counts = f"{len(listed.table):,} examples, {len(groups):,} classes" + (f" in {len(in_groups - {None}):,} groups" if in_groups - {None} else "")
+    titles = [f"{named} names {sum(one.title is not None for one in labels.values()):,} of them", *notes] if said else []
+    return Source(folder.uri, format, "; ".join([f"{listed.what}, {counts}", *titles, *listed.notes]), listed.table, labels)
+
+
+def _said(folder: Folder, is_file: bool, listed: Listed) -> tuple[Mapping[str, LabelText], str]:
+    """What is said of the labels, and by what: a file beside the examples goes before columns of a manifest."""
+    beside = _parent(folder) if is_file else folder
+    name = label_file(beside)
+    return (read_label_file(beside, name), name) if name else (listed.labels, "the manifest")
 
 
 def _list_file(file: Folder, format: str) -> tuple[str, Listed]:
@@ -76,15 +89,18 @@ def _list_file(file: Folder, format: str) -> tuple[str, Listed]:
         raise SourceError(f"{file.uri} is a file; the format {format} is a folder: give that, or --format manifest or coco")
     if not file.path.lower().endswith((*MANIFEST_SUFFIXES, COCO_SUFFIX)):
         raise SourceError(f"{file.uri} is no manifest: looked for a file ending in {', '.join((*MANIFEST_SUFFIXES, COCO_SUFFIX))}")
-    head, mark, query = file.uri.partition("?") if "://" in file.uri else (file.uri, "", "")
-    parent = head.rpartition("/")[0] or "/"
-    name = file.path.rpartition("/")[2]
+    parent, name = _parent(file), file.path.rpartition("/")[2]
     if not name.lower().endswith(COCO_SUFFIX):
-        return "manifest", list_manifests(Folder(parent + mark + query), [name])
-    above, _, last = parent.rpartition("/")
-    if last == "annotations":  # the images stand beside that folder
-        parent, name = above or "/", f"{last}/{name}"
-    return "coco", list_coco(Folder(parent + mark + query), [name])
+        return "manifest", list_manifests(parent, [name])
+    if parent.path.rpartition("/")[2] == "annotations":  # the images stand beside that folder
+        parent, name = _parent(parent), f"annotations/{name}"
+    return "coco", list_coco(parent, [name])
+
+
+def _parent(file: Folder) -> Folder:
+    """The folder that a file or a folder lies in."""
+    head, mark, query = file.uri.partition("?") if "://" in file.uri else (file.uri, "", "")
+    return Folder((head.rpartition("/")[0] or "/") + mark + query)
 
 
 def _list_folder(folder: Folder, format: str) -> tuple[str, Listed]:
@@ -148,17 +164,18 @@ def _label_names(table: pa.Table) -> pa.ChunkedArray:
 
 def _beside(listed: Listed, manifests: list[str]) -> Listed:
     notes = tuple(f"{name} beside it not used (--format manifest takes it)" for name in manifests)
-    return Listed(listed.what, listed.table, listed.notes + notes)
+    return replace(listed, notes=listed.notes + notes)
 
 
-def _check_groups(table: pa.Table, where: str) -> int:
-    """Number of groups; a label belongs to one at most."""
+def _check_groups(table: pa.Table, where: str) -> dict[str, str | None]:
+    """The group of each label, None where it has none; a label belongs to one at most."""
     grouped = table.filter(pc.is_valid(table["group"])).group_by("label").aggregate([("group", "min"), ("group", "max")])
     torn = grouped.filter(pc.and_(pc.is_valid(grouped["label"]), pc.not_equal(grouped["group_min"], grouped["group_max"]))).slice(0, 1).to_pylist()
     if torn:
         label, one, other = torn[0]["label"], torn[0]["group_min"], torn[0]["group_max"]
         raise SourceError(f"{where}: label '{label}' stands in two groups, '{one}' and '{other}'; give it one group, or make it two labels")
-    return len(pc.drop_null(table["group"].unique()))
+    groups = dict(zip(grouped["label"].to_pylist(), grouped["group_min"].to_pylist(), strict=True))
+    return {label: groups.get(label) for label in pc.drop_null(_label_names(table).unique()).to_pylist()}
 
 
 @contextmanager

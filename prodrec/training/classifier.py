@@ -23,7 +23,7 @@ from prodrec.models.backbones import check_sides
 from prodrec.models.bundle import load_bundle, write_bundle
 from prodrec.models.bundle_info import ClassifierInfo
 from prodrec.models.registry import Classifier
-from prodrec.models.start import continued_info, learned_before, starting_model, trained_counts
+from prodrec.models.start import continued_info, label_photos, learned_before, starting_model, trained_counts
 from prodrec.models.tasks import ClassificationTask
 from prodrec.reports.page import page_facts
 from prodrec.reports.report import ReportData, write_report
@@ -103,7 +103,7 @@ class ClassifierKind:
             learned_before=before,
             short_side=self.shards.manifest.short_side,
         )
-        write_bundle(run / BUNDLE, model, info)
+        write_bundle(run / BUNDLE, model, info, label_photos(recipe, self.shards))
 
     def _old_new(self, split: str, predictions: Predictions, device: torch.device) -> OldNew | None:
         """Against the bundle that the run went on from, if it did; what was trained on would tell nothing."""

@@ -17,7 +17,7 @@ from prodrec.files import Folder
 from prodrec.models.bundle import write_bundle
 from prodrec.models.bundle_info import TaggerInfo
 from prodrec.models.detectors import DETECTORS
-from prodrec.models.start import learned_before, starting_info, starting_model, trained_counts
+from prodrec.models.start import label_photos, learned_before, starting_info, starting_model, trained_counts
 from prodrec.models.tagger import Tagger
 from prodrec.models.tasks import DetectionTask
 from prodrec.reports.page import page_facts
@@ -88,7 +88,7 @@ class TaggerKind:
             learned_before=before,
             short_side=self.shards.manifest.short_side,
         )
-        write_bundle(run / BUNDLE, model, info)
+        write_bundle(run / BUNDLE, model, info, label_photos(recipe, self.shards))
 
     def _thresholds(self, predictions: dict[str, Detections]) -> list[float]:
         """Of each label, chosen on val; one that val does not show keeps that of the bundle that the run started from."""
