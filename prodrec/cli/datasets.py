@@ -61,7 +61,8 @@ def prepare(
     print(opened.description, flush=True)
 
     from prodrec.cli.display import prepare_display
-    from prodrec.cluster.prepare import PrepareOptions, prepare
+    from prodrec.cluster.prepare import prepare
+    from prodrec.shards.preparing import PrepareOptions
 
     announce_ray()
     with prepare_display() as display:

@@ -2,24 +2,18 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import pyarrow as pa
 import ray.data
 
 from prodrec.cluster.session import ray_session
-from prodrec.config import SHORT_SIDE_PX, Frozen
-from prodrec.errors import Reject, RejectCode
 from prodrec.files import Folder
-from prodrec.images.boxes import fit_boxes
-from prodrec.images.decode import PreparedImage, prepare_image
-from prodrec.images.formats import ImageLimits
 from prodrec.shards.assemble import Naming, assemble, stage, start_output
 from prodrec.shards.label_photos import NO_PHOTOS, read_given
 from prodrec.shards.listing_order import cuts, gathered
+from prodrec.shards.preparing import PrepareOptions, staged_row
 from prodrec.shards.reading import Shards
 from prodrec.shards.schema import ShardsManifest
-from prodrec.shards.split import Fractions
 from prodrec.sources.source import Source, read_images
 from prodrec.version import code_version
 
@@ -28,22 +22,6 @@ _SLICE_ROWS = 256
 
 OnProgress = Callable[[int, int, int], None]
 """(rows done, rows rejected, rows in all)"""
-
-
-class PrepareOptions(Frozen):
-    """How images are prepared.
-
-    Attributes:
-        short_side: pixels; larger images are shrunk to it, smaller ones stay.
-        jpeg_quality: of re-encoded images.
-        photos: whether each label gets a reference photo: the one that the source gives, else one that is learned from.
-    """
-
-    short_side: int = SHORT_SIDE_PX
-    jpeg_quality: int = 90
-    fractions: Fractions = Fractions(0.8, 0.1, 0.1)
-    limits: ImageLimits = ImageLimits()
-    photos: bool = True
 
 
 def prepare(
@@ -95,38 +73,6 @@ def _slices(listing: pa.Table) -> Iterator[pa.Table]:
 
 def _stage_slice(out_uri: str, options: PrepareOptions, listing: pa.Table) -> pa.Table:
     images = read_images(listing, options.limits.max_bytes)
-    rows = [_stage_row(row, image, options) for row, image in zip(listing.drop_columns(["slice"]).to_pylist(), images, strict=True)]
+    rows = [staged_row(row, image, options) for row, image in zip(listing.drop_columns(["slice"]).to_pylist(), images, strict=True)]
     stage(Folder(out_uri), listing["slice"][0].as_py(), rows)
     return pa.table({"rows": [len(rows)], "rejected": [sum(row.get("code") is not None for row in rows)]})
-
-
-def _stage_row(row: dict[str, Any], image: bytes | Reject, options: PrepareOptions) -> dict[str, Any]:
-    said = {name: row[name] for name in ("uri", "listing_id", "view", "label", "group", "split")}
-    try:
-        if isinstance(image, Reject):
-            raise image
-        if row["objects"] is None and not row["label"]:
-            raise Reject(RejectCode.UNLABELLED, "the source gives no label")
-        prepared = prepare_image(image, options.short_side, options.limits, options.jpeg_quality)
-        boxes = _fitted(row, prepared)
-    except Reject as reject:
-        return said | {"code": reject.code.value, "detail": reject.detail}
-    return said | {
-        "image": prepared.jpeg,
-        "image_bytes": len(prepared.jpeg),
-        "width": prepared.width,
-        "height": prepared.height,
-        "source_width": prepared.source_width,
-        "source_height": prepared.source_height,
-        "sha256": prepared.sha256,
-        "phash": prepared.phash,
-        **boxes,
-    }
-
-
-def _fitted(row: dict[str, Any], prepared: PreparedImage) -> dict[str, Any]:
-    if row["objects"] is None:
-        return {}
-    size, source = (prepared.width, prepared.height), (prepared.source_width, prepared.source_height)
-    fitted = fit_boxes(row["objects"], (row["width"], row["height"]), source, size)
-    return {"objects": fitted.objects, "boxes_clipped": fitted.clipped, "boxes_rejected": fitted.rejected}
