@@ -78,3 +78,7 @@ def prepare(
         print("; ".join([f"reference photos of labels: {told.given} given, {told.taken} taken from training photos", *refused]))
         print("".join(f"  {line}\n" for line in told.named), end="")
     print(f"{out}: {', '.join(f'{manifest.rows(name)} {name}' for name in manifest.splits)}; {len(manifest.labels)} labels")
+    for line in manifest.findings:
+        print(line)
+    if manifest.findings:
+        print(f"more: prodrec inspect {out}")

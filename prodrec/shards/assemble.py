@@ -22,6 +22,8 @@ from prodrec.files import Folder, writing
 from prodrec.images.boxes import BOX, object_lists
 from prodrec.label_photos import PHOTOS, packed_photos, photo_id
 from prodrec.labels import Label, label_order
+from prodrec.shards.facts import Facts, objects_of, phashes
+from prodrec.shards.findings import findings, worst_lines
 from prodrec.shards.label_photos import NO_PHOTOS, GivenPhotos, PhotoPicker
 from prodrec.shards.reading import MANIFEST, Shards
 from prodrec.shards.schema import REJECT_SCHEMA, SHARD_SCHEMA, BoxCounts, ShardFile, ShardsManifest
@@ -139,6 +141,7 @@ def assemble(
         earlier=[shards.manifest_sha256 for shards in earlier],
         listings=int(kept["listing_id"].nunique()) or None,
         photos=picker.counts(),
+        findings=worst_lines(findings(_facts(staged, rows, bad_boxes, naming))),
         **provenance,
     )
     out.write(MANIFEST, json.dumps(manifest.model_dump(mode="json"), indent=1).encode())
@@ -170,7 +173,11 @@ def _split_rule(fractions: Fractions, earlier: Sequence[Shards]) -> str:
 
 
 class _Staged:
-    """The staged files: their small columns as one frame, their images one file at a time in the frame's order."""
+    """The staged files: their small columns as one frame, their images one file at a time in the frame's order.
+
+    Attributes:
+        phash, objects: as they are; in the frame hashes are floats, objects Python lists.
+    """
 
     def __init__(self, out: Folder) -> None:
         self.folder = Folder(out / STAGING)
@@ -178,12 +185,19 @@ class _Staged:
         small = [name for name in STAGED_SCHEMA.names if name != "image"]
         tables = [pq.read_table(path, columns=small, filesystem=self.folder.filesystem) for path in self.paths]
         frame = pa.concat_tables(tables, promote_options="none") if tables else STAGED_SCHEMA.empty_table().select(small)
+        self.phash, self.objects = frame["phash"], frame["objects"]
         self.frame: pd.DataFrame = frame.to_pandas()
 
     def batches(self) -> Iterator[pa.Table]:
         for path in self.paths:
             with self.folder.filesystem.open_input_file(path) as source:
                 yield pq.ParquetFile(source).read()
+
+
+def _facts(staged: _Staged, rows: pd.DataFrame, bad_boxes: pd.DataFrame, naming: Naming) -> Facts:
+    titles = {label: said.title for label, said in naming.texts.items() if said.title}
+    objects = objects_of(staged.objects, "label")
+    return Facts(rows.assign(phash=phashes(staged.phash)), objects, bad_boxes, int(rows["boxes_clipped"].sum()), titles)
 
 
 def _write_shards(out: Folder, staged: _Staged, kept: pd.DataFrame, ids: dict[str, int], picker: PhotoPicker) -> dict[str, list[ShardFile]]:

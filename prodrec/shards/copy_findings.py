@@ -45,7 +45,9 @@ def look_alikes_under_labels(facts: Facts) -> Iterator[Finding]:
         f"such as {named([facts.shown(label) for label in first['label']])}."
     )
     advice = "Look at them: a photo saved twice under two labels, or products that differ in colour or print alone."
-    yield Finding("look_alike_several_labels", Severity.NOTE, text, advice, len(rows) / len(facts.usable), _label_sets(rows, "phash"), alike(rows, "phash", "label"))
+    yield Finding(
+        "look_alike_several_labels", Severity.NOTE, text, advice, len(rows) / len(facts.usable), _label_sets(rows, "phash"), alike(rows, "phash", "label")
+    )
 
 
 def copies_across_splits(facts: Facts) -> Iterator[Finding]:

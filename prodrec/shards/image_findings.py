@@ -52,7 +52,7 @@ def small_images(facts: Facts) -> Iterator[Finding]:
     small = side[side < USUAL_INPUT_PX].sort_values(kind="stable")
     if len(small):
         share = len(small) / len(side)
-        text = f"{len(small):,} of {counted(len(side), 'image')} are smaller than {USUAL_INPUT_PX} px, the usual input of models; the smallest {small.iloc[0]:g} px."
+        text = f"{len(small):,} of {counted(len(side), 'image')} are under {USUAL_INPUT_PX} px, the usual input of models; the smallest {small.iloc[0]:g} px."
         severity = Severity.WARNING if share >= 0.5 else Severity.NOTE
         advice = "They are enlarged, which adds no detail: look for the originals, or train with `--set input.size` near their size."
         yield Finding("small_images", severity, text, advice, share, examples=single(small.index))
@@ -122,7 +122,8 @@ def tiny_boxes(facts: Facts) -> Iterator[Finding]:
     if len(tiny):
         share = len(tiny) / len(sides)
         short_side = int(facts.usable[["width", "height"]].min(axis=1).max())
-        text = f"{len(tiny):,} of {counted(len(sides), 'box', 'boxes')} are under {TINY_BOX_PX} px wide or high once images are shrunk to a short side of {short_side} px."
+        shrunk = f"once images are shrunk to a short side of {short_side} px"
+        text = f"{len(tiny):,} of {counted(len(sides), 'box', 'boxes')} are under {TINY_BOX_PX} px wide or high {shrunk}."
         severity = Severity.WARNING if share >= LARGE_SHARE else Severity.NOTE
         examples = single(pd.unique(facts.objects.loc[tiny.index, "image"])[:MOST_EXAMPLES].tolist())
         yield Finding("tiny_boxes", severity, text, "Prepare with a larger `--short-side`, and train with a larger `input.size`.", share, examples=examples)

@@ -28,7 +28,8 @@ def nearly_equal(facts: Facts) -> Iterator[Finding]:
     groups = near_equal(facts.counts.index)
     if groups:
         pairs = [" / ".join(f"'{name}'" for name in group) for group in groups]
-        text = f"{counted(len(groups), 'product seems to stand under several labels', 'products seem to stand under several labels')}: {named(pairs, quote=False)}."
+        products = counted(len(groups), "product seems", "products seem")
+        text = f"{products} to stand under several labels: {named(pairs, quote=False)}."
         advice = "Spell each label one way: names that differ in case or blanks are different products to a model."
         yield Finding("near_equal_labels", Severity.WARNING, text, advice, _share(facts, [name for group in groups for name in group]), tuple(groups))
 
@@ -72,7 +73,8 @@ def long_tail(facts: Facts) -> Iterator[Finding]:
     if len(to_learn) < 2 or to_learn.max() < LONG_TAIL_TIMES * to_learn.median():
         return
     most, half = to_learn.idxmax(), to_learn.median()
-    text = f"A long tail: '{facts.shown(most)}' has {counted(int(to_learn.max()), *_unit(facts))} to learn from, half of the {len(to_learn):,} labels {half:g} or fewer."
+    images = counted(int(to_learn.max()), *_unit(facts))
+    text = f"A long tail: '{facts.shown(most)}' has {images} to learn from, half of the {len(to_learn):,} labels {half:g} or fewer."
     advice = "Try `--set balance.logit_adjustment=1 --set balance.class_weights=none`, and judge by macro F1."
     yield Finding("long_tail", Severity.NOTE, text, advice, float(to_learn.max() / to_learn.sum()), ((most,),))
 

@@ -95,6 +95,7 @@ class ShardsManifest(Frozen):
         earlier: sha256 of the manifests of the shards whose split is kept here (`prodrec prepare --keep-split`). Not those that
             they kept in turn: images that were left out meanwhile may stand anywhere.
         photos: None where no label has one, or of an older prepare.
+        findings: the worst that `prodrec.shards.findings` has to say, a line each.
         listings: number of listings whose images lie together; None where the source names no listings, or of an older prepare.
     """
 
@@ -116,6 +117,7 @@ class ShardsManifest(Frozen):
     listings: int | None = None
     earlier: list[str] = []
     photos: LabelPhotoCounts | None = None
+    findings: list[str] = []
 
     def rows(self, split: str) -> int:
         """Number of images of a split; 0 where there is none."""
