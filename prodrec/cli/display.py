@@ -67,11 +67,15 @@ def _run_bars() -> Progress:
 
 
 class PrepareDisplay:
-    """A bar over the rows of a source; without a terminal, a line at each tenth."""
+    """A bar over the rows of a source; without a terminal, a line at each tenth.
 
-    def __init__(self, bar: Progress) -> None:
-        self.bar = bar
-        self.task = bar.add_task("preparing", total=None, facts="")
+    Args:
+        doing, done: what, such as `preparing` and `prepared`.
+    """
+
+    def __init__(self, bar: Progress, doing: str, done: str) -> None:
+        self.bar, self.done = bar, done
+        self.task = bar.add_task(doing, total=None, facts="")
         self.tenths = 0
 
     def __call__(self, done: int, rejected: int, total: int) -> None:
@@ -79,16 +83,17 @@ class PrepareDisplay:
         self.bar.update(self.task, completed=done, total=total, facts=facts)
         if self.bar.disable and done * 10 // total > self.tenths:
             self.tenths = done * 10 // total
-            console.print(f"prepared {done:,} of {total:,} images, {facts}")
+            self.bar.console.print(f"{self.done} {done:,} of {total:,} images, {facts}")
 
 
 @contextmanager
-def prepare_display() -> Iterator[PrepareDisplay]:
-    """A display for the time of a prepare."""
+def prepare_display(doing: str = "preparing", done: str = "prepared", quiet: bool = False) -> Iterator[PrepareDisplay]:
+    """A display for the time of a pass over all images; a quiet one leaves stdout to what a program reads."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     more = (TextColumn("{task.fields[facts]}"), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, *more, console=console, disable=not sys.stdout.isatty(), transient=True) as bar:
-        yield PrepareDisplay(bar)
+    where = Console(stderr=True, highlight=False, soft_wrap=True) if quiet else console
+    with Progress(*columns, *more, console=where, disable=not where.is_terminal, transient=True) as bar:
+        yield PrepareDisplay(bar, doing, done)
 
 
 class BulkDisplay:
