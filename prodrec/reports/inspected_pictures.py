@@ -80,8 +80,7 @@ def _what_is_left(image: bytes, side: int) -> Image.Image | None:
 
 
 def _boxes(facts: Facts, position: int, width: int) -> list[Box]:
-    assert facts.objects is not None
-    rows = facts.objects[facts.objects["image"] == position]
+    rows = facts.objects_on(position)
     scale = width / facts.images.loc[position, "width"] if len(rows) else 1.0
     return [
         Box([scale * row.left, scale * row.top, scale * row.right, scale * row.bottom], facts.shown(row.label), dashed=row.crowd) for row in rows.itertuples()

@@ -16,7 +16,7 @@ from prodrec.reports.contact_sheet import contact_sheet
 from prodrec.reports.data_charts import counts_chart, long_tail_chart, sizes_chart
 from prodrec.reports.page import filled, write_page
 from prodrec.shards.facts import UNDIVIDED, Facts
-from prodrec.shards.finding import Finding
+from prodrec.shards.finding import MOST_PICTURES, Finding
 from prodrec.shards.findings import NOTHING_FOUND, findings
 from prodrec.shards.image_findings import QUALITY_FAULTS, TINY_BOX_PX, USUAL_INPUT_PX, box_sides, quality_faults
 from prodrec.sources.schema import SPLITS
@@ -88,7 +88,9 @@ def render_inspection(seen: Inspected, found: Sequence[Finding], told: Mapping[s
     facts = seen.facts
     rejects = facts.images[facts.images["code"].notna()]
     shown_rejects = rejects.groupby("code", sort=False).head(max(2, MOST_REJECTS // max(1, rejects["code"].nunique()))).head(MOST_REJECTS)
-    poor = {fault: scores.index[:MOST_POOR].tolist() for fault, scores in quality_faults(facts).items() if len(scores)}
+    told_already = {one.code for one in found}
+    few = {fault: scores for fault, scores in quality_faults(facts).items() if len(scores) and f"quality_{fault}" not in told_already}
+    poor = {fault: scores.index[:MOST_POOR].tolist() for fault, scores in few.items()}
     sheet = contact_sheet(facts)
     wanted = [p for one in found for group in one.examples for p in group] + [p for row in sheet for p in row.positions]
     wanted += [p for positions in poor.values() for p in positions] + shown_rejects.index.tolist()
@@ -137,8 +139,8 @@ def _example(facts: Facts, position: int) -> dict[str, Any]:
 def _caption(facts: Facts, position: int) -> str:
     """Of a picture: its label, or those of its boxes."""
     if facts.objects is not None:
-        of_image = facts.objects.loc[facts.objects["image"] == position, "label"]
-        return ", ".join(f"{number} × {facts.shown(label)}" for label, number in of_image.value_counts().head(4).items()) or "no boxes"
+        shown = facts.objects_on(position)["label"].value_counts().head(MOST_PICTURES)
+        return ", ".join(f"{number} × {facts.shown(label)}" for label, number in shown.items()) or "no boxes"
     label = facts.images.loc[position, "label"]
     return facts.shown(label) if isinstance(label, str) and label else "no label"
 

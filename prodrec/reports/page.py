@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from prodrec.evaluation.summary import describe, doubt
 from prodrec.files import Folder
@@ -95,8 +96,14 @@ def filled(template: str, **values: Any) -> str:
     loader = PackageLoader("prodrec.reports", "")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader)
     environment.filters |= {"percent": percent, "ratio": _ratio, "interval": interval, "duration": duration, "flat": flat}
-    environment.filters |= {"amount": amount, "count": count, "chance": chance, "points": points}
+    environment.filters |= {"code": code, "amount": amount, "count": count, "chance": chance, "points": points}
     return environment.get_template(template).render(**values)
+
+
+def code(text: str) -> Markup:
+    """A sentence whose commands stand between backticks."""
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))
 
 
 def percent(share: float | None, n: int = _DECIMALS_FROM_IMAGES) -> str:

@@ -78,7 +78,8 @@ def copies(facts: Facts) -> Iterator[Finding]:
     if more.any():
         rows = facts.usable[keys.duplicated(keep=False)]
         share = float(more.mean())
-        text = f"{counted(int(more.sum()), 'image is', 'images are')} exact copies of others with the same label and split, such as {_place(rows)}."
+        number = counted(int(more.sum()), "image is an exact copy of another", "images are exact copies of others")
+        text = f"{number} with the same label and split, such as {_place(rows)}."
         severity = Severity.WARNING if share >= LARGE_SHARE else Severity.NOTE
         yield Finding("copies", severity, text, "Harmless if few; many make some photos count more than others.", share, examples=alike(rows, "sha256", "uri"))
 

@@ -68,6 +68,12 @@ class Facts:
         """Of each label what may be trained on: `train`, or what is not divided yet."""
         return self.counts["train"] + self.counts[UNDIVIDED]
 
+    def objects_on(self, position: int) -> pd.DataFrame:
+        """Those of one image; they stand in the order of the images."""
+        assert self.objects is not None
+        start, stop = np.searchsorted(self.objects["image"], [position, position + 1])
+        return self.objects.iloc[start:stop]
+
     def shown(self, label: str) -> str:
         """A label for people."""
         return shown(label, self.titles.get(label))

@@ -74,6 +74,11 @@ def shortened(text: str, most: int = _LONGEST_NAME) -> str:
     return text if len(text) <= most else f"{text[: most // 2 - 1]}…{text[-(most // 2) :]}"
 
 
+def reported(uri: str, detail: str) -> str:
+    """`place: reason`, the place once."""
+    return f"{shortened(uri, 120)}: {shortened(detail.removeprefix(f'{uri}: '), 160)}"
+
+
 def alike(rows: pd.DataFrame, key: str, differ: str) -> tuple[tuple[int, ...], ...]:
     """Positions of rows with one key, the first groups alone; of each group those that differ first."""
     groups = []

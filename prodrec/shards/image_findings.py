@@ -8,7 +8,7 @@ import pandas as pd
 from prodrec.errors import RejectCode
 from prodrec.images.quality import QualityLimits
 from prodrec.shards.facts import Facts
-from prodrec.shards.finding import LARGE_SHARE, MOST_EXAMPLES, Finding, Severity, counted, shortened, single
+from prodrec.shards.finding import LARGE_SHARE, MOST_EXAMPLES, Finding, Severity, counted, reported, single
 
 # Short side, pixels, that most recipes train at. Source: prodrec/recipes; ImageNet models since 2012.
 USUAL_INPUT_PX = 224
@@ -39,10 +39,7 @@ def unusable(facts: Facts) -> Iterator[Finding]:
         words, advice = _UNUSABLE.get(code, (code.replace("_", " "), "The reason stands beside each."))
         share = len(rows) / len(facts.images)
         first = rows.iloc[0]
-        text = (
-            f"{len(rows):,} of {counted(len(facts.images), 'image')} cannot be used: {words} "
-            f"({shortened(str(first['uri']), 120)}: {shortened(str(first['detail']), 160)})."
-        )
+        text = f"{len(rows):,} of {counted(len(facts.images), 'image')} cannot be used: {words} ({reported(str(first['uri']), str(first['detail']))})."
         severity = Severity.SERIOUS if share >= LARGE_SHARE else Severity.WARNING
         yield Finding(f"unusable_{code}", severity, text, advice, share, examples=single(rows.index))
 
@@ -109,7 +106,7 @@ def bad_boxes(facts: Facts) -> Iterator[Finding]:
     if facts.objects is None or facts.bad_boxes.empty:
         return
     first, bad, total = facts.bad_boxes.iloc[0], len(facts.bad_boxes), len(facts.bad_boxes) + len(facts.objects)
-    text = f"{bad:,} of {counted(total, 'box', 'boxes')} cannot be used ({shortened(str(first['uri']), 120)}: {shortened(str(first['detail']), 160)})."
+    text = f"{bad:,} of {counted(total, 'box', 'boxes')} cannot be used ({reported(str(first['uri']), str(first['detail']))})."
     at = facts.usable.index[facts.usable["uri"].isin(facts.bad_boxes["uri"].head(MOST_EXAMPLES))]
     yield Finding("bad_boxes", Severity.WARNING, text, "Mend the annotation: these objects are not learned.", bad / total, examples=single(at))
 

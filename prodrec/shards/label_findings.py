@@ -1,11 +1,11 @@
 """What is found in the labels, their splits and their numbers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pandas as pd
 
 from prodrec.shards.facts import UNDIVIDED, Facts
-from prodrec.shards.finding import LARGE_SHARE, Finding, Severity, counted, named
+from prodrec.shards.finding import LARGE_SHARE, MOST_EXAMPLES, MOST_PICTURES, Finding, Severity, counted, named, single
 from prodrec.sources.near_equal import near_equal
 from prodrec.sources.schema import SPLITS
 
@@ -30,8 +30,9 @@ def nearly_equal(facts: Facts) -> Iterator[Finding]:
         pairs = [" / ".join(f"'{name}'" for name in group) for group in groups]
         products = counted(len(groups), "product seems", "products seem")
         text = f"{products} to stand under several labels: {named(pairs, quote=False)}."
+        examples = tuple(tuple(_first_images(facts, group[:MOST_PICTURES])) for group in groups[:MOST_EXAMPLES])
         advice = "Spell each label one way: names that differ in case or blanks are different products to a model."
-        yield Finding("near_equal_labels", Severity.WARNING, text, advice, _share(facts, [name for group in groups for name in group]), tuple(groups))
+        yield Finding("near_equal_labels", Severity.WARNING, text, advice, _share(facts, [name for group in groups for name in group]), tuple(groups), examples)
 
 
 def held_out_without_training(facts: Facts) -> Iterator[Finding]:
@@ -45,7 +46,9 @@ def held_out_without_training(facts: Facts) -> Iterator[Finding]:
             judged = counted(int(counts.loc[lacking, split].sum()), *_unit(facts))
             text = f"{counted(len(lacking), 'label')} in {split} without any in train: {named(_shown(facts, lacking))} ({judged})."
             advice = "No model can get these right; add training images, or leave the labels out."
-            yield Finding(f"{split}_without_train", Severity.SERIOUS, text, advice, _share(facts, lacking), _singly(lacking))
+            yield Finding(
+                f"{split}_without_train", Severity.SERIOUS, text, advice, _share(facts, lacking), _singly(lacking), single(_first_images(facts, lacking))
+            )
 
 
 def training_without_test(facts: Facts) -> Iterator[Finding]:
@@ -54,7 +57,15 @@ def training_without_test(facts: Facts) -> Iterator[Finding]:
     if lacking and counts["test"].any():
         text = f"{counted(len(lacking), 'label')} in train without any in test: {named(_shown(facts, lacking))}."
         severity = Severity.WARNING if len(lacking) >= LARGE_SHARE * len(counts) else Severity.NOTE
-        yield Finding("train_without_test", severity, text, "Nothing will say how well these are recognised.", _share(facts, lacking), _singly(lacking))
+        yield Finding(
+            "train_without_test",
+            severity,
+            text,
+            "Nothing will say how well these are recognised.",
+            _share(facts, lacking),
+            _singly(lacking),
+            single(_first_images(facts, lacking)),
+        )
 
 
 def rare_labels(facts: Facts) -> Iterator[Finding]:
@@ -65,7 +76,9 @@ def rare_labels(facts: Facts) -> Iterator[Finding]:
         text = f"{len(rare):,} of {counted(len(to_learn), 'label')} with fewer than {FEW} {_unit(facts)[1]} to learn from: {named(examples, quote=False)}."
         severity = Severity.WARNING if len(rare) >= LARGE_SHARE * len(to_learn) else Severity.NOTE
         advice = "Add images, or merge or leave out these labels; `--recipe embed_then_fit` needs the fewest."
-        yield Finding("rare_labels", severity, text, advice, len(rare) / len(to_learn), _singly(list(rare.index)))
+        yield Finding(
+            "rare_labels", severity, text, advice, len(rare) / len(to_learn), _singly(list(rare.index)), single(_first_images(facts, list(rare.index)))
+        )
 
 
 def long_tail(facts: Facts) -> Iterator[Finding]:
@@ -99,6 +112,12 @@ LABEL_FINDINGS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     long_tail,
     several_labels_in_a_listing,
 )
+
+
+def _first_images(facts: Facts, labels: Sequence[str]) -> list[int]:
+    """Of each of the first labels an image."""
+    chosen = facts.labelled[facts.labelled["label"].isin(labels[:MOST_EXAMPLES])].drop_duplicates("label").set_index("label")["image"]
+    return [int(chosen[label]) for label in labels[:MOST_EXAMPLES]]
 
 
 def _labels(counts: pd.DataFrame, chosen: pd.Series, by: str) -> list[str]:

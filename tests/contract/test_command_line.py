@@ -25,7 +25,9 @@ def test_help_takes_under_half_a_second_and_loads_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["sample", "prepare", "train", "evaluate", "calibrate", "compare", "registry", "recognize", "explain", "tag", "serve"])
+@pytest.mark.parametrize(
+    "command", ["sample", "prepare", "inspect", "train", "evaluate", "calibrate", "compare", "registry", "recognize", "explain", "tag", "serve"]
+)
 def test_every_command_explains_itself(command):
     done = subprocess.run([sys.executable, "-m", "prodrec.cli", command, "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
