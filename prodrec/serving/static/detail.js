@@ -5,6 +5,9 @@ import { byId, make, percent } from "./dom.js";
 import { reference } from "./reference.js";
 import { DECISIONS, headline, nameOf, problemWords, QUALITY, reasonTitle } from "./words.js";
 
+// From here on a title is written smaller. Source: assumed, by eye.
+const LONG_CHARS = 60;
+
 export class Detail {
   #item = null;
   #url = null;
@@ -96,6 +99,7 @@ function shape(width, height) {
 /** Names may be of any script, so each is isolated from what stands around it. */
 function title(text, below = []) {
   byId("product").replaceChildren(make("bdi", {}, text));
+  byId("product").classList.toggle("long", text.length > LONG_CHARS);
   byId("group").replaceChildren(...below);
   byId("reference").replaceChildren();
 }
@@ -129,7 +133,7 @@ function candidate(product) {
   const { probability } = product;
   const bar = make("span", { class: "bar", "aria-hidden": "true" }, make("span"));
   bar.firstChild.style.width = `${100 * probability}%`;
-  const name = make("span", { class: "label" }, make("bdi", {}, nameOf(product)));
+  const name = make("span", { class: "label", title: nameOf(product) }, make("bdi", {}, nameOf(product)));
   const below = make("span", { class: "small facts" }, ...facts(product));
   return make("li", {}, reference(product), name, make("span", { class: "value" }, percent(probability)), bar, below);
 }
