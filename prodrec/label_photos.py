@@ -4,10 +4,10 @@ photos.parquet    photo (its id, which `Label.photo` names: 16 hex digits of the
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -37,58 +37,51 @@ def packed_photos(jpegs: Mapping[str, bytes]) -> bytes:
 
 
 class LabelPhotos:
-    """The photos beside a bundle or shards. Nothing is read before the first is asked for; a file that is missing or damaged holds none."""
+    """The photos beside bundles and shards. Nothing is read before the first is asked for; a file that is missing or damaged holds none."""
 
-    def __init__(self, folder: Folder | None = None) -> None:
-        self._folder = folder
+    def __init__(self, *folders: Folder) -> None:
+        self._folders = folders
 
     def get(self, photo: str) -> bytes | None:
         """The JPEG of an id."""
-        if (place := self._places.get(photo)) is None:
-            return None
-        group, row = place
-        cell = self._read("jpeg", [group])[row].as_py()
-        return cell if isinstance(cell, bytes) else None
+        return self.chosen([photo]).get(photo)
 
-    def chosen(self, photos: Iterable[str]) -> dict[str, bytes]:
-        """Those of the ids that are there; each part of the file is read once."""
+    def chosen(self, photos: Iterable[str | None]) -> dict[str, bytes]:
+        """Those of the ids that are there; each part of a file is read once."""
         found: dict[str, bytes] = {}
-        by_group: dict[int, list[tuple[str, int]]] = {}
+        by_part: dict[tuple[int, int], list[tuple[str, int]]] = {}
         for photo in photos:
-            if (place := self._places.get(photo)) is not None:
-                by_group.setdefault(place[0], []).append((photo, place[1]))
-        for group, wanted in sorted(by_group.items()):
-            column = self._read("jpeg", [group])
-            found |= {photo: column[row].as_py() for photo, row in wanted}
+            if photo in self._places:
+                folder, group, row = self._places[photo]
+                by_part.setdefault((folder, group), []).append((photo, row))
+        for (folder, group), wanted in sorted(by_part.items()):
+            try:
+                with _opened(self._folders[folder]) as file:
+                    jpegs = file.read_row_group(group, columns=["jpeg"])["jpeg"]
+                found |= {photo: jpegs[row].as_py() for photo, row in wanted}
+            except _LOST:
+                continue
         return found
 
     @cached_property
-    def _places(self) -> dict[str, tuple[int, int]]:
-        """Row group and row in it, by id."""
-        try:
-            if self._folder is None or not self._folder.exists(PHOTOS):
-                return {}
-            with self._folder.filesystem.open_input_file(self._folder.within(PHOTOS)) as stream, pq.ParquetFile(stream) as file:
-                sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
-                names = file.read(columns=["photo"])["photo"].to_pylist()
-        except (OSError, pa.ArrowException, KeyError):
-            return {}
-        groups, rows = np.repeat(np.arange(len(sizes)), sizes).tolist(), [row for size in sizes for row in range(size)]
-        return dict(zip(names, zip(groups, rows, strict=True), strict=True))
-
-    def _read(self, column: str, groups: Sequence[int]) -> pa.ChunkedArray:
-        """Where the file was taken away or damaged since: nulls."""
-        assert self._folder is not None
-        try:
-            with self._folder.filesystem.open_input_file(self._folder.within(PHOTOS)) as stream, pq.ParquetFile(stream) as file:
-                return file.read_row_groups(list(groups), columns=[column])[column]
-        except (OSError, pa.ArrowException, KeyError):
-            return pa.chunked_array([pa.nulls(_ROWS_AT_ONCE, pa.binary())])
+    def _places(self) -> dict[str, tuple[int, int, int]]:
+        """Folder, row group and row in it, by id; of the first folder that has it."""
+        places: dict[str, tuple[int, int, int]] = {}
+        for number, folder in enumerate(self._folders):
+            try:
+                with _opened(folder) as file:
+                    names = [file.read_row_group(group, columns=["photo"])["photo"].to_pylist() for group in range(file.num_row_groups)]
+            except _LOST:
+                continue
+            places = {name: (number, group, row) for group, part in enumerate(names) for row, name in enumerate(part)} | places
+        return places
 
 
-def collected(photos: Iterable[str | None], places: Sequence[LabelPhotos]) -> bytes:
-    """The content of a photos.parquet with all of the ids that one of the places has."""
-    wanted, found = {photo for photo in photos if photo}, dict[str, bytes]()
-    for place in places:
-        found |= place.chosen(wanted - found.keys())
-    return packed_photos(found)
+# Missing, taken away since, damaged, or another file of that name.
+_LOST = (OSError, pa.ArrowException, LookupError)
+
+
+@contextmanager
+def _opened(folder: Folder) -> Iterator[pq.ParquetFile]:
+    with folder.filesystem.open_input_file(folder.within(PHOTOS)) as stream, pq.ParquetFile(stream) as file:
+        yield file

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
@@ -75,6 +75,10 @@ class Label(Frozen):
     def shown(self) -> str:
         """For people: `Blue striped mug (6)`."""
         return shown(self.name, self.title)
+
+    def words(self) -> dict[str, Any]:
+        """How it stands in tables of figures: `label`, and `title` where it has one."""
+        return {"label": self.name} | ({"title": self.title} if self.title else {})
 
 
 def with_words(labels: Sequence[Label], newer: Sequence[Label]) -> list[Label]:

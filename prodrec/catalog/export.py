@@ -15,7 +15,7 @@ from prodrec.catalog.tables import DECISIONS, PREDICTIONS, REJECTS
 from prodrec.catalog.urls import database_url
 from prodrec.errors import StoreError, shown_url
 
-CSV_COLUMNS = ("listing_id", "decision", "product", "product_group", "probability", "reasons", "uris")
+CSV_COLUMNS = ("listing_id", "decision", "product", "product_title", "product_group", "probability", "reasons", "uris")
 # Decisions read at once. Source: assumed; some 500 KB of CSV.
 _ROWS = 1_000
 # What a spreadsheet takes for a formula. Source: OWASP, "CSV Injection"; the wide signs are those of East Asian keyboards.

@@ -7,6 +7,7 @@
     runs         one row an execution of the bulk job
 
 Rows with another `run_id` than their listing's are history. Text is UTF-8 without NUL; a float that is not a number is null.
+`product` and `label` are ids, the titles what people call them: null where the bundle knows none.
 Times are ISO 8601 in UTC. `candidates`, `quality`, `reasons` and `policy` are JSON.
 """
 
@@ -71,7 +72,7 @@ PREDICTIONS = Table(
     *(_key(name) for name in ("listing_id", "image_sha256", "bundle_id")),
     *_given(Text, "uri"),
     *_given(Integer, "width height"),
-    *_known(Text, "product product_group"),
+    *_known(Text, "product product_title product_group"),
     *_known(Double, "probability"),
     *_known(Text, "candidates"),
     *_known(Double, "energy"),
@@ -86,6 +87,7 @@ TAGS = Table(
     *(_key(name) for name in ("listing_id", "image_sha256", "bundle_id")),
     Column("tag_no", Integer, primary_key=True),
     *_given(Text, "label"),
+    *_known(Text, "title"),
     *_known(Double, "score x1 y1 x2 y2"),
 )
 DECISIONS = Table(
@@ -93,7 +95,7 @@ DECISIONS = Table(
     METADATA,
     *(_key(name) for name in ("listing_id", "bundle_id", "policy_id", "content_sha256")),
     Column("decision", String(16), nullable=False),
-    *_known(Text, "reasons product product_group"),
+    *_known(Text, "reasons product product_title product_group"),
     *_known(Double, "probability"),
     _indexed("run_id"),
     Index("ix_decisions_decision", "decision", "run_id"),

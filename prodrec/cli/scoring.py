@@ -59,6 +59,7 @@ def explain(
     gpu: Gpu = False,
 ) -> None:
     """Show on which part of a picture the answer rests."""
+    from prodrec.labels import shown
     from prodrec.machine import torch_device
     from prodrec.models.bundle import load_bundle
     from prodrec.scoring.explain import METHODS, explain_file
@@ -71,7 +72,7 @@ def explain(
     device = torch_device(gpu).type
     occluder = OccluderConfig.model_validate({"size": size, "stride": stride, "fill": fill})
     heat_map = explain_file(load_bundle(classifier, device, "classifier"), image, out, label, chosen, occluder, device)
-    print(f"{image}: {heat_map.label} {heat_map.probability:.1%}\n  drawn: {out}")
+    print(f"{image}: {shown(heat_map.label, heat_map.title)} {heat_map.probability:.1%}\n  drawn: {out}")
 
 
 def _check_targets(targets: dict[Path, Path], option: str = "--draw") -> None:

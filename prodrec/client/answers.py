@@ -9,20 +9,37 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One candidate: its label, its group where it has one, and its calibrated probability."""
+    """One candidate: its label, its group where it has one, and its calibrated probability.
+
+    Attributes:
+        title, group_title: for people; None where there are none.
+        link: to its page in the shop.
+        photo: of its reference photo, for `Client.photo`.
+    """
 
     label: str
     group: str | None
     probability: float
+    title: str | None = None
+    group_title: str | None = None
+    link: str | None = None
+    photo: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """One thing on an image: its label, its score (0 to 1, no probability) and its box, xyxy pixels of the upright original."""
+    """One thing on an image: its label, its score (0 to 1, no probability) and its box, xyxy pixels of the upright original.
+
+    Attributes:
+        title, link, photo: as of `Product`.
+    """
 
     label: str
     score: float
     box: Box
+    title: str | None = None
+    link: str | None = None
+    photo: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +60,7 @@ class Explanation:
     probability: float
     method: str
     overlay_png: bytes
+    title: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +111,7 @@ class HeatMap:
     width: int
     height: int
     bundle_id: str
+    title: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ Fill = Literal["mean", "grey", "black", "white"]
 BATCH_FILES = 64
 # Source: assumed; 26 s at 10 Mbit/s, and the server waits 30 s for a body.
 BATCH_BYTES = 32_000_000
+_JPEG = b"\xff\xd8"
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -115,6 +116,22 @@ def heat(
     """As `explain`; the numbers instead of the picture."""
     reply = yield _with_image("/v1/explain", image, query(label=label, method=method, size=size, stride=stride, fill=fill), "application/json")
     return reply.parsed(HeatMap)
+
+
+def photo(path: str) -> Steps[bytes]:
+    """The reference photo of a label, a small JPEG.
+
+    Args:
+        path: `photo` of a product or tag.
+
+    Raises:
+        NotFound: no bundle that is served has it any more.
+        ClientError: see `prodrec.client`.
+    """
+    reply = yield Request("GET", path, accept="image/jpeg")
+    if not reply.body().startswith(_JPEG):
+        raise BadAnswer(f"{reply.url} answered with no JPEG; check base_url")
+    return reply.body()
 
 
 @dataclass(frozen=True, slots=True)

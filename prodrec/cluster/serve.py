@@ -102,6 +102,10 @@ class Model:
         except (Reject, ConfigError, Busy) as error:
             return error
 
+    async def photo(self, photo: str) -> bytes | None:
+        """The reference photo of a label by its id, JPEG."""
+        return await self._engine().photo(photo)
+
     async def metrics(self) -> tuple[str, str]:
         """The name of this process, and what it counted."""
         return process_name(), await self.meter.text()

@@ -43,6 +43,10 @@ class RayBackend:
             raise found
         return found
 
+    async def photo(self, photo: str) -> bytes | None:
+        found: list[bytes | None] = await together(_asked(handle.photo.remote(photo)) for handle in self._handles.values())
+        return next(filter(None, found), None)
+
     async def served(self) -> Served:
         infos = await together(_asked(handle.info.remote()) for handle in self._handles.values())
         self._infos.update({info.bundle_id: info for info in infos})

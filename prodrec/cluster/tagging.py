@@ -20,7 +20,7 @@ from prodrec.models.bundle import load_bundle
 from prodrec.models.bundle_info import joined_id
 from prodrec.scoring.decision import Decider, Decision
 from prodrec.scoring.policy import Policy
-from prodrec.scoring.recognition import Recognition
+from prodrec.scoring.recognition import Product, Recognition
 from prodrec.scoring.recognizer import Recognizer
 from prodrec.sources.listings import DECLARED
 
@@ -174,18 +174,25 @@ def _predicted(image: Recognition) -> dict[str, Any]:
         "width": image.width,
         "height": image.height,
         "product": best and best.label,
+        "product_title": best and best.title,
         "product_group": best and best.group,
         "probability": best and best.probability,
-        "candidates": json.dumps([asdict(product) for product in image.products]),
+        "candidates": json.dumps([_candidate(product) for product in image.products]),
         "energy": image.energy,
         "quality": json.dumps(image.quality and image.quality._asdict()),
         "phash": image.phash,
     }
 
 
+def _candidate(product: Product) -> dict[str, Any]:
+    """Links and photos are the bundle's: they would make up most of a row."""
+    title = {"title": product.title} if product.title else {}
+    return {"label": product.label} | title | {"group": product.group, "probability": product.probability}
+
+
 def _tag_rows(image: Recognition) -> Iterator[dict[str, Any]]:
     for number, tag in enumerate(image.tags):
-        yield {"tag_no": number, "label": tag.label, "score": tag.score} | dict(zip(("x1", "y1", "x2", "y2"), tag.box, strict=True))
+        yield {"tag_no": number, "label": tag.label, "title": tag.title, "score": tag.score} | dict(zip(("x1", "y1", "x2", "y2"), tag.box, strict=True))
 
 
 def _decided(decision: Decision, uris: Sequence[str]) -> dict[str, Any]:
@@ -196,6 +203,7 @@ def _decided(decision: Decision, uris: Sequence[str]) -> dict[str, Any]:
         "decision": decision.decision,
         "reasons": json.dumps(reasons),
         "product": product and product.label,
+        "product_title": product and product.title,
         "product_group": product and product.group,
         "probability": product and product.probability,
     }

@@ -207,7 +207,7 @@ def evaluate_tags(detections: Detections, labels: Sequence[Label], thresholds: S
     for number, (label, threshold, trained) in enumerate(zip(labels, thresholds, train_boxes, strict=True)):
         of_label = matches.of(number).precision_recall(threshold)
         ap, ap50 = of_class.get(number, (None, None))
-        facts = {"label": label.name, "boxes": int(matches.true_K[number]), "ap": ap, "ap50": ap50, "threshold": threshold}
+        facts = label.words() | {"boxes": int(matches.true_K[number]), "ap": ap, "ap50": ap50, "threshold": threshold}
         per_class.append(facts | dict(zip(("precision", "recall", "tags"), of_label, strict=True)) | {"train_boxes": trained})
     facts = {"split": split, "n": len(detections.pictures), "boxes": int(matches.true_K.sum()), "loss": detections.mean_loss()}
     return facts | coco | {"precision": precision, "recall": recall, "tags": tags, "per_class": per_class}

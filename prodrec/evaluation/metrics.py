@@ -72,7 +72,7 @@ def _per_class(predictions: Predictions, labels: list[Label], train_counts: list
     rows = zip(labels, n_K.tolist(), predicted_K.tolist(), right_K.tolist(), train_counts, strict=True)
     return [
         {
-            "label": label.name,
+            **label.words(),
             "group": label.group,
             "n": n,
             "predicted": predicted,

@@ -107,7 +107,7 @@ class OldNew:
         n_K, old_K, new_K = (np.bincount(truth[rows], minlength=classes) for rows in (slice(None), self.old.hits, self.new.hits))
         rows = [
             {
-                "label": self.labels[k].name,
+                **self.labels[k].words(),
                 "group": self.labels[k].group,
                 "new_label": k >= self.num_known,
                 "n": int(n_K[k]),

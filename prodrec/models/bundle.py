@@ -4,6 +4,7 @@ Not covered here: how an image becomes a model input (prodrec.images.transforms,
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from safetensors import torch as safetensors
 from torch import Tensor, nn
 
 from prodrec.errors import BundleError, UserError
-from prodrec.label_photos import PHOTOS, LabelPhotos
+from prodrec.label_photos import PHOTOS, LabelPhotos, packed_photos
 from prodrec.models.bundle_files import CARD, INFO, WEIGHTS, bundle_folder, check_weights, read_file, write_files
 from prodrec.models.bundle_info import COPY_AGAIN, BundleInfo, ClassifierInfo, TaggerInfo, parse_info
 from prodrec.models.card import model_card
@@ -39,14 +40,14 @@ class Bundle:
     photos: LabelPhotos = field(default_factory=LabelPhotos)
 
 
-def write_bundle(folder: str | Path, model: nn.Module, info: BundleInfo, photos: bytes = b"") -> None:
+def write_bundle(folder: str | Path, model: nn.Module, info: BundleInfo, photos: Mapping[str, bytes] = {}) -> None:
     """Writes a bundle; a reader sees all of it or none, and one that stands there already is replaced.
 
     Args:
         folder: a local path or a URI such as s3://bucket/bundle.
         model: a Classifier or a Tagger, also wrapped for data parallelism or compiled.
         info: what the bundle is; `weights_sha256` is filled in.
-        photos: the content of photos.parquet, with those that its labels name; b"": there is none.
+        photos: JPEGs of its labels, by their ids.
 
     Raises:
         OutputError: the place cannot be written (read-only, full), or other files are there.
@@ -57,7 +58,7 @@ def write_bundle(folder: str | Path, model: nn.Module, info: BundleInfo, photos:
         raise ValueError(told)
     weights = safetensors.save(state, metadata={"format": "pt"})
     info = info.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})
-    files = {WEIGHTS: weights, PHOTOS: photos, CARD: model_card(info).encode(), INFO: info.model_dump_json(indent=2).encode()}
+    files = {WEIGHTS: weights, PHOTOS: packed_photos(photos), CARD: model_card(info).encode(), INFO: info.model_dump_json(indent=2).encode()}
     write_files(folder, {name: data for name, data in files.items() if data})
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from prodrec.config import PreprocessSpec, Recipe
 from prodrec.errors import ConfigError
 from prodrec.files import Folder
-from prodrec.label_photos import LabelPhotos, collected
+from prodrec.label_photos import LabelPhotos
 from prodrec.labels import Label, with_words
 from prodrec.models.bundle import Bundle, load_bundle
 from prodrec.models.bundle_files import INFO, bundle_folder, load_info
@@ -56,10 +56,9 @@ def starting_labels(recipe: Recipe, labels: list[Label]) -> list[Label]:
     return with_words(known, labels) + [label for label in labels if label.name not in names]
 
 
-def label_photos(recipe: Recipe, shards: Shards) -> bytes:
-    """The content of photos.parquet of a run's bundle: photos of its labels, from the bundle that it starts from or from its data."""
-    places = [LabelPhotos(bundle_folder(recipe.model.weights))] if continued_info(recipe) else []
-    return collected([label.photo for label in shards.manifest.labels], [*places, shards.photos])
+def label_photos(recipe: Recipe, shards: Shards) -> LabelPhotos:
+    """The reference photos of a run's labels: of the bundle that it starts from, and of its data."""
+    return LabelPhotos(*([bundle_folder(recipe.model.weights)] if continued_info(recipe) else []), Folder(shards.uri))
 
 
 def trained_counts(recipe: Recipe, shards: Shards, counts_K: npt.NDArray[np.int64]) -> list[int]:

@@ -3,7 +3,6 @@
 Shapes: N rows of a split.
 """
 
-import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from prodrec.evaluation.calibration import Floats
 from prodrec.evaluation.predictions import Predictions, confusions
 from prodrec.images.thumbnails import thumbnail
 from prodrec.labels import Label
+from prodrec.reports.page import data_uri
 
 Positions = npt.NDArray[np.intp]
 
@@ -55,10 +55,6 @@ class MistakeKind:
     n: int
     wrong: Example
     right: Example | None
-
-
-def data_uri(jpeg: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
 class Thumbnails:

@@ -11,6 +11,7 @@ from prodrec.evaluation.judging import detected, open_judged, predicted
 from prodrec.evaluation.metrics import evaluate
 from prodrec.evaluation.summary import origin
 from prodrec.files import Folder
+from prodrec.labels import with_words
 from prodrec.machine import torch_device
 from prodrec.models.bundle import Bundle
 from prodrec.models.bundle_info import TaggerInfo
@@ -33,7 +34,8 @@ def judge(bundle_uri: str, shards_uri: str, split: str, out_uri: str, gpu: bool 
     device = torch_device(gpu)
     bundle, shards = open_judged(bundle_uri, shards_uri, split, device)
     out = Folder(out_uri).make()
-    page = page_facts(shards, split, bundle.info.recipe, bundle.info.labels, [])
+    labels = with_words(bundle.info.labels, shards.manifest.labels)
+    page = page_facts(shards, split, bundle.info.recipe, labels, bundle.photos, [])
     shards = shards.relabelled(bundle.info.labels)
     metrics = (_judge_tagger if bundle.info.kind == "tagger" else _judge_classifier)(bundle, shards, split, device, out, page)
     out.write("metrics.json", json.dumps(metrics, indent=1).encode())

@@ -1,7 +1,9 @@
 """What the pages of all reports share: their facts, and how values are written on them."""
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -9,7 +11,8 @@ from markupsafe import Markup
 
 from prodrec.evaluation.summary import describe, doubt
 from prodrec.files import Folder
-from prodrec.labels import Label
+from prodrec.label_photos import LabelPhotos
+from prodrec.labels import Label, shown
 from prodrec.shards.reading import Shards
 from prodrec.sources.schema import SPLITS
 
@@ -31,6 +34,7 @@ class ReportPage:
         kept: which of its weights the bundle has, in words; empty where no training is reported.
         metrics: of each split that was judged; at least one.
         labels: [K].
+        photos: of them.
         image_of: row of the split `judged` to JPEG bytes.
     """
 
@@ -43,6 +47,7 @@ class ReportPage:
     kept: str
     metrics: Mapping[str, Mapping[str, Any]]
     labels: Sequence[Label]
+    photos: LabelPhotos
     image_of: Callable[[int], bytes]
 
     @property
@@ -63,16 +68,19 @@ class ReportPage:
         return " ".join(sentences) or None
 
 
-def page_facts(shards: Shards, split: str, recipe: dict[str, Any], labels: list[Label], history: list[dict[str, Any]], kept: str = "") -> dict[str, Any]:
+def page_facts(
+    shards: Shards, split: str, recipe: dict[str, Any], labels: list[Label], photos: LabelPhotos, history: list[dict[str, Any]], kept: str = ""
+) -> dict[str, Any]:
     """Fields of a `ReportPage`.
 
     Args:
         split: that is judged.
         recipe: as trained.
+        labels, photos: of the model.
         history, kept: of the training, where it is reported.
     """
     title = f"{recipe.get('name', recipe.get('model', {}).get('arch', 'model'))} on {shards.manifest.source.rstrip('/').rpartition('/')[2]}"
-    facts = {"title": title, "recipe": recipe, "data": describe(shards), "history": history, "kept": kept, "labels": labels}
+    facts = {"title": title, "recipe": recipe, "data": describe(shards), "history": history, "kept": kept, "labels": labels, "photos": photos}
     return facts | {"image_of": shards.split(split).image}
 
 
@@ -88,7 +96,28 @@ def write_page(folder: Folder, html: str) -> None:
 def render(template: str, report: ReportPage, **values: Any) -> str:
     """A page of a report; its own facts and each split's metrics are there under their names."""
     splits = [report.metrics[split] for split in SPLITS if split in report.metrics]
+    titles = {label.name: label.title for label in report.labels if label.title}
+    groups = {label.group: label.group_title for label in report.labels if label.group and label.group_title}
+    values |= {"named": partial(named, titles), "grouped": partial(named, groups), "shown": lambda name: shown(name, titles.get(name))}
+    values["reference"] = partial(_reference, report)
     return filled(template, report=report, judged=report.metrics[report.judged], splits=splits, **values)
+
+
+def named(titles: Mapping[str, str], name: str) -> Markup:
+    """A label on a page: its title, which may be of any script, and small its id."""
+    title = titles.get(name)
+    return Markup('<bdi>{}</bdi> <small class="id"><bdi>{}</bdi></small>').format(title, name) if title else Markup("<bdi>{}</bdi>").format(name)
+
+
+def data_uri(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+
+def _reference(report: ReportPage, name: str) -> str | None:
+    """The reference photo of a label as a data URI."""
+    photo = next((label.photo for label in report.labels if label.name == name), None)
+    jpeg = report.photos.get(photo) if photo else None
+    return data_uri(jpeg) if jpeg else None
 
 
 def filled(template: str, **values: Any) -> str:

@@ -1,6 +1,5 @@
 """The report of a tagger: one HTML file that needs nothing else."""
 
-import base64
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ from PIL import Image
 from prodrec.evaluation.detections import TaggedPicture, matched
 from prodrec.files import Folder
 from prodrec.reports.charts import loss_curve, precision_recall_chart, tags_curve
-from prodrec.reports.drawing import BAD, GOOD, MISSED, Box, draw_boxes
-from prodrec.reports.page import ReportPage, render, write_page
+from prodrec.reports.drawing import BAD, GOOD, MISSED, Box, draw_boxes, drawn_name
+from prodrec.reports.page import ReportPage, data_uri, render, write_page
 
 # Source: assumed; about 25 KB a picture keep the report under 2 MB.
 MOST_PICTURES, MOST_LABELS = 24, 60
@@ -96,12 +95,16 @@ def _above(picture: TaggedPicture, thresholds_K: Any) -> TaggedPicture:
 def _drawn(picture: TaggedPicture, right_D: Any, found_M: Any, crowded_D: Any, report: TagsReport) -> DrawnPicture:
     missed_M, wrong_D = ~found_M & ~picture.crowd_M, ~right_D & ~crowded_D
     boxes = [
-        Box(corners, report.labels[label].name, MISSED, dashed=True)
+        Box(corners, _name(report, label), MISSED, dashed=True)
         for corners, label in zip(picture.true_boxes_M4[missed_M], picture.true_labels_M[missed_M], strict=True)
     ]
     for corners, score, label, right in zip(picture.boxes_D4, picture.scores_D, picture.labels_D, right_D | crowded_D, strict=True):
-        boxes.append(Box(corners, f"{report.labels[label].name} {score:.2f}", GOOD if right else BAD))
+        boxes.append(Box(corners, f"{_name(report, label)} {score:.2f}", GOOD if right else BAD))
     return DrawnPicture(picture.row, _uri(report.image_of, picture, boxes), int(right_D.sum()), int(wrong_D.sum()), int(missed_M.sum()))
+
+
+def _name(report: TagsReport, label: int) -> str:
+    return drawn_name(report.labels[label].name, report.labels[label].title)
 
 
 def _uri(image_of: Callable[[int], bytes], picture: TaggedPicture, boxes: list[Box]) -> str | None:
@@ -114,4 +117,4 @@ def _uri(image_of: Callable[[int], bytes], picture: TaggedPicture, boxes: list[B
             draw_boxes(image, placed).save(out, "JPEG", quality=PICTURE_QUALITY, optimize=True)
     except OSError:  # a report of hours of training must not fail for one picture; the page shows which one
         return None
-    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
+    return data_uri(out.getvalue())

@@ -2,8 +2,9 @@
 
     OUT/train.csv, OUT/test.csv     name,class,group (class and group are integers)
     OUT/train/NAME, OUT/test/NAME   JPEG photos; a few of train are broken on purpose
+    OUT/labels.csv, OUT/packshots/  what the products are called, and how they look; see `names`
 
-The CSV files are written last: their presence means complete. Equal arguments give equal bytes (with equal versions of
+train.csv and test.csv are written last: their presence means complete. Equal arguments give equal bytes (with equal versions of
 Pillow and numpy), and a photo depends on (seed, product, its number) alone.
 
 Not covered: what products look like (`looks`, `artwork`) and how they are photographed (`scenes`, `photos`).
@@ -20,6 +21,7 @@ from prodrec.errors import ConfigError, OutputError
 from prodrec.files import Folder, writing
 from prodrec.sample.artwork import draw_product
 from prodrec.sample.looks import PRODUCTS_PER_GROUP, Stream, product_look
+from prodrec.sample.names import Named, group_title_of, title_of, write_names
 from prodrec.sample.photos import take_photo
 from prodrec.sample.scenes import make_props
 
@@ -75,6 +77,7 @@ def write_sample(out: str | Path, products: int = 24, images: int = 1200, seed: 
         (train if split == "train" else test).write(row.name, photo)
         rows[split].append(row)
     broken = _write_broken(train, rows["train"][0])
+    write_names(folder, _names(products, seed))
     _write_csv(folder, "train", rows["train"] + broken)
     _write_csv(folder, "test", rows["test"])
     return SampleSummary(products, -(-products // PRODUCTS_PER_GROUP), len(rows["train"]), len(rows["test"]), len(broken))
@@ -105,6 +108,12 @@ def _photos(counts: list[tuple[int, int]], seed: int) -> Iterator[tuple[str, Row
         for number in range(train + test):
             rng = np.random.default_rng([Stream.PHOTO, seed, product, number])
             yield "train" if number < train else "test", Row(f"{product:03d}_{number:04d}.jpg", product), take_photo(artwork, props, rng)
+
+
+def _names(products: int, seed: int) -> Iterator[Named]:
+    for product in range(products):
+        look = product_look(seed, product)
+        yield Named(str(product), title_of(look), group_title_of(look), draw_product(look))
 
 
 def _write_broken(train: Folder, good: Row) -> list[Row]:

@@ -19,10 +19,11 @@ _LEAST_SHARE, _MOST_SHARE = 0.02, 0.98
 
 
 class CutOut(NamedTuple):
-    """A product without what is around it; `image` is RGBA, cropped to the product."""
+    """A product without what is around it; `image` is RGBA, cropped to the product. Of what is drawn the title is known."""
 
     label: str
     image: Image.Image
+    title: str = ""
 
 
 def read_cutouts(uri: str) -> tuple[list[CutOut], list[str]]:

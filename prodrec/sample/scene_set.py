@@ -2,6 +2,7 @@
 
     OUT/annotations/instances_{train,val,test}.json     written last: their presence means complete
     OUT/{train,val,test}/NNNNN.jpg
+    OUT/labels.csv, OUT/packshots/                      see `prodrec.sample.names`
 
 Source: Dwibedi, Misra & Hebert 2017, "Cut, Paste and Learn", arXiv 1708.01642: random scale, rotation and place, occlusion,
 distractors, and edges blended in several ways, so that a detector learns products and not the traces of pasting. A box is the
@@ -23,6 +24,7 @@ from prodrec.labels import label_order
 from prodrec.sample.artwork import draw_product
 from prodrec.sample.cutouts import CutOut
 from prodrec.sample.looks import Rng, Stream, product_look
+from prodrec.sample.names import Named, title_of, write_names
 from prodrec.sample.photos import lit
 from prodrec.sample.scenes import SCENES, Pose, Props, make_props
 
@@ -55,7 +57,8 @@ class _Pasted(NamedTuple):
 
 def product_cutouts(products: int, seed: int) -> list[CutOut]:
     """The products of the sample catalogue of this seed, named as there."""
-    return [CutOut(str(number), draw_product(product_look(seed, number))) for number in range(products)]
+    looks = [product_look(seed, number) for number in range(products)]
+    return [CutOut(str(number), draw_product(look), title_of(look)) for number, look in enumerate(looks)]
 
 
 def write_scenes(out: Folder, cutouts: Sequence[CutOut], images: int, seed: int = 0) -> SceneSummary:
@@ -85,6 +88,7 @@ def write_scenes(out: Folder, cutouts: Sequence[CutOut], images: int, seed: int 
             box = [left, top, right - left, bottom - top]
             facts = {"id": len(tree["annotations"]) + 1, "image_id": number, "category_id": ids[label], "bbox": box}
             tree["annotations"].append(facts | {"area": box[2] * box[3], "iscrowd": 0})
+    write_names(out, (Named(cutout.label, cutout.title, "", cutout.image) for cutout in cutouts))
     annotations = Folder(out / "annotations").make()
     for split, tree in trees.items():
         annotations.write(f"instances_{split}.json", json.dumps(tree).encode())

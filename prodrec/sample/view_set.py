@@ -2,6 +2,7 @@
 
     OUT/manifest.csv                uri,label,split,listing_id,view; written last: its presence means complete
     OUT/images/LISTING_VIEW.jpg     photos of one side each
+    OUT/labels.csv, OUT/packshots/  what the products are called, and both sides of them; see `names`
 
 Products are boxes with a printed front and a printed back. `SHARED` products have each front, `SHARED` have each back, and no
 two have both. A photo shows one side, and depends on that side, the seed and its own number alone: whoever sees one photo can
@@ -20,9 +21,10 @@ from PIL import Image
 
 from prodrec.errors import ConfigError
 from prodrec.files import Folder
-from prodrec.sample.artwork import draw_product
+from prodrec.sample.artwork import SIDE_PX, draw_product
 from prodrec.sample.catalogue import TEST_SHARE, empty_folder
-from prodrec.sample.looks import PRODUCTS_PER_GROUP, Rng, Stream, product_look
+from prodrec.sample.looks import PRODUCTS_PER_GROUP, Look, Rng, Stream, product_look
+from prodrec.sample.names import Named, appearance, write_names
 from prodrec.sample.photos import take_photo
 from prodrec.sample.scenes import make_props
 
@@ -82,6 +84,7 @@ def write_views(out: str | Path, products: int = 24, images: int = 1200, seed: i
         listing_id = f"{product:03d}-{number:04d}"
         photos.write(f"{listing_id}_{view}.jpg", photo)
         lines.append(f"images/{listing_id}_{view}.jpg,{product:03d},{'test' if number < tests else 'train'},{listing_id},{view}")
+    write_names(folder, _names(products, seed))
     folder.write("manifest.csv", "".join(f"{line}\n" for line in lines).encode())
     return ViewSummary(products, (listings - tests) * products, tests * products, len(lines) - 1)
 
@@ -104,9 +107,22 @@ def _photos(products: int, listings: int, seed: int) -> Iterator[tuple[int, int,
                 yield product, number, view, take_photo(prints[is_back], props, rng)
 
 
+def _names(products: int, seed: int) -> Iterator[Named]:
+    for product, (front, back) in enumerate(sides(products)):
+        looks = _look(seed, front), _look(seed, products // SHARED + back)
+        pair = Image.new("RGBA", (2 * SIDE_PX, SIDE_PX))
+        for at, look in enumerate(looks):
+            pair.paste(draw_product(look), (at * SIDE_PX, 0))
+        yield Named(f"{product:03d}", f"{looks[0].brand} box, {appearance(looks[0])} front, {appearance(looks[1])} back", "", pair)
+
+
 def _draw(seed: int, side: int) -> Image.Image:
     """The print of a side: each has colours of a group of its own."""
-    return draw_product(replace(product_look(seed, side * PRODUCTS_PER_GROUP), kind=_KIND))
+    return draw_product(_look(seed, side))
+
+
+def _look(seed: int, side: int) -> Look:
+    return replace(product_look(seed, side * PRODUCTS_PER_GROUP), kind=_KIND)
 
 
 def _check(products: int, listings: int, seed: int) -> None:

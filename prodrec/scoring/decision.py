@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from prodrec.errors import RejectCode
 from prodrec.images.quality import Quality, QualityLimits
+from prodrec.labels import shown
 from prodrec.models.bundle_info import Acceptance, ClassifierInfo, TaggerInfo
 from prodrec.scoring.policy import Action, PhotoRules, Policy
 from prodrec.scoring.recognition import Product, Recognition
@@ -127,16 +128,16 @@ class Decider:
         least = self.acceptance.threshold_of(product.label)
         if least is None or not product.probability >= least:
             needed = "no probability is enough for this product" if least is None else f"{least:.1%} is needed"
-            yield Reason("unsure", policy.unsure, f"{product.label} with {product.probability:.1%}, {needed}", "say which product it is", number)
+            yield Reason("unsure", policy.unsure, f"{product.shown} with {product.probability:.1%}, {needed}", "say which product it is", number)
         if category and category.strip() and not _is_of(product, self.categories.get(_plain(category), category)):
-            detail = f"declared {category}, it looks like {product.label}" + (f" ({product.group})" if product.group else "")
+            detail = f"declared {category}, it looks like {product.shown}" + (f" of {shown(product.group, product.group_title)}" if product.group else "")
             yield Reason("category_mismatch", policy.category_mismatch, detail, "check the category", number)
 
     def _disagreements(self, usable: Sequence[tuple[int, Recognition]], surest: int, product: Product) -> Iterator[Reason]:
         for number, image in usable:
             other = image.products[0]
             if number != surest and other.label != product.label and self._is_sure(image):
-                detail = f"image {number + 1} shows {other.label} with {other.probability:.1%}, image {surest + 1} {product.label}"
+                detail = f"image {number + 1} shows {other.shown} with {other.probability:.1%}, image {surest + 1} {product.shown}"
                 yield Reason("images_disagree", self.policy.images_disagree, detail, "do all photos show one product?", number)
 
     def _is_sure(self, image: Recognition) -> bool:
@@ -171,7 +172,7 @@ def _decision(reasons: Sequence[Reason]) -> str:
 
 
 def _is_of(product: Product, category: str) -> bool:
-    return _plain(category) in {_plain(name) for name in (product.label, product.group) if name}
+    return _plain(category) in {_plain(name) for name in (product.label, product.group, product.title, product.group_title) if name}
 
 
 def _plain(name: str) -> str:

@@ -51,7 +51,7 @@ def explain(
     image_CHW = resize(decode_rgb(made.jpeg), info.input)
     names = [entry.name for entry in info.labels]
     if label is not None and label not in names:
-        raise ConfigError(f"the bundle has no label '{label}'; its labels are in bundle.json, such as {', '.join(names[:3])}")
+        raise ConfigError(f"the bundle has no label '{label}'; its labels are in bundle.json, such as {', '.join(entry.shown for entry in info.labels[:3])}")
     whole_K = probabilities(scorer, image_CHW[None])[0]
     label_id = int(whole_K.argmax()) if label is None else names.index(label)
     if method == "occlusion":
@@ -59,7 +59,7 @@ def explain(
     else:
         heat = attention(scorer, image_CHW) if method == "attention" else grad_cam(scorer, image_CHW, label_id)
     size = (made.source_width, made.source_height)
-    return HeatMap(names[label_id], float(whole_K[label_id]), heat, input_frame(*size, info.input), size)
+    return HeatMap(names[label_id], float(whole_K[label_id]), heat, input_frame(*size, info.input), size, info.labels[label_id].title)
 
 
 def explain_file(bundle: Bundle, image: Path, out: Path, label: str | None, method: Method, occluder: OccluderConfig, device: str) -> HeatMap:

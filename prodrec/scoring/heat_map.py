@@ -22,7 +22,7 @@ class HeatMap:
     """What an answer rests on.
 
     Attributes:
-        label, probability: of which class, and how probable the whole picture makes it.
+        label, title, probability: of which class, and how probable the whole picture makes it.
         heat: float32 [S, S]; of occlusion the mean drop of the probability where the pixel is hidden (-1 to 1, negative where
             hiding helps), of Grad-CAM relevance and of attention the gates, both from 0 to 1.
         frame: where it lies in the upright original, xyxy pixels.
@@ -34,6 +34,7 @@ class HeatMap:
     heat: npt.NDArray[np.float32]
     frame: tuple[float, float, float, float]
     size: tuple[int, int]
+    title: str | None = None
 
 
 def overlay(data: bytes, heat_map: HeatMap) -> bytes:

@@ -6,24 +6,51 @@ import numpy as np
 import numpy.typing as npt
 
 from prodrec.images.quality import Quality
+from prodrec.labels import shown
 
 
 @dataclass(frozen=True)
 class Product:
-    """One candidate: its label, its group where it has one, and its calibrated probability."""
+    """One candidate.
+
+    Attributes:
+        probability: calibrated.
+        title, group_title, link, photo: as of `prodrec.labels.Label`.
+    """
 
     label: str
     group: str | None
     probability: float
+    title: str | None = None
+    group_title: str | None = None
+    link: str | None = None
+    photo: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """For people: `Blue striped mug (6)`."""
+        return shown(self.label, self.title)
 
 
 @dataclass(frozen=True)
 class Tag:
-    """One thing on an image: its label, its score (0 to 1, no probability) and its box, xyxy pixels of the upright original."""
+    """One thing on an image: its label, its score (0 to 1, no probability) and its box, xyxy pixels of the upright original.
+
+    Attributes:
+        title, link, photo: as of `prodrec.labels.Label`.
+    """
 
     label: str
     score: float
     box: tuple[float, float, float, float]
+    title: str | None = None
+    link: str | None = None
+    photo: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """For people: `Blue striped mug (6)`."""
+        return shown(self.label, self.title)
 
 
 @dataclass(frozen=True)

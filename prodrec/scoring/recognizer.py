@@ -14,6 +14,7 @@ from prodrec.errors import ConfigError
 from prodrec.images.formats import ImageLimits
 from prodrec.images.objects import to_source
 from prodrec.images.views import Views
+from prodrec.labels import Label
 from prodrec.machine import usable_cores
 from prodrec.models.bundle import Bundle, load_bundle
 from prodrec.models.scorer import Scorer
@@ -163,7 +164,7 @@ class Recognizer:
             kept = scores >= thresholds_K[labels]
             boxes = to_source(found.boxes_N4.cpu()[kept], item.frame.frames_B4, item.frame.sources_B2)
             rows = zip(labels[kept].tolist(), scores[kept].tolist(), boxes.tolist(), strict=True)
-            answers.append({"tags": tuple(Tag(info.labels[label].name, score, (box[0], box[1], box[2], box[3])) for label, score, box in rows)})
+            answers.append({"tags": tuple(_tag(info.labels[label], score, box) for label, score, box in rows)})
         return _timed("tag", start, answers)
 
 
@@ -193,8 +194,12 @@ def _chunks(listings: Sequence[Sequence[bytes]]) -> Iterator[list[Sequence[bytes
 
 
 def _product(info: Any, label_id: int, probability: float) -> Product:
-    label = info.labels[label_id]
-    return Product(label.name, label.group, probability)
+    label: Label = info.labels[label_id]
+    return Product(label.name, label.group, probability, label.title, label.group_title, label.link, label.photo)
+
+
+def _tag(label: Label, score: float, box: Sequence[float]) -> Tag:
+    return Tag(label.name, score, (box[0], box[1], box[2], box[3]), label.title, label.link, label.photo)
 
 
 def _stacked(images: Sequence[torch.Tensor | None]) -> torch.Tensor:

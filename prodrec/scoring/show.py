@@ -12,7 +12,7 @@ from prodrec.errors import SourceError
 from prodrec.files import Folder
 from prodrec.images.colors import to_rgb_or_grey
 from prodrec.images.formats import image_format, open_image
-from prodrec.reports.drawing import Box, draw_boxes
+from prodrec.reports.drawing import Box, draw_boxes, drawn_name
 from prodrec.scoring.decision import Decision
 from prodrec.scoring.recognition import Recognition
 
@@ -26,7 +26,7 @@ def read_image_file(path: Path) -> bytes:
 
 
 def describe(path: Path, answer: Recognition, decision: Decision, as_json: bool, views: Sequence[Path] = ()) -> str:
-    """`shop.jpg: accept; blue-mug 97.1%, red-mug 1.0%; cup 0.98 at 12,40 to 130,210; ...`, or a JSON object on one line.
+    """`shop.jpg: accept; Blue mug (6) 97.1%, Red mug (9) 1.0%; cup 0.98 at 12,40 to 130,210; ...`, or a JSON object on one line.
 
     Args:
         views: of which the decision is, where there are several: a reason names its own.
@@ -38,8 +38,8 @@ def describe(path: Path, answer: Recognition, decision: Decision, as_json: bool,
         return json.dumps({"image": str(path)} | known | quality | decided)
     if answer.code:
         return f"{path}: rejected, {answer.code}: {answer.detail}"
-    products = [f"{product.label} {product.probability:.1%}" for product in answer.products[:3]]
-    tags = [f"{tag.label} {tag.score:.2f} at {tag.box[0]:.0f},{tag.box[1]:.0f} to {tag.box[2]:.0f},{tag.box[3]:.0f}" for tag in answer.tags]
+    products = [f"{product.shown} {product.probability:.1%}" for product in answer.products[:3]]
+    tags = [f"{tag.shown} {tag.score:.2f} at {tag.box[0]:.0f},{tag.box[1]:.0f} to {tag.box[2]:.0f},{tag.box[3]:.0f}" for tag in answer.tags]
     found = "; ".join([*([", ".join(products)] if products else []), *tags]) or "nothing found (--threshold shows surer and less sure tags)"
     places = ["" if reason.image is None or not views else f"{views[reason.image]}: " for reason in decision.reasons]
     reasons = [f"\n  {place}{reason.code}: {reason.detail}; {reason.hint}" for place, reason in zip(places, decision.reasons, strict=True)]
@@ -59,7 +59,7 @@ def describe_views(paths: Sequence[Path], answers: Sequence[Recognition], decisi
     together = replace(good[0][1], tags=tuple(tag for _, answer in good for tag in answer.tags) if len(good) == 1 else ())
     lines = [*bad, describe(Path(" + ".join(str(path) for path, _ in good)), together, decision, False, paths)]
     if len(good) > 1:
-        lines += [f"  {path}: {tag.label} {tag.score:.2f}" for path, answer in good for tag in answer.tags]
+        lines += [f"  {path}: {tag.shown} {tag.score:.2f}" for path, answer in good for tag in answer.tags]
     return "\n".join(lines)
 
 
@@ -71,6 +71,6 @@ def draw_tags(data: bytes, answer: Recognition, path: Path) -> None:
     """
     with open_image(data, image_format(data)) as image:
         picture = to_rgb_or_grey(ImageOps.exif_transpose(image)).convert("RGB")
-    drawn, out = draw_boxes(picture, [Box(tag.box, f"{tag.label} {tag.score:.2f}") for tag in answer.tags]), io.BytesIO()
+    drawn, out = draw_boxes(picture, [Box(tag.box, f"{drawn_name(tag.label, tag.title)} {tag.score:.2f}") for tag in answer.tags]), io.BytesIO()
     drawn.save(out, "PNG")
     Folder(path.parent).make().write(path.name, out.getvalue())

@@ -69,6 +69,12 @@ class Answering:
                 raise Problem(422, "no_such_label", "the classifier has no such label", "GET /v1/bundle?labels=true names them") from error
             raise Problem(422, "cannot_explain", re.sub(r"--(size|method)\b", r"\1", str(error))) from error
 
+    async def photo(self, photo: str) -> bytes:
+        """Raises: Problem."""
+        if (jpeg := await self.ask(self.backend.photo(photo))) is None:
+            raise Problem(404, "not_found", "no bundle that is served has this photo")
+        return jpeg
+
     async def bundles(self, with_names: bool) -> ServedBundles:
         served = await self.ask(self.backend.served())
         classifier, tagger = (bundle_of(info, with_names) for info in (served.classifier, served.tagger))

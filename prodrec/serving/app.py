@@ -3,7 +3,7 @@
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
@@ -101,6 +101,13 @@ def _add_state(app: FastAPI, answering: Answering, meter: Meter) -> None:
     async def bundle(labels: Annotated[bool, Query(description="names instead of counts")] = False) -> ServedBundles:
         """What is served."""
         return await answering.bundles(labels)
+
+    jpeg: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}}
+
+    @app.get("/v1/photos/{photo}", responses={**ERRORS, **jpeg}, response_class=Response)
+    async def photo(photo: Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="as in an answer")]) -> Response:
+        """The reference photo of a label. Its id is its content's, so it may be kept for ever."""
+        return Response(await answering.photo(photo), media_type="image/jpeg", headers={"Cache-Control": "private, max-age=31536000, immutable"})
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:

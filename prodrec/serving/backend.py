@@ -134,5 +134,8 @@ class Backend(Protocol):
     async def explain(self, data: bytes, ask: Ask) -> Explained:
         """Raises: Reject: the image cannot be used; ConfigError: no such label, no classifier, or what else cannot be explained."""
 
+    async def photo(self, photo: str) -> bytes | None:
+        """The reference photo of a label by its id, JPEG; None: no bundle that is served has it."""
+
     async def served(self) -> Served:
         """The bundles as they are now."""

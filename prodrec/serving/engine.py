@@ -41,6 +41,7 @@ class Engine:
         self._limits = ImageLimits(max_pixels=options.max_pixels)
         self._recognizer = Recognizer(classifier, tagger, device=device, top_k=MOST_CANDIDATES, threads=options.threads, limits=self._limits)
         self.served = Served(self._recognizer.classifier_info, self._recognizer.tagger_info)
+        self._photos = [bundle.photos for bundle in (classifier, tagger) if bundle]
         self._kind = "classifier" if tagger is None else "tagger" if classifier is None else "both"
         self._meter, self._options = meter, options
         half = max(1, (options.threads or usable_cores()) // 2)  # the other half prepares what is scored next
@@ -68,6 +69,10 @@ class Engine:
         finally:
             gone.set()
             self._explaining -= 1
+
+    async def photo(self, photo: str) -> bytes | None:
+        """The reference photo with that id, JPEG."""
+        return await asyncio.to_thread(lambda: next(filter(None, (place.get(photo) for place in self._photos)), None))
 
     def check(self) -> None:
         """Raises: ProdrecError: a batch does not come to an end."""

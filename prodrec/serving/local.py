@@ -20,5 +20,8 @@ class LocalBackend:
     async def explain(self, data: bytes, ask: Ask) -> Explained:
         return await self._engine.explain(data, ask)
 
+    async def photo(self, photo: str) -> bytes | None:
+        return await self._engine.photo(photo)
+
     async def served(self) -> Served:
         return self._engine.served

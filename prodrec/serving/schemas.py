@@ -11,16 +11,25 @@ from prodrec.scoring.decision import Decision
 from prodrec.scoring.explain import Method
 from prodrec.serving.backend import Explained, Scored
 
+_PHOTO = "path of its reference photo (a small JPEG) on this server; null: there is none"
+
 
 class ProductOut(BaseModel):
     label: str
+    title: str | None = Field(None, description="for people")
     group: str | None
+    group_title: str | None = Field(None, description="for people")
     probability: float = Field(ge=0, le=1)
+    link: str | None = Field(None, description="to its page in the shop")
+    photo: str | None = Field(None, description=_PHOTO)
 
 
 class TagOut(BaseModel):
     label: str
+    title: str | None = Field(None, description="for people")
     score: float
+    link: str | None = Field(None, description="to its page in the shop")
+    photo: str | None = Field(None, description=_PHOTO)
     box: tuple[float, float, float, float] = Field(description="x1, y1, x2, y2 in pixels of the upright original")
 
 
@@ -46,6 +55,7 @@ class ReasonOut(BaseModel):
 
 class ExplanationOut(BaseModel):
     label: str
+    title: str | None = None
     probability: float
     method: Method
     overlay_png: str = Field(description="the picture with its heat over it, PNG in base64")
@@ -53,6 +63,7 @@ class ExplanationOut(BaseModel):
 
 class HeatOut(BaseModel):
     label: str
+    title: str | None = None
     probability: float
     method: Method
     heat: list[list[float]] = Field(description="a square, rows from the top")
@@ -139,6 +150,10 @@ class BulkOut(BaseModel):
     results: str | None
 
 
+def photo_path(photo: str | None) -> str | None:
+    return photo and f"/v1/photos/{photo}"
+
+
 def answer_of(scored: Scored, decision: Decision, policy_id: str, top_k: int, with_tags: bool) -> Answer:
     """Of an image that could be used."""
     recognition, served = scored
@@ -147,8 +162,8 @@ def answer_of(scored: Scored, decision: Decision, policy_id: str, top_k: int, wi
         sha256=recognition.sha256,
         width=recognition.width,
         height=recognition.height,
-        products=[ProductOut.model_construct(**vars(product)) for product in recognition.products[:top_k]],
-        tags=[TagOut.model_construct(**vars(tag)) for tag in recognition.tags] if with_tags and served.tagger else None,
+        products=[ProductOut.model_construct(**vars(product) | {"photo": photo_path(product.photo)}) for product in recognition.products[:top_k]],
+        tags=[TagOut.model_construct(**vars(tag) | {"photo": photo_path(tag.photo)}) for tag in recognition.tags] if with_tags and served.tagger else None,
         quality=QualityOut.model_construct(**recognition.quality._asdict()),
         decision=decision.decision,
         reasons=[ReasonOut.model_construct(code=r.code, action=r.action, detail=r.detail, hint=r.hint) for r in decision.reasons],
@@ -163,13 +178,14 @@ def answer_of(scored: Scored, decision: Decision, policy_id: str, top_k: int, wi
 
 def explanation_of(explained: Explained, method: str) -> ExplanationOut:
     heat_map, png = explained.heat_map, base64.b64encode(explained.overlay_png).decode()
-    return ExplanationOut.model_construct(label=heat_map.label, probability=heat_map.probability, method=method, overlay_png=png)
+    return ExplanationOut.model_construct(label=heat_map.label, title=heat_map.title, probability=heat_map.probability, method=method, overlay_png=png)
 
 
 def heat_of(explained: Explained, method: str) -> HeatOut:
     heat_map = explained.heat_map
     return HeatOut.model_construct(
         label=heat_map.label,
+        title=heat_map.title,
         probability=heat_map.probability,
         method=method,
         heat=heat_map.heat.astype(np.float64).round(4).tolist(),

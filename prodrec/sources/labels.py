@@ -5,6 +5,7 @@ A file that names labels is strict: what is wrong in it is refused. A manifest's
 is not the same for all rows of a label is told and not used.
 """
 
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,7 +16,8 @@ import pyarrow.parquet as pq
 from prodrec.errors import SourceError
 from prodrec.files import Folder
 from prodrec.labels import LONGEST_LINK, LONGEST_TITLE, clean_title, is_web_address, label_order
-from prodrec.sources.columns import absolute_uris, read_csv, refuse_twins, text
+from prodrec.sources.columns import absolute_uris, refuse_twins, text
+from prodrec.sources.tables import PARQUET_SUFFIX, read_table
 
 LABEL_FILES = ("labels.csv", "labels.tsv", "labels.parquet")
 # Of a manifest; `group` is there anyway.
@@ -131,10 +133,13 @@ class _Differs(Exception):
 
 
 def _columns(folder: Folder, name: str) -> list[str]:
-    if not name.endswith(".parquet"):
-        return list(read_csv(folder, name).column_names)
-    with folder.filesystem.open_input_file(folder.within(name)) as stream:
-        return list(pq.read_schema(stream).names)
+    if not name.endswith(PARQUET_SUFFIX):
+        return list(read_table(folder, name).column_names)
+    try:
+        with folder.filesystem.open_input_file(folder.within(name)) as stream:
+            return list(pq.read_schema(stream).names)
+    except pa.ArrowInvalid as error:
+        raise SourceError(f"cannot read {folder / name}: {' '.join(str(error).split())}; is it a whole Parquet file?") from error
 
 
 def _names_labels(names: Iterable[str]) -> bool:
@@ -144,38 +149,40 @@ def _names_labels(names: Iterable[str]) -> bool:
 
 def _rows(folder: Folder, name: str) -> Iterable[dict[str, Any]]:
     """Rows with label, _TEXTS and photo, clean; None where there is nothing."""
-    where = folder / name
-    if name.endswith(".parquet"):
-        with folder.filesystem.open_input_file(folder.within(name)) as stream:
-            table = pq.read_table(stream)
-    else:
-        table = read_csv(folder, name)
-    table = table.rename_columns([column.strip().lower() for column in table.column_names])
+    where, table = folder / name, read_table(folder, name)
+    table = table.rename_columns([_lowered(column) for column in table.column_names])
     refuse_twins(table.column_names, where)
-    if {"link", "url"} <= set(table.column_names):
-        raise SourceError(f"{where} has both a column link and a column url; remove one")
-    table = table.rename_columns(["link" if column == "url" else column for column in table.column_names])
     columns: dict[str, list[Any]] = {column: [_cleaning(column)(value) for value in text(table, column, where).to_pylist()] for column in ("label", *_TEXTS)}
-    columns["photo"] = _photos(folder, table, where)
+    columns["photo"] = _photos(folder, name, table, where)
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _photos(folder: Folder, table: pa.Table, where: str) -> list[str | bytes | None]:
-    if "photo" not in table.column_names:
-        return [None] * len(table)
-    kind = table.schema.field("photo").type
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return list(table["photo"].to_pylist())
-    if pa.types.is_struct(kind):  # as Hugging Face's data sets have images
-        cells = [cell or {} for cell in table["photo"].to_pylist()]
-        paths = absolute_uris(folder, pa.array([cell.get("path") or None for cell in cells], pa.string())).to_pylist()
-        return [cell.get("bytes") or path for cell, path in zip(cells, paths, strict=True)]
-    return list(absolute_uris(folder, text(table, "photo", where)).to_pylist())
+def _lowered(column: str) -> str:
+    lowered = column.lower()
+    return "link" if lowered == "url" else lowered
+
+
+def _photos(folder: Folder, name: str, table: pa.Table, where: str) -> list[str | bytes | None]:
+    """Paths, or in Parquet the bytes themselves, as Hugging Face's data sets have images too."""
+    if "photo" in table.column_names or not name.endswith(PARQUET_SUFFIX):
+        return list(absolute_uris(folder, text(table, "photo", where)).to_pylist())
+    with folder.filesystem.open_input_file(folder.within(name)) as stream, pq.ParquetFile(stream) as file:
+        column = next((column for column in file.schema_arrow.names if column.lower() == "photo"), None)
+        found = file.read(columns=[column])[column].to_pylist() if column else [None] * len(table)
+    cells: list[dict[str, Any]] = [cell if isinstance(cell, dict) else {"bytes": cell} for cell in found]
+    if strange := next((cell for cell in cells if not isinstance(cell.get("bytes"), bytes | None)), None):
+        raise SourceError(f"{where}: column 'photo' holds {type(strange['bytes']).__name__}s; store paths, or the files' bytes as binary")
+    paths = absolute_uris(folder, pa.array([cell.get("path") or None for cell in cells], pa.string())).to_pylist()
+    return [cell.get("bytes") or path for cell, path in zip(cells, paths, strict=True)]
 
 
 def _cleaning(column: str) -> Callable[[str | None], str | None]:
-    """Titles are for people; labels, groups and addresses stay as they are."""
-    return (lambda value: clean_title(value) or None if value else None) if column in ("title", "group_title") else lambda value: value or None
+    """Titles are for people; labels and groups are compared with those of the examples; addresses stay as they are."""
+    if column in ("title", "group_title"):
+        return lambda value: clean_title(value) or None if value else None
+    if column in ("label", "group"):
+        return lambda value: unicodedata.normalize("NFC", value) if value else None
+    return lambda value: value or None
 
 
 def _check(said: LabelText, label: str, where: str) -> None:

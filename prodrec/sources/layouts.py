@@ -8,8 +8,9 @@ import pyarrow.compute as pc
 
 from prodrec.errors import SourceError
 from prodrec.files import Folder
-from prodrec.sources.columns import SPLIT_NAMES, absolute_uris, listing, read_csv, require_columns, splits, text
+from prodrec.sources.columns import SPLIT_NAMES, absolute_uris, listing, require_columns, splits, text
 from prodrec.sources.labels import LabelText
+from prodrec.sources.tables import read_table
 
 _HIDDEN = r"(^|/)\."
 # Files that stand beside images and are none.
@@ -44,7 +45,7 @@ def list_products10k(folder: Folder) -> Listed:
     train = _products10k_csv(folder, "train.csv", "train")
     tests = [name for name in ("test.csv", "test_kaggletest.csv") if folder.exists(name)]
     for name in tests:
-        table = read_csv(folder, name)
+        table = read_table(folder, name)
         if {"name", "class"} <= set(table.column_names):
             both = pa.concat_tables([_with_split(train, "train"), _with_split(_products10k_csv(folder, name, "test"), "test")])
             return Listed(f"Products-10K: train.csv + {name}", both)
@@ -83,7 +84,7 @@ def image_paths(folder: Folder) -> tuple[pa.Array, int]:
 
 
 def _products10k_csv(folder: Folder, name: str, images: str) -> pa.Table:
-    table, where = read_csv(folder, name), folder / name
+    table, where = read_table(folder, name), folder / name
     require_columns(table.column_names, [("name",), ("class",)], where, "Products-10K")
     uris = pc.binary_join_element_wise(f"{images}/", text(table, "name", where), "")
     columns = {"uri": absolute_uris(folder, uris), "label": text(table, "class", where), "group": text(table, "group", where)}

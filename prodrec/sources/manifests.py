@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 
 from prodrec.errors import SourceError
 from prodrec.files import Folder
-from prodrec.sources.columns import absolute_uris, listing, read_csv, refuse_twins, require_columns, splits, text, whole_numbers
+from prodrec.sources.columns import absolute_uris, is_text, listing, refuse_twins, require_columns, splits, text, whole_numbers
 from prodrec.sources.labels import NAME_COLUMNS, names_in_rows
 from prodrec.sources.layouts import Listed
+from prodrec.sources.tables import read_table
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
 BYTES_COLUMN = "bytes"
@@ -54,7 +55,7 @@ def read_manifest(folder: Folder, name: str, columns: Sequence[str], required: S
 
 
 def _csv(folder: Folder, name: str, columns: Sequence[str], required: list[tuple[str, ...]]) -> pa.Table:
-    table, where = read_csv(folder, name), folder / name
+    table, where = read_table(folder, name), folder / name
     require_columns(table.column_names, [("uri",), *required], where, "a CSV manifest")
     return _placed(folder, table, where, columns)
 
@@ -82,8 +83,7 @@ def _check_schema(schema: pa.Schema, where: str, required: list[tuple[str, ...]]
 
 def _is_no_name(field: pa.Field) -> bool:
     """A column that is called as one that names labels and holds something else, such as pictures."""
-    plain = pa.types.is_string(field.type) or pa.types.is_large_string(field.type) or pa.types.is_integer(field.type) or pa.types.is_dictionary(field.type)
-    return field.name in NAME_COLUMNS and not plain
+    return field.name in NAME_COLUMNS and not is_text(field.type)
 
 
 def _placed(folder: Folder, table: pa.Table, where: str, columns: Sequence[str]) -> pa.Table:

@@ -72,7 +72,7 @@ class ClassifierKind:
 
     def finish(self, model: Classifier, history: list[dict[str, Any]], predictions: dict[str, Predictions], run: Folder) -> None:
         labels, counts_K, recipe = self.shards.manifest.labels, trained_counts(self.recipe, self.shards, self.counts_K), self.recipe
-        before = learned_before(recipe, self.shards)
+        before, photos = learned_before(recipe, self.shards), label_photos(recipe, self.shards)
         temperature = fit_temperature(predictions["val"]) if "val" in predictions else 1.0
         metrics = {split: evaluate(p, labels, counts_K, temperature, split) | origin(self.shards, split, before) for split, p in predictions.items()}
         judged = next(split for split in reversed(SPLITS) if split in predictions)
@@ -87,7 +87,7 @@ class ClassifierKind:
             predictions=predictions[judged],
             temperature=temperature,
             old_new=old_new,
-            **page_facts(self.shards, judged, recipe.model_dump(mode="json"), labels, history, kept_weights(history, recipe.train)),
+            **page_facts(self.shards, judged, recipe.model_dump(mode="json"), labels, photos, history, kept_weights(history, recipe.train)),
         )
         write_report(reports, report)
         info = ClassifierInfo(
@@ -103,7 +103,7 @@ class ClassifierKind:
             learned_before=before,
             short_side=self.shards.manifest.short_side,
         )
-        write_bundle(run / BUNDLE, model, info, label_photos(recipe, self.shards))
+        write_bundle(run / BUNDLE, model, info, photos.chosen(label.photo for label in labels))
 
     def _old_new(self, split: str, predictions: Predictions, device: torch.device) -> OldNew | None:
         """Against the bundle that the run went on from, if it did; what was trained on would tell nothing."""

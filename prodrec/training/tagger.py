@@ -62,7 +62,7 @@ class TaggerKind:
 
     def finish(self, model: Tagger, history: list[dict[str, Any]], predictions: dict[str, Detections], run: Folder) -> None:
         labels, recipe = self.shards.manifest.labels, self.recipe
-        before = learned_before(recipe, self.shards)
+        before, photos = learned_before(recipe, self.shards), label_photos(recipe, self.shards)
         thresholds, boxes = self._thresholds(predictions), trained_counts(recipe, self.shards, self.boxes_K)
         metrics = {split: evaluate_tags(found, labels, thresholds, boxes, split) | origin(self.shards, split, before) for split, found in predictions.items()}
         reports = Folder(run / REPORT).make()
@@ -73,7 +73,7 @@ class TaggerKind:
             metrics=metrics,
             pictures=predictions[judged].pictures,
             thresholds=thresholds,
-            **page_facts(self.shards, judged, recipe.model_dump(mode="json"), labels, history, kept_weights(history, recipe.train)),
+            **page_facts(self.shards, judged, recipe.model_dump(mode="json"), labels, photos, history, kept_weights(history, recipe.train)),
         )
         write_tags_report(reports, report)
         info = TaggerInfo(
@@ -88,7 +88,7 @@ class TaggerKind:
             learned_before=before,
             short_side=self.shards.manifest.short_side,
         )
-        write_bundle(run / BUNDLE, model, info, label_photos(recipe, self.shards))
+        write_bundle(run / BUNDLE, model, info, photos.chosen(label.photo for label in labels))
 
     def _thresholds(self, predictions: dict[str, Detections]) -> list[float]:
         """Of each label, chosen on val; one that val does not show keeps that of the bundle that the run started from."""

@@ -27,6 +27,20 @@ export function readBundle(signal) {
   return send("/v1/bundle", { signal });
 }
 
+// Photos that were asked for with a key, by their path. They are small, and the same for ever.
+const photos = new Map();
+
+/** Where the photo at a path of the server can be shown from. A picture sends no key, so with one it is fetched. */
+export async function readPhoto(path) {
+  if (!hasKey()) return path;
+  if (!photos.has(path)) {
+    const response = await fetch(path, { headers: { Authorization: `Bearer ${sessionStorage.getItem(KEY)}` } });
+    if (!response.ok) throw await problemOf(response);
+    photos.set(path, URL.createObjectURL(await response.blob()));
+  }
+  return photos.get(path);
+}
+
 /** Whether the server can answer now. */
 export async function isReady(signal) {
   try {

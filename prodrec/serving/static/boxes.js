@@ -1,6 +1,7 @@
 /** Boxes over a photo: drawn, listed in words, and switched by label. */
 
 import { make } from "./dom.js";
+import { nameAndId, nameOf } from "./words.js";
 
 // Light enough for dark text and for dark photos; the dark rim of each box keeps them visible on light ones.
 const COLOURS = ["#ffd43b", "#4dd0ff", "#8ce99a", "#ffa94d", "#d0bfff", "#ff9ec4", "#b2f200", "#dee2e6"];
@@ -31,7 +32,7 @@ export class Boxes {
 
   #draw(tags, width, height) {
     const labels = [...new Set(tags.map((tag) => tag.label))].sort((a, b) => a.localeCompare(b, undefined, { numeric: true }));
-    const groups = new Map(labels.map((label, i) => [label, { colour: COLOURS[i % COLOURS.length], boxes: [] }]));
+    const groups = new Map(labels.map((label, i) => [label, { colour: COLOURS[i % COLOURS.length], boxes: [], name: nameAndId(tags.find((tag) => tag.label === label)) }]));
     for (const tag of tags) {
       const group = groups.get(tag.label);
       const box = drawn(tag, group.colour, width, height);
@@ -44,7 +45,7 @@ export class Boxes {
     );
   }
 
-  #switch(label, { colour, boxes }) {
+  #switch(label, { colour, boxes, name }) {
     const apply = (shown) => {
       for (const box of boxes) box.hidden = !shown;
       if (shown) this.#hidden.delete(label);
@@ -57,12 +58,13 @@ export class Boxes {
     input.checked = !this.#hidden.has(label);
     apply(input.checked);
     const events = { mouseenter: light(true), mouseleave: light(false), focusin: light(true), focusout: light(false) };
-    return make("label", { class: "switch", ...events }, input, swatch, make("span", {}, label), " ", make("span", { class: "small" }, `(${boxes.length})`));
+    return make("label", { class: "switch", ...events }, input, swatch, make("bdi", {}, name), " ", make("span", { class: "small" }, `(${boxes.length})`));
   }
 }
 
-function drawn({ label, score, box: [left, top, right, bottom] }, colour, width, height) {
-  const box = make("div", { class: "box", "data-label": label }, make("span", {}, `${label} ${score.toFixed(2)}`));
+function drawn(tag, colour, width, height) {
+  const [left, top, right, bottom] = tag.box;
+  const box = make("div", { class: "box", "data-label": tag.label }, make("span", {}, make("bdi", {}, nameOf(tag)), ` ${tag.score.toFixed(2)}`));
   const percent = (length, whole) => `${(100 * length) / whole}%`;
   Object.assign(box.style, { left: percent(left, width), top: percent(top, height) });
   Object.assign(box.style, { width: percent(right - left, width), height: percent(bottom - top, height) });
@@ -73,7 +75,8 @@ function drawn({ label, score, box: [left, top, right, bottom] }, colour, width,
   return box;
 }
 
-function inWords({ label, score, box }) {
+function inWords(tag) {
+  const { score, box } = tag;
   const [left, top, right, bottom] = box.map(Math.round);
-  return `${label}, score ${score.toFixed(2)}: ${left} px from the left, ${top} px from the top, ${right - left} × ${bottom - top} px`;
+  return `${nameAndId(tag)}, score ${score.toFixed(2)}: ${left} px from the left, ${top} px from the top, ${right - left} × ${bottom - top} px`;
 }

@@ -1,6 +1,8 @@
 /** Results as a CSV file that a spreadsheet opens safely. */
 
-const COLUMNS = ["name", "decision", "product", "group", "probability", "reasons", "tags", "problem", "width", "height", "sha256", "bundle_id"];
+import { nameAndId } from "./words.js";
+
+const COLUMNS = ["name", "decision", "product", "title", "group", "group_title", "link", "probability", "reasons", "tags", "problem", "width", "height", "sha256", "bundle_id"];
 
 /** CSV (RFC 4180, with the mark by which spreadsheets know UTF-8) of items, in their order. */
 export function toCsv(items) {
@@ -20,11 +22,11 @@ export function download(name, text) {
 
 function valueOf({ name, answer, problem }) {
   if (!answer) return { name, problem: problem ? `${problem.code}: ${problem.detail}` : "no answer yet" };
-  const { label, group, probability } = answer.products[0] ?? {};
+  const { label, title, group, group_title, link, probability } = answer.products[0] ?? {};
   const reasons = answer.reasons.map((reason) => `${reason.code}: ${reason.detail}`).join("; ");
-  const tags = counts((answer.tags ?? []).map((tag) => tag.label));
+  const tags = counts((answer.tags ?? []).map(nameAndId));
   const { decision, width, height, sha256, bundle_id } = answer;
-  return { name, decision, product: label, group, probability, reasons, tags, width, height, sha256, bundle_id };
+  return { name, decision, product: label, title, group, group_title, link, probability, reasons, tags, width, height, sha256, bundle_id };
 }
 
 function counts(labels) {

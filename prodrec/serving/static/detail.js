@@ -2,7 +2,11 @@
 
 import { Boxes } from "./boxes.js";
 import { byId, make, percent } from "./dom.js";
-import { DECISIONS, headline, problemWords, QUALITY, reasonTitle } from "./words.js";
+import { reference } from "./reference.js";
+import { DECISIONS, headline, nameOf, problemWords, QUALITY, reasonTitle } from "./words.js";
+
+// From here on a title is written smaller. Source: assumed, by eye.
+const LONG_CHARS = 60;
 
 export class Detail {
   #item = null;
@@ -60,10 +64,12 @@ export class Detail {
   #showAnswer({ answer, file }) {
     shape(answer.width, answer.height);
     const best = answer.products[0];
-    title(headline(answer), best && [best.group, percent(best.probability)].filter(Boolean).join(" · "));
+    title(headline(answer), best ? facts(best, percent(best.probability)) : []);
+    if (best?.photo) byId("reference").replaceChildren(reference(best, `Reference photo of ${nameOf(best)}`), make("figcaption", { class: "small" }, "Reference"));
     byId("photo").alt = `The photo: ${headline(answer)}`;
     byId("reasons").replaceChildren(...reasonItems(answer.reasons));
     byId("candidates-section").hidden = answer.products.length < 2;
+    byId("candidates").classList.toggle("with-photos", answer.products.some(({ photo }) => photo));
     byId("candidates").replaceChildren(...answer.products.map(candidate));
     this.boxes.show(answer.tags, answer.width, answer.height);
     byId("quality").replaceChildren(...qualityParts(answer));
@@ -90,9 +96,21 @@ function shape(width, height) {
   byId("stage").style.setProperty("--ratio", width / height);
 }
 
-function title(text, below = "") {
-  byId("product").textContent = text;
-  byId("group").textContent = below;
+/** Names may be of any script, so each is isolated from what stands around it. */
+function title(text, below = []) {
+  byId("product").replaceChildren(make("bdi", {}, text));
+  byId("product").classList.toggle("long", text.length > LONG_CHARS);
+  byId("group").replaceChildren(...below);
+  byId("reference").replaceChildren();
+}
+
+/** What is told first, the group, the id where a title stands above it, and the way to the shop; each in a span. */
+function facts({ label, title: name, group, group_title, link }, ...first) {
+  const texts = [...first, group_title ?? (group === label ? null : group), name ? label : null].filter(Boolean);
+  const spans = texts.map((text) => make("span", {}, make("bdi", {}, text)));
+  // The shop must not learn from where its page was opened, nor get hold of this one.
+  const shop = link && make("a", { href: link, rel: "noopener noreferrer", target: "_blank" }, "Open in the shop", make("span", { class: "unseen" }, ` (${name ?? label}, in a new tab)`));
+  return shop ? [...spans, make("span", {}, shop)] : spans;
 }
 
 function showDecision(answer) {
@@ -111,10 +129,13 @@ function reasonItems(reasons) {
   );
 }
 
-function candidate({ label, group, probability }) {
+function candidate(product) {
+  const { probability } = product;
   const bar = make("span", { class: "bar", "aria-hidden": "true" }, make("span"));
   bar.firstChild.style.width = `${100 * probability}%`;
-  return make("li", {}, make("span", { class: "label" }, label), make("span", { class: "value" }, percent(probability)), bar, make("span", { class: "small" }, group && group !== label ? group : ""));
+  const name = make("span", { class: "label", title: nameOf(product) }, make("bdi", {}, nameOf(product)));
+  const below = make("span", { class: "small facts" }, ...facts(product));
+  return make("li", {}, reference(product), name, make("span", { class: "value" }, percent(probability)), bar, below);
 }
 
 function qualityParts({ quality, reasons }) {

@@ -88,8 +88,8 @@ function words(item) {
   if (state === "failed") return [make("span", { class: "title" }, problemWords(item.problem).title), badge("failed", "✕", "No answer"), name];
   const best = item.answer.products[0];
   const { sign, name: decision } = DECISIONS[state];
-  const sure = best ? make("span", { class: "small" }, percent(best.probability)) : null;
-  return [make("span", { class: "title" }, headline(item.answer)), make("span", { class: "line" }, badge(state, sign, decision), sure ?? ""), name];
+  const sure = best ? make("span", { class: "small" }, [best.title ? best.label : null, percent(best.probability)].filter(Boolean).join(" · ")) : null;
+  return [make("span", { class: "title" }, make("bdi", {}, headline(item.answer))), make("span", { class: "line" }, badge(state, sign, decision), sure ?? ""), name];
 }
 
 function badge(state, sign, text) {

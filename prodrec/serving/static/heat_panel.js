@@ -3,7 +3,7 @@
 import { explain } from "./api.js";
 import { byId, make, percent } from "./dom.js";
 import { paint, paintScale } from "./heat.js";
-import { problemWords } from "./words.js";
+import { nameAndId, problemWords } from "./words.js";
 
 export class HeatPanel {
   #item = null;
@@ -30,7 +30,7 @@ export class HeatPanel {
     this.#maps.clear();
     const products = item?.file ? (item.answer?.products ?? []) : [];
     byId("heat-panel").hidden = products.length === 0;
-    byId("heat-label").replaceChildren(...products.map(({ label }) => make("option", { value: label }, label)));
+    byId("heat-label").replaceChildren(...products.map((product) => make("option", { value: product.label }, nameAndId(product))));
     if (products.length === 0) byId("heat-on").checked = false;
     this.#update();
   }
@@ -70,7 +70,7 @@ function present(map) {
   paint(byId("heat"), map);
   byId("heat").hidden = false;
   const meaning = map.method === "occlusion" ? "hiding the hot places makes it less probable" : "the hot places speak for it";
-  byId("heat-words").textContent = `${map.label} with ${percent(map.probability)}: ${meaning}. The network sees what is in the dashed frame.`;
+  byId("heat-words").textContent = `${nameAndId(map)} with ${percent(map.probability)}: ${meaning}. The network sees what is in the dashed frame.`;
 }
 
 function fade() {

@@ -6,7 +6,9 @@ const FIELDS = ["width", "height", "products", "tags", "quality", "decision", "r
 // A link of 200 boxes has 8 kB; unpacked at most this much is read. Source: assumed.
 const MOST_BYTES = 256 * 1024;
 const MOST = { products: 20, tags: 500, reasons: 60 };
-const LONGEST_TEXT = 400;
+// A reason may hold two titles of 400 characters. Source: `prodrec.labels.LONGEST_TITLE`.
+const LONGEST_TEXT = 1200;
+const PHOTO = /^\/v1\/photos\/[0-9a-f]{16}$/;
 const LARGEST_SIDE_PX = 1e6;
 const THUMBNAIL = /^data:image\/jpeg;base64,[A-Za-z0-9+/]{1,40000}={0,2}$/;
 
@@ -69,14 +71,20 @@ function readAnswer(answer) {
   };
 }
 
-function readProduct({ label, group, probability }) {
-  return { label: text(label), group: group === null ? null : text(group), probability: number(probability, 0, 1) };
+/** Of a name what people read, and the photo that this server has; an address of elsewhere is not taken from strangers. */
+function readNames({ title = null, group_title = null, photo = null }) {
+  check(photo === null || PHOTO.test(text(photo)));
+  return { title: textOrNull(title), group_title: textOrNull(group_title), photo, link: null };
 }
 
-function readTag({ label, score, box }, width, height) {
+function readProduct({ label, group, probability, ...names }) {
+  return { label: text(label), group: textOrNull(group), probability: number(probability, 0, 1), ...readNames(names) };
+}
+
+function readTag({ label, score, box, ...names }, width, height) {
   const [left, top, right, bottom] = list(box, 4, (edge) => number(edge, -1, LARGEST_SIDE_PX));
   check(left <= right && right <= width + 1 && top <= bottom && bottom <= height + 1);
-  return { label: text(label), score: number(score, 0, 1), box: [left, top, right, bottom] };
+  return { label: text(label), score: number(score, 0, 1), box: [left, top, right, bottom], ...readNames(names) };
 }
 
 function readReason({ code, action, detail, hint }) {
@@ -97,6 +105,10 @@ function number(value, least, most) {
 function text(value) {
   check(typeof value === "string" && value.length <= LONGEST_TEXT);
   return value;
+}
+
+function textOrNull(value) {
+  return value === null ? null : text(value);
 }
 
 function check(holds) {

@@ -72,11 +72,21 @@ export function problemWords(problem) {
   return { title, detail: problem.detail || trace, hint: hint || problem.hint, retry: PASSING.has(problem.code) };
 }
 
+/** What people call a product or tag. */
+export function nameOf({ title, label }) {
+  return title ?? label;
+}
+
+/** The same, with its id where that is another word. */
+export function nameAndId({ title, label }) {
+  return title ? `${title} (${label})` : label;
+}
+
 /** What an answer shows, in a few words. */
 export function headline(answer) {
   const best = answer.products[0];
-  if (best) return best.label;
-  const labels = [...new Set((answer.tags ?? []).map((tag) => tag.label))];
+  if (best) return nameOf(best);
+  const labels = [...new Set((answer.tags ?? []).map(nameOf))];
   return labels.length ? labels.slice(0, 3).join(", ") : "No product";
 }
 

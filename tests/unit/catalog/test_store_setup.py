@@ -2,13 +2,17 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from made_listings import RUN, batch
 from sqlalchemy import create_engine, inspect, text
 
+import prodrec.catalog
 from prodrec.catalog import RunRecord, open_store, shown_url
 from prodrec.catalog.schema import VERSION_TABLE
 from prodrec.catalog.tables import METADATA, RUNS, clean_text
@@ -19,6 +23,15 @@ def execute(url, statement):
     engine = create_engine(url)
     with engine.begin() as connection:
         connection.execute(text(statement))
+    engine.dispose()
+
+
+def downgrade(url, revision):
+    config, engine = Config(), create_engine(url)
+    config.set_main_option("script_location", str(Path(prodrec.catalog.__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, revision)
     engine.dispose()
 
 
@@ -56,7 +69,7 @@ def test_a_store_of_a_newer_prodrec_is_left_alone(database_url):
     with open_store(database_url) as store:
         store.start(RUN)
         execute(store.url, f"UPDATE {VERSION_TABLE} SET version_num = '0099'")
-        with pytest.raises(StoreSetupError, match=r"newer prodrec \(schema 0099; this one knows up to 0002\)"):
+        with pytest.raises(StoreSetupError, match=r"newer prodrec \(schema 0099; this one knows up to 0003\)"):
             store.start(RUN.model_copy(update={"run_id": "run-2"}))
         assert store.run("run-2") is None
 
@@ -64,8 +77,7 @@ def test_a_store_of_a_newer_prodrec_is_left_alone(database_url):
 def test_a_store_of_an_older_prodrec_is_read_as_it_is_and_migrated_by_the_next_run(database_url):
     with open_store(database_url) as store:
         store.start(RUN)
-        execute(store.url, "ALTER TABLE runs DROP COLUMN detail")
-        execute(store.url, f"UPDATE {VERSION_TABLE} SET version_num = '0001'")
+        downgrade(database_url, "0001")
     with open_store(database_url) as store:
         assert store.run("run-1") == RUN
         assert store.unfinished(RUN.input, RUN.bundle_id, RUN.policy_id) == RUN
@@ -73,6 +85,16 @@ def test_a_store_of_an_older_prodrec_is_read_as_it_is_and_migrated_by_the_next_r
         store.start(RUN)
         store.finish(failed)
         assert store.run("run-1") == failed
+    engine = create_engine(database_url)
+    with engine.connect() as connection:
+        for view, column in (
+            ("current_tags", "title"),
+            ("current_tags", "product_title"),
+            ("current_decisions", "product_title"),
+            ("review_queue", "product_title"),
+        ):
+            assert column in {found["name"] for found in inspect(connection).get_columns(view)}
+    engine.dispose()
 
 
 def test_another_programs_tables_and_migrations_stay(database_url, tmp_path):

@@ -15,8 +15,10 @@ from prodrec.evaluation.metrics import evaluate
 from prodrec.evaluation.old_new import OldNew
 from prodrec.evaluation.predictions import Predictions
 from prodrec.files import Folder
+from prodrec.images.thumbnails import thumbnail
+from prodrec.label_photos import PHOTOS, LabelPhotos, packed_photos, photo_id
 from prodrec.labels import Label
-from prodrec.reports.page import duration, flat, interval, percent, points
+from prodrec.reports.page import data_uri, duration, flat, interval, percent, points
 from prodrec.reports.report import ReportData, render_report, weakest_classes, write_report
 
 HOSTILE = "<script>alert(1)</script>\"'&amp;"
@@ -77,6 +79,7 @@ def made(
         metrics={split: evaluate(p, labels, [150, 50, *[5] * classes][:classes], 1.0, split) for split, p in by_split.items()},
         predictions=by_split[splits[-1]],
         labels=labels,
+        photos=LabelPhotos(),
         temperature=1.0,
         image_of=lambda row: photo(row % classes, row),
     )
@@ -119,6 +122,19 @@ def test_what_users_wrote_is_text_and_never_markup(skill):
     assert f"s3://{HOSTILE}/photos" in page.text
     assert any(name == "alt" and value.startswith(HOSTILE) for name, value in page.attributes)
     assert not any(name.startswith("on") for name, _ in page.attributes)
+
+
+def test_titles_stand_before_ids_and_a_product_that_was_never_recognised_is_shown_by_its_reference_photo(tmp_path):
+    report, jpeg = made(skill=-50.0), thumbnail(photo(1, 1), 32)
+    (tmp_path / PHOTOS).write_bytes(packed_photos({photo_id(jpeg): jpeg}))
+    titled = [label.model_copy(update={"title": f"{HOSTILE} كوب {label.name}", "group_title": "杯子", "photo": photo_id(jpeg)}) for label in report.labels]
+    page = Page(render_report(replace(report, labels=titled, photos=LabelPhotos(Folder(tmp_path)))))
+    assert page.open == [] and "script" not in page.tags
+    name = report.metrics["test"]["per_class"][0]["label"]
+    assert f"{HOSTILE} كوب {name} {name}" in page.text
+    assert "杯子" in page.text and "its reference photo" in page.text
+    assert ("src", data_uri(jpeg)) in page.attributes
+    assert ("alt", f"{HOSTILE} كوب {name} ({name})") in page.attributes
 
 
 def with_old(report: ReportData, known: int, skill: float, same_data: bool = True) -> ReportData:

@@ -58,11 +58,11 @@ def test_scenes_are_a_coco_set_with_all_splits_and_repeat_with_their_seed(tmp_pa
         summary = write_scenes(Folder(tmp_path / name).make(), product_cutouts(3, 1), 20, 1)
     assert summary.scenes == {"train": 14, "val": 2, "test": 4}
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
-    assert len(files) == 23
+    assert len(files) == 23 + 4, "labels.csv and a packshot of each product"
     assert all((tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes() for file in files)
     source = open_source(str(tmp_path / "one"))
     assert source.format == "coco"
-    assert "20 examples, 3 classes" in source.description
+    assert "20 examples, 3 classes; labels.csv names 3 of them" in source.description
     assert all(Path(uri).is_file() for uri in source.listing["uri"].to_pylist())
     boxes = sum(len(json.loads(path.read_text())["annotations"]) for path in (tmp_path / "one" / "annotations").iterdir())
     assert boxes == summary.boxes >= 20
