@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from prodrec.reports.charts import ACCENT, INK, QUIET, STYLE, figure_and_axes, svg
@@ -31,7 +32,7 @@ def long_tail_chart(learned: npt.NDArray[np.int64], judged: npt.NDArray[np.int64
         axes.fill_between(rank, learned[shown], step="mid", color=ACCENT, alpha=0.25, linewidth=0)
         axes.step(rank, learned[shown], where="mid", color=ACCENT, label=names[0])
         if judged.any():
-            axes.plot(rank, judged[shown], ".", color=QUIET, markersize=4, label=names[1])
+            axes.plot(rank, judged[shown], ".", color=QUIET, markersize=6, label=names[1])
             axes.legend(labelcolor=INK)
         if learned.max() > _LOG_FROM_TIMES * max(1, learned.min()):
             axes.set_yscale("symlog", linthresh=1)
@@ -45,6 +46,8 @@ def long_tail_chart(learned: npt.NDArray[np.int64], judged: npt.NDArray[np.int64
 def sizes_chart(values: npt.NDArray[np.float64], xlabel: str, ylabel: str, marks: Sequence[tuple[float, str]] = ()) -> str:
     """How often sizes in pixels occur, on a logarithmic axis; marks are lines with a word."""
     low, high = max(1.0, float(values.min())), max(2.0, float(values.max()))
+    if high < 1.5 * low:  # all but one size: room beside it, and a line under what is usual
+        low, high = low / 2, high * 2
     edges = np.geomspace(low * 0.98, high * 1.02, _BINS + 1)
     with mpl.rc_context(STYLE):
         figure, axes = figure_and_axes()
@@ -59,7 +62,7 @@ def sizes_chart(values: npt.NDArray[np.float64], xlabel: str, ylabel: str, marks
         axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
         axes.minorticks_off()
         axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, tallest * 1.16))
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        _whole_numbers(axes)
         return svg(figure, f"{ylabel} by {xlabel}")
 
 
@@ -73,8 +76,13 @@ def counts_chart(values: npt.NDArray[np.int64], xlabel: str, ylabel: str) -> str
         axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(-0.6, most + 0.6 + bool(numbers[-1])))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}" + ("+" if value == most + 1 else "")))
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        _whole_numbers(axes)
         return svg(figure, f"{ylabel} by {xlabel}")
+
+
+def _whole_numbers(axes: Axes) -> None:
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
 def _round_ticks(low: float, high: float) -> list[float]:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from prodrec.shards.facts import UNDIVIDED, Facts
 from prodrec.shards.finding import LARGE_SHARE, MOST_EXAMPLES, MOST_PICTURES, Finding, Severity, counted, named, single
+from prodrec.sources.columns import SPLIT_NAMES
 from prodrec.sources.near_equal import near_equal
 from prodrec.sources.schema import SPLITS
 
@@ -22,6 +23,15 @@ def one_label(facts: Facts) -> Iterator[Finding]:
         text = f"All {counted(len(facts.usable), 'usable image')} have one label, '{facts.shown(labels[0])}': there is nothing to tell apart."
         advice = "Is it the name of a folder that holds the products? Then give that folder; else add images of other products."
         yield Finding("one_label", Severity.SERIOUS, text, advice, 1.0, ((labels[0],),))
+
+
+def names_of_splits(facts: Facts) -> Iterator[Finding]:
+    """A data set whose folders were taken for products."""
+    labels = list(facts.counts.index)
+    if len(labels) > 1 and {label.strip().lower() for label in labels} <= set(SPLIT_NAMES):
+        text = f"All labels are names of splits: {named(_shown(facts, labels))}."
+        advice = "The folders of the splits were taken for products: give each image the label of its product, and these as `split`."
+        yield Finding("labels_are_splits", Severity.SERIOUS, text, advice, 1.0, _singly(labels), single(_first_images(facts, labels)))
 
 
 def nearly_equal(facts: Facts) -> Iterator[Finding]:
@@ -105,6 +115,7 @@ def several_labels_in_a_listing(facts: Facts) -> Iterator[Finding]:
 
 LABEL_FINDINGS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     one_label,
+    names_of_splits,
     nearly_equal,
     held_out_without_training,
     training_without_test,

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prodrec.shards.facts import Facts, facts_of, phashes
@@ -47,6 +47,11 @@ def test_one_label_is_serious_for_a_classifier_and_fine_for_boxes():
     assert "one_label" not in codes(boxed(9, [(i, "cup", 0, 0, 50, 50) for i in range(9)]))
 
 
+def test_labels_that_are_names_of_splits():
+    assert codes(images(["train"] * 6 + ["Val"] * 6))["labels_are_splits"].severity is Severity.SERIOUS
+    assert "labels_are_splits" not in codes(images(["train"] * 6 + ["bus"] * 6))
+
+
 def test_labels_that_are_nearly_equal_stand_together():
     found = codes(images([*clean(), "Cup", "CUP"]))["near_equal_labels"]
     assert [set(group) for group in found.labels] == [{"cup", "Cup", "CUP"}]
@@ -72,6 +77,7 @@ def test_rare_labels_and_the_long_tail():
     assert found["long_tail"].labels == (("cup",),)
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.sampled_from(["train", "test"])), min_size=1, max_size=30))
 def test_copies_are_told_as_a_plain_loop_finds_them(rows):
     labels, bytes_, splits = (list(column) for column in zip(*rows, strict=True))
