@@ -37,6 +37,8 @@ def long_tail_chart(learned: npt.NDArray[np.int64], judged: npt.NDArray[np.int64
         if learned.max() > _LOG_FROM_TIMES * max(1, learned.min()):
             axes.set_yscale("symlog", linthresh=1)
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        else:
+            _whole_numbers(axes)
         axes.set(xlabel="labels, the most frequent first", ylabel=unit, xlim=(0.5, len(order) + 0.5))
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -87,6 +89,8 @@ def _whole_numbers(axes: Axes) -> None:
 
 def _round_ticks(low: float, high: float) -> list[float]:
     """A few round numbers between: 1, 2 and 5 times powers of ten; where there is none, the ends."""
-    steps = [digit * 10.0**power for power in range(0, 6) for digit in (1, 2, 5)]
-    inside = [step for step in steps if low <= step <= high]
-    return inside if len(inside) >= 2 else sorted({round(low), *inside, round(high)})
+    for digits in ((1, 2, 5), (1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9)):
+        inside = [digit * 10.0**power for power in range(1, 6) for digit in digits if low <= digit * 10.0**power <= high]
+        if len(inside) >= 3:
+            return inside
+    return sorted({round(low), *inside, round(high)})

@@ -13,12 +13,15 @@ from prodrec.images.decode import prepare_image
 from prodrec.images.formats import ImageLimits, image_format, open_image
 from prodrec.reports.drawing import Box, draw_boxes
 from prodrec.shards.facts import Facts
+from prodrec.shards.finding import shortened
 from prodrec.shards.reading import Shards
 from prodrec.sources.schema import LISTING_SCHEMA
 from prodrec.sources.source import Source, read_images
 
 # Twice the width that a thumbnail has on the page; with boxes, whose labels must be read. Source: assumed.
 _SIDE_PX, _SIDE_WITH_BOXES_PX, _QUALITY = 160, 360, 75
+# Characters written at a box, so that the text hides little of the picture. Source: assumed.
+_LONGEST_TEXT = 24
 
 
 def source_pictures(source: Source, facts: Facts) -> Callable[[Sequence[int]], Mapping[int, str]]:
@@ -83,7 +86,8 @@ def _boxes(facts: Facts, position: int, width: int) -> list[Box]:
     rows = facts.objects_on(position)
     scale = width / facts.images.loc[position, "width"] if len(rows) else 1.0
     return [
-        Box([scale * row.left, scale * row.top, scale * row.right, scale * row.bottom], facts.shown(row.label), dashed=row.crowd) for row in rows.itertuples()
+        Box([scale * row.left, scale * row.top, scale * row.right, scale * row.bottom], shortened(facts.shown(row.label), _LONGEST_TEXT), dashed=row.crowd)
+        for row in rows.itertuples()
     ]
 
 

@@ -105,6 +105,7 @@ def render_inspection(seen: Inspected, found: Sequence[Finding], told: Mapping[s
         warnings=sum(one.severity == "warning" for one in found),
         found=found,
         images=facts.images,
+        shown=facts.shown,
         label_of=lambda position: _caption(facts, position),
         pictures=seen.pictures(sorted(set(wanted))),
         splits=[*SPLITS, UNDIVIDED],

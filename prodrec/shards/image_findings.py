@@ -14,6 +14,8 @@ from prodrec.shards.finding import LARGE_SHARE, MOST_EXAMPLES, Finding, Severity
 USUAL_INPUT_PX = 224
 # Sides in pixels of the prepared image under which a box is hardly found. Source: assumed; the finest stride of the detectors is 8.
 TINY_BOX_PX = 8
+# What may be meant so (small, dark, without boxes) is a warning where most images are. Source: assumed.
+MOST_SHARE = 0.5
 _LIMITS = QualityLimits()
 
 # Code: what is wrong, and what to do.
@@ -50,7 +52,7 @@ def small_images(facts: Facts) -> Iterator[Finding]:
     if len(small):
         share = len(small) / len(side)
         text = f"{len(small):,} of {counted(len(side), 'image')} are under {USUAL_INPUT_PX} px, the usual input of models; the smallest {small.iloc[0]:g} px."
-        severity = Severity.WARNING if share >= 0.5 else Severity.NOTE
+        severity = Severity.WARNING if share >= MOST_SHARE else Severity.NOTE
         advice = "They are enlarged, which adds no detail: look for the originals, or train with `--set input.size` near their size."
         yield Finding("small_images", severity, text, advice, share, examples=single(small.index))
 
@@ -97,7 +99,7 @@ def poor_quality(facts: Facts) -> Iterator[Finding]:
         measured = int(facts.usable["sharpness"].notna().sum())
         if len(scores) and (len(scores) > _USUAL_SHARE * measured or fault == "blank"):
             *_, words, advice = QUALITY_FAULTS[fault]
-            severity = Severity.WARNING if len(scores) >= LARGE_SHARE * measured else Severity.NOTE
+            severity = Severity.WARNING if len(scores) >= MOST_SHARE * measured else Severity.NOTE
             text = f"{len(scores):,} of {counted(measured, 'image')} {'looked at ' if measured < len(facts.usable) else ''}{words}."
             yield Finding(f"quality_{fault}", severity, text, advice, len(scores) / measured, examples=single(scores.index))
 
@@ -140,7 +142,7 @@ def without_boxes(facts: Facts) -> Iterator[Finding]:
     if len(empty):
         share = len(empty) / len(facts.usable)
         text = f"{len(empty):,} of {counted(len(facts.usable), 'image')} have no boxes."
-        severity = Severity.WARNING if share >= 0.5 else Severity.NOTE
+        severity = Severity.WARNING if share >= MOST_SHARE else Severity.NOTE
         advice = "Right if they show none of the labels; if they were not annotated yet, leave them out: they teach that nothing is there."
         yield Finding("without_boxes", severity, text, advice, share, examples=single(empty))
 
