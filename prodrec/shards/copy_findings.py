@@ -10,6 +10,7 @@ import pandas as pd
 
 from prodrec.shards.facts import Facts
 from prodrec.shards.finding import LARGE_SHARE, Finding, Severity, alike, counted, named, shortened
+from prodrec.sources.schema import SPLITS
 
 # Of pictures under several labels, the share from which on the labels as a whole are in doubt. Source: assumed.
 SERIOUS_SHARE = 0.01
@@ -53,7 +54,7 @@ def look_alikes_under_labels(facts: Facts) -> Iterator[Finding]:
 def copies_across_splits(facts: Facts) -> Iterator[Finding]:
     rows = _several(facts.usable, "sha256", "split")
     if not rows.empty:
-        splits = named(list(rows["split"].dropna().unique()), quote=False)
+        splits = named([name for name in SPLITS if (rows["split"] == name).any()], quote=False)
         text = f"{counted(rows['sha256'].nunique(), 'picture stands', 'pictures stand')} in several splits, byte for byte ({splits}), such as {_place(rows)}."
         advice = "`prodrec prepare` leaves out the copy nearer to training; what else uses this split judges what it has learned."
         yield Finding("copies_across_splits", Severity.WARNING, text, advice, len(rows) / len(facts.usable), examples=alike(rows, "sha256", "split"))
@@ -61,10 +62,10 @@ def copies_across_splits(facts: Facts) -> Iterator[Finding]:
 
 def look_alikes_across_splits(facts: Facts) -> Iterator[Finding]:
     rows = _several(_several(_hashed(facts), "phash", "sha256"), "phash", "split")
-    held_out = rows[rows["split"].isin(["val", "test"])]
+    held_out = rows[rows["split"].isin(SPLITS[1:])]
     if held_out.empty:
         return
-    of_all = int(facts.usable["split"].isin(["val", "test"]).sum())
+    of_all = int(facts.usable["split"].isin(SPLITS[1:]).sum())
     text = f"{len(held_out):,} of {counted(of_all, 'image')} held out for val or test look like an image of another split."
     advice = "If these are the same photos saved again, figures flatter: give them one listing_id, or remove them."
     severity = Severity.WARNING if len(held_out) >= SERIOUS_SHARE * of_all else Severity.NOTE

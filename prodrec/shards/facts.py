@@ -1,6 +1,6 @@
 """What is known of every image of a data set, in columns: as it was staged, or as shards tell it. Pixels are not kept.
 
-Small enough for one process: about 300 bytes a row.
+About 800 bytes a row while they are searched (docs/log.md, 2026-11-28), as in `assemble`: 10 million rows fit one process.
 """
 
 from collections.abc import Mapping, Sequence
