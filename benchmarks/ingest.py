@@ -30,7 +30,7 @@ from ray.data import DataContext
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from prodrec.cluster import ingest
-from prodrec.cluster.prepare import PrepareOptions, prepare
+from prodrec.cluster.prepare import prepare
 from prodrec.cluster.session import ray_session
 from prodrec.config import Recipe
 from prodrec.errors import Reject
@@ -38,6 +38,7 @@ from prodrec.images.decode import PreparedImage, decode_rgb, prepare_image
 from prodrec.recipes import load_recipe
 from prodrec.sample import write_sample
 from prodrec.shards.order import epoch_order
+from prodrec.shards.preparing import PrepareOptions
 from prodrec.shards.reading import SplitIndex, open_shards
 from prodrec.shards.stream import Batch, Transform, batches, read_windows, train_transform
 from prodrec.sources.source import Source, open_source, read_images

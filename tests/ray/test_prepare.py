@@ -14,10 +14,12 @@ from made import photo, run, write_image_folder
 from PIL import Image
 
 from prodrec.cluster import prepare as preparing
-from prodrec.cluster.prepare import PrepareOptions, prepare
+from prodrec.cluster.prepare import prepare
 from prodrec.errors import ShardsError
 from prodrec.images.decode import decode_rgb
+from prodrec.shards.preparing import PrepareOptions
 from prodrec.shards.reading import open_shards
+from prodrec.shards.split import Fractions
 from prodrec.sources.source import open_source
 
 
@@ -111,7 +113,7 @@ def test_every_mode_becomes_rgb_of_the_size_asked_for_and_small_ones_stay(tmp_pa
     exif = turned.getexif()
     exif[0x0112] = 6
     turned.save(folder / "turned.jpg", exif=exif)
-    shards = prepared(folder.parent, tmp_path / "out", fractions=preparing.Fractions(1.0, 0.0, 0.0))
+    shards = prepared(folder.parent, tmp_path / "out", fractions=Fractions(1.0, 0.0, 0.0))
     split = shards.split("train")
     sizes = {Path(uri).stem: tuple(decode_rgb(split.image(row)).shape) for row, uri in enumerate(split.column("uri").to_pylist())}
     assert sizes.pop("small") == (3, 10, 20)

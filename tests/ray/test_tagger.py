@@ -7,9 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 from made import coco_tree, write_coco
 
-from prodrec.cluster.prepare import PrepareOptions, prepare
+from prodrec.cluster.prepare import prepare
 from prodrec.cluster.train import Workers, train
 from prodrec.recipes import parse_recipe
+from prodrec.shards.preparing import PrepareOptions
 from prodrec.shards.reading import open_shards
 from prodrec.sources.source import open_source
 from prodrec.training.local import train_local
