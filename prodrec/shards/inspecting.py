@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
-from prodrec.errors import Reject
+from prodrec.errors import Reject, ShardsError
 from prodrec.images.decode import decode_rgb
 from prodrec.images.quality import Quality, quality
 from prodrec.machine import usable_cores
@@ -58,7 +58,7 @@ def with_quality(facts: Facts, shards: Shards, images: int | None, on_progress: 
     """The scores of so many images of shards, of each split alike; None: of all. Others have none.
 
     Raises:
-        Reject: an image of the shards is damaged.
+        ShardsError: an image is damaged.
     """
     part = shards.limited(images)
     total = sum(part.manifest.rows(name) for name in part.manifest.splits)
@@ -69,7 +69,10 @@ def with_quality(facts: Facts, shards: Shards, images: int | None, on_progress: 
             rows_N = np.arange(start, min(start + SLICE_ROWS, index.rows))
             table = index.read(Window(0, rows_N, np.zeros_like(rows_N)))
             sizes = facts.images.loc[first + rows_N, ["source_width", "source_height"]].astype(int).itertuples(index=False)
-            scores += [quality(decode_rgb(jpeg.as_py()), tuple(size)) for jpeg, size in zip(table["image"], sizes, strict=True)]
+            try:
+                scores += [quality(decode_rgb(jpeg.as_py()), tuple(size)) for jpeg, size in zip(table["image"], sizes, strict=True)]
+            except Reject as reject:
+                raise ShardsError(f"{shards.uri}: an image of {split} is damaged ({reject.detail}); prepare the source again") from reject
             positions += (first + rows_N).tolist()
             on_progress(len(positions), 0, total)
     measured = pd.DataFrame(scores, index=positions, columns=Quality._fields)[list(SCORES)].astype(np.float32)
