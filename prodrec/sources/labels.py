@@ -121,7 +121,7 @@ def joined(said: Mapping[str, LabelText], groups: Mapping[str, str | None], wher
             [label for label, one in known.items() if one.group_title and not one.group], "has a group_title and no group", "have a group_title and no group"
         ),
     ]
-    titles = {one.group: one.group_title for one in known.values() if one.group}
+    titles = {one.group: one.group_title for one in known.values() if one.group and one.group_title}
     for label, group in groups.items():
         one = known.get(label, LabelText(group=group))
         known[label] = replace(one, group_title=titles.get(one.group or "") or one.group_title)

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import re
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,9 @@ from shop import IMAGE, Shop
 from shop import running as shop_running
 from web_server import PATIENCE_S, app_of, listening
 
+from prodrec.client import Client, NotFound
 from prodrec.models.bundle import load_bundle
+from prodrec.models.bundle_files import load_info, rewrite_info
 from prodrec.scoring import Recognizer
 from prodrec.scoring.decision import Decider
 from prodrec.scoring.fetch import FetchLimits
@@ -169,6 +172,45 @@ def test_an_answer_with_its_explanation(client):
     explanation = answer["explanation"]
     assert (explanation["label"], explanation["method"]) == ("blue", "gradcam")
     assert base64.b64decode(explanation["overlay_png"]) == client.post("/v1/explain", content=PHOTO).content
+
+
+def test_products_are_named_for_people_with_link_and_reference_photo(client, tmp_path, calibrated_bundle):
+    plain = client.post("/v1/recognize", content=PHOTO).json()["products"][0]
+    assert (plain["label"], plain["title"], plain["group_title"], plain["link"]) == ("blue", None, None, None)
+    shutil.copytree(calibrated_bundle, tmp_path / "bundle")
+    info = load_info(tmp_path / "bundle")
+    words = {"title": "Blue mug <b>", "group_title": "杯子", "link": "https://shop.example/b?x=1"}
+    rewrite_info(tmp_path / "bundle", info.model_copy(update={"labels": [label.model_copy(update=words) for label in info.labels]}))
+    with listening(app_of(str(tmp_path / "bundle"))) as server, server.client() as named:
+        answer = named.post("/v1/recognize", content=PHOTO, params={"explain": "true", "category": "杯子"}).json()
+        product = answer["products"][0]
+        assert product == {
+            **words,
+            "label": "blue",
+            "group": plain["group"],
+            "probability": pytest.approx(plain["probability"], abs=1e-4),
+            "photo": plain["photo"],
+        }
+        assert answer["explanation"]["title"] == "Blue mug <b>"
+        assert all("Blue mug <b> (blue)" in reason["detail"] for reason in answer["reasons"] if reason["code"] == "unsure")
+        assert "category_mismatch" not in {reason["code"] for reason in answer["reasons"]}
+        found = named.get(product["photo"])
+        assert (found.status_code, found.headers["content-type"]) == (200, "image/jpeg")
+        assert found.headers["cache-control"] == "private, max-age=31536000, immutable"
+        assert Image.open(io.BytesIO(found.content)).format == "JPEG"
+        with Client(server.url) as theirs:
+            best = theirs.recognize(PHOTO).products[0]
+            assert (best.title, best.group_title, best.link, theirs.photo(best.photo)) == (*words.values(), found.content)
+            with pytest.raises(NotFound):
+                theirs.photo("/v1/photos/0000000000000000")
+        refused(named.get("/v1/photos/0000000000000000"), 404, "not_found")
+        refused(named.get("/v1/photos/..%2fbundle"), 404, "not_found")
+        refused(named.get("/v1/photos/bundle.json"), 400, "bad_request")
+
+
+def test_photos_are_behind_the_key(locked):
+    refused(locked.get("/v1/photos/0000000000000000"), 401, "no_key")
+    refused(locked.get("/v1/photos/0000000000000000", headers={"authorization": f"Bearer {KEY}"}), 404, "not_found")
 
 
 def test_what_cannot_be_explained(client):

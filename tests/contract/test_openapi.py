@@ -19,6 +19,7 @@ ROUTES = [
     ("get", "/v1/bulk/{run_id}"),
     ("delete", "/v1/bulk/{run_id}"),
     ("get", "/v1/bulk/{run_id}/results"),
+    ("get", "/v1/photos/{photo}"),
     ("get", "/v1/bundle"),
     ("get", "/healthz"),
     ("get", "/readyz"),

@@ -135,6 +135,11 @@ def picture(page: Page, name: str, tmp_path: Path) -> None:
     assert (folder / f"page-{name}.png").stat().st_size > 2000
 
 
+def named(product: dict) -> str:
+    """What the page calls it."""
+    return product["title"] or product["label"]
+
+
 def packed(tree) -> str:
     """What follows `#r=` in the address of a result."""
     packer = zlib.compressobj(9, wbits=-15)

@@ -1,6 +1,7 @@
 /** Boxes over a photo: drawn, listed in words, and switched by label. */
 
 import { make } from "./dom.js";
+import { reference } from "./reference.js";
 import { nameAndId, nameOf } from "./words.js";
 
 // Light enough for dark text and for dark photos; the dark rim of each box keeps them visible on light ones.
@@ -32,7 +33,7 @@ export class Boxes {
 
   #draw(tags, width, height) {
     const labels = [...new Set(tags.map((tag) => tag.label))].sort((a, b) => a.localeCompare(b, undefined, { numeric: true }));
-    const groups = new Map(labels.map((label, i) => [label, { colour: COLOURS[i % COLOURS.length], boxes: [], name: nameAndId(tags.find((tag) => tag.label === label)) }]));
+    const groups = new Map(labels.map((label, i) => [label, { colour: COLOURS[i % COLOURS.length], boxes: [], tag: tags.find((tag) => tag.label === label) }]));
     for (const tag of tags) {
       const group = groups.get(tag.label);
       const box = drawn(tag, group.colour, width, height);
@@ -45,7 +46,7 @@ export class Boxes {
     );
   }
 
-  #switch(label, { colour, boxes, name }) {
+  #switch(label, { colour, boxes, tag }) {
     const apply = (shown) => {
       for (const box of boxes) box.hidden = !shown;
       if (shown) this.#hidden.delete(label);
@@ -58,7 +59,7 @@ export class Boxes {
     input.checked = !this.#hidden.has(label);
     apply(input.checked);
     const events = { mouseenter: light(true), mouseleave: light(false), focusin: light(true), focusout: light(false) };
-    return make("label", { class: "switch", ...events }, input, swatch, make("bdi", {}, name), " ", make("span", { class: "small" }, `(${boxes.length})`));
+    return make("label", { class: "switch", ...events }, input, swatch, tag.photo ? reference(tag) : "", make("bdi", {}, nameAndId(tag)), " ", make("span", { class: "small" }, `(${boxes.length})`));
   }
 }
 

@@ -65,7 +65,7 @@ export class Detail {
     shape(answer.width, answer.height);
     const best = answer.products[0];
     title(headline(answer), best ? facts(best, percent(best.probability)) : []);
-    if (best?.photo) byId("reference").replaceChildren(reference(best, `Reference photo of ${nameOf(best)}`), make("figcaption", { class: "small" }, "Reference"));
+    if (best?.photo) byId("reference").replaceChildren(reference(best, `Reference photo of ${nameOf(best)}`), make("span", { class: "small" }, "Reference"));
     byId("photo").alt = `The photo: ${headline(answer)}`;
     byId("reasons").replaceChildren(...reasonItems(answer.reasons));
     byId("candidates-section").hidden = answer.products.length < 2;

@@ -1,5 +1,7 @@
 """Fixtures of the page's tests: servers of small bundles, and a browser."""
 
+from dataclasses import replace
+
 import pytest
 from e2e.browser import Server, launch, watched
 from made import scene
@@ -8,10 +10,21 @@ from playwright.sync_api import sync_playwright
 from prodrec.models.bundle import load_bundle
 from prodrec.serving.settings import ServingSettings
 
+# One label in four has no title, so that both are seen.
+TITLES = {
+    "red": "Stainless-Steel Vacuum-Insulated Travel Mug, Leak-Proof Lid, 0.5 l, Dishwasher Safe, for Coffee and Tea, with Two Spare Seals, Fire Red",
+    "green": "كوب قهوة أخضر (كبير)",
+    "blue": "青い <b>マグカップ</b>",
+}
+
 
 @pytest.fixture(scope="session")
 def classifier(calibrated_bundle):
-    return load_bundle(calibrated_bundle)
+    """Its labels have titles, links and reference photos, but not all of them."""
+    bundle = load_bundle(calibrated_bundle)
+    words = {name: {"title": title, "group_title": "Mugs & cups", "link": "https://shop.example/mug?a=1&b=2"} for name, title in TITLES.items()}
+    labels = [label.model_copy(update=words.get(label.name, {"photo": None})) for label in bundle.info.labels]
+    return replace(bundle, info=bundle.info.model_copy(update={"labels": labels}))
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import re
 
-from e2e.browser import choose, packed, result, watched
+from e2e.browser import choose, named, packed, result, watched
 from playwright.sync_api import expect
 
 
@@ -18,7 +18,7 @@ def test_a_link_holds_the_result_without_the_photo(browser, server, both):
         asked = []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(link)
-        expect(page.get_by_role("heading", level=1)).to_have_text(answer["products"][0]["label"])
+        expect(page.get_by_role("heading", level=1)).to_have_text(named(answer["products"][0]))
         expect(page.locator(".box")).to_have_count(len(answer["tags"]))
         for reason in answer["reasons"]:
             expect(page.locator("#reasons")).to_contain_text(reason["detail"])
@@ -46,7 +46,8 @@ HOSTILE = {
     "decision": packed(result(decision="constructor")),
     "probability": packed(result(products=[{"label": "red", "group": None, "probability": 7}])),
     "label": packed(result(products=[{"label": {"a": 1}, "group": None, "probability": 0.5}])),
-    "no text": packed(result(reasons=[{"code": "x", "action": "review", "detail": "y" * 500, "hint": ""}])),
+    "no text": packed(result(reasons=[{"code": "x", "action": "review", "detail": "y" * 1500, "hint": ""}])),
+    "a photo of elsewhere": packed(result(products=[{"label": "red", "group": None, "probability": 0.5, "photo": "https://example.com/x.jpg"}])),
     "box outside": packed(result(tags=[{"label": "a", "score": 0.5, "box": [0, 0, 9e5, 5]}])),
     "many boxes": packed(result(tags=[{"label": "a", "score": 0.5, "box": [0, 0, 5, 5]}] * 501)),
     "thumbnail elsewhere": packed(result() | {"thumbnail": "https://example.com/x.png"}),
@@ -61,10 +62,11 @@ def test_hostile_links_come_to_nothing(page, server):
         expect(page.get_by_role("heading", level=1)).to_have_text("red")
         page.goto(f"{server.url}/#r={fragment}")
         expect(page.get_by_role("heading", level=1), kind).to_have_text("This link holds no result")
-    product = {"label": MARKUP, "group": MARKUP, "probability": 0.9}
+    product = {"label": MARKUP, "title": MARKUP, "group": MARKUP, "group_title": MARKUP, "probability": 0.9, "link": "https://example.com/"}
     tags = [{"label": MARKUP, "score": 0.5, "box": [1, 1, 9, 9]}]
     reason = {"code": MARKUP, "action": "review", "detail": MARKUP, "hint": MARKUP}
     page.goto(f"{server.url}/#r={packed(result(products=[product, product], tags=tags, reasons=[reason]))}")
     expect(page.get_by_role("heading", level=1)).to_have_text(MARKUP)
     expect(page.locator("#detail img[src=x]")).to_have_count(0)
+    expect(page.locator("#detail a")).to_have_count(0), "where a stranger's link leads nobody knows"
     assert "owned" not in page.title()

@@ -6,7 +6,7 @@ import io
 import re
 
 import pytest
-from e2e.browser import choose, watched
+from e2e.browser import choose, named, watched
 from made import photo
 from PIL import Image
 from playwright.sync_api import expect
@@ -24,14 +24,21 @@ def test_a_photo_gets_the_answer_of_the_api(page, server, both):
     data, answer = both
     choose(page, data)
     best = answer["products"][0]
-    expect(page.get_by_role("heading", level=1)).to_have_text(best["label"])
+    expect(page.get_by_role("heading", level=1)).to_have_text(named(best))
     expect(page.locator("#group")).to_contain_text(f"{best['probability']:.1%}")
     expect(page.locator("#decision")).to_contain_text({"accept": "Accept", "review": "Review", "reject": "Reject"}[answer["decision"]])
     for reason in answer["reasons"]:
         expect(page.locator("#reasons")).to_contain_text(reason["detail"])
         expect(page.locator("#reasons")).to_contain_text(reason["hint"])
     labels = page.get_by_role("region", name="Candidates").locator(".label")
-    expect(labels).to_have_text([product["label"] for product in answer["products"]])
+    expect(labels).to_have_text([named(product) for product in answer["products"]])
+    shops = page.get_by_role("region", name="Candidates").get_by_role("link", name="Open in the shop")
+    expect(shops).to_have_count(sum(product["link"] is not None for product in answer["products"]))
+    assert {shop.get_attribute("rel") for shop in shops.all()} == {"noopener noreferrer"}
+    photos = page.locator("#candidates .reference img")
+    expect(photos).to_have_count(sum(product["photo"] is not None for product in answer["products"]))
+    assert all(shot.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0 for shot in photos.all())
+    assert page.locator("#reference img").count() == (best["photo"] is not None)
     stage = page.locator("#stage").bounding_box()
     scale = stage["width"] / answer["width"]
     assert stage["height"] == pytest.approx(answer["height"] * scale, abs=1)
@@ -45,7 +52,7 @@ def test_a_photo_gets_the_answer_of_the_api(page, server, both):
     page.get_by_text("All scores").click()
     expect(page.get_by_text(re.compile("^64 px"))).to_be_visible()
     expect(page.get_by_role("contentinfo")).to_contain_text("4 products in 2 groups")
-    expect(page.locator("#status")).to_contain_text(best["label"])
+    expect(page.locator("#status")).to_contain_text(named(best))
 
 
 def test_boxes_are_switched_by_label(page, both):
@@ -74,16 +81,16 @@ def test_the_heat_map_is_painted_over_what_the_network_sees(page, both):
     assert max(strengths) == 255
     assert len(set(strengths)) > 20
     words = page.get_by_role("region", name="What the answer rests on")
-    expect(words).to_contain_text(answer["products"][0]["label"])
+    expect(words).to_contain_text(named(answer["products"][0]))
     page.get_by_label("Opacity").fill("20")
     assert heat.evaluate("canvas => canvas.style.opacity") == "0.2"
     page.get_by_label("Thorough").check()
     expect(words).to_contain_text("hiding the hot places")
     other = answer["products"][1]["label"]
     page.get_by_label("For which product").select_option(other)
-    expect(words).to_contain_text(f"{other} with")
+    expect(words).to_contain_text(re.compile(rf"\b{other}\)? with"))
     page.get_by_label("For which product").select_option(answer["products"][0]["label"])
-    expect(words).to_contain_text(f"{answer['products'][0]['label']} with")
+    expect(words).to_contain_text(re.compile(rf"\b{answer['products'][0]['label']}\)? with"))
     assert sum("/v1/explain" in url for url in requests) == 3, "what was asked for once is kept"
     page.get_by_label("Show the heat map").uncheck()
     expect(heat).to_be_hidden()
@@ -125,6 +132,7 @@ def test_several_files_are_cards_and_a_csv(page, server):
         answer = server.answer(data)
         best = answer["products"][0]
         assert (row["product"], row["group"], row["decision"], row["sha256"]) == (best["label"], best["group"], answer["decision"], answer["sha256"])
+        assert (row["title"], row["group_title"], row["link"]) == tuple(best[name] or "" for name in ("title", "group_title", "link"))
         assert float(row["probability"]) == pytest.approx(best["probability"], abs=1e-4)
         assert [part.partition(":")[0] for part in row["reasons"].split("; ") if part] == [reason["code"] for reason in answer["reasons"]]
     assert rows[5]["problem"].startswith("not_an_image")
@@ -132,10 +140,10 @@ def test_several_files_are_cards_and_a_csv(page, server):
     expect(cards.locator("visible=true")).to_have_count(1)
     page.get_by_role("button", name="All 6").click()
     cards.nth(2).click()
-    expect(page.get_by_role("heading", level=1)).to_have_text(rows[2]["product"])
+    expect(page.get_by_role("heading", level=1)).to_have_text(rows[2]["title"] or rows[2]["product"])
     expect(page.get_by_text("3 of 6")).to_be_visible()
     page.get_by_role("button", name="Next").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text(rows[3]["product"])
+    expect(page.get_by_role("heading", level=1)).to_have_text(rows[3]["title"] or rows[3]["product"])
     page.go_back()
     expect(cards.nth(3)).to_be_focused()
 
@@ -157,7 +165,7 @@ def test_what_the_browser_cannot_show_gets_boxes_all_the_same(page, server, both
     Image.open(io.BytesIO(data[1])).save(tiff, "TIFF")
     choose(page, ("it.tiff", tiff.getvalue()))
     expect(page.get_by_text("Your browser cannot show this file.")).to_be_visible()
-    expect(page.get_by_role("heading", level=1)).to_have_text(answer["products"][0]["label"])
+    expect(page.get_by_role("heading", level=1)).to_have_text(named(answer["products"][0]))
     expect(page.locator(".box:visible")).to_have_count(len(server.answer(tiff.getvalue())["tags"]))
 
 

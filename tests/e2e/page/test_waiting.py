@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from e2e.browser import check_access, choose, watched
+from e2e.browser import check_access, choose, named, watched
 from made import photo
 from playwright.sync_api import expect
 
@@ -74,7 +74,7 @@ def test_a_new_photo_takes_the_place_of_one_on_its_way(browser, serve):
             choose(page, ("second.jpg", photo(2, 1)))
             expect(page.get_by_text("The server is busy.")).to_be_visible()
         expect(page.locator("#answer")).to_be_visible()
-        expect(page.get_by_role("heading", level=1)).to_have_text(server.answer(photo(2, 1))["products"][0]["label"])
+        expect(page.get_by_role("heading", level=1)).to_have_text(named(server.answer(photo(2, 1))["products"][0]))
         expect(page.locator("figcaption")).to_contain_text("second.jpg")
         assert page.evaluate("live.size") == 1, "the first picture is let go"
         sent = page.evaluate("sent")
@@ -108,6 +108,9 @@ def test_a_key_is_asked_for_and_kept_for_the_tab(browser, serve):
         page.reload()
         choose(page, ("0.jpg", photo(0, 1)))
         expect(page.locator("#answer")).to_be_visible()
+        shot = page.locator("#candidates .reference img").first
+        expect(shot).to_have_attribute("src", re.compile("^blob:"))
+        assert shot.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0, "asked for with the key"
         assert page.evaluate("[localStorage.length, document.cookie, location.href.includes('key')]") == [0, "", False]
         other = page.context.new_page()
         other.goto(server.url)

@@ -8,14 +8,17 @@ from huggingface_hub import constants
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from made import photo
 from pyarrow import fs
 
 from prodrec.config import ModelConfig, PreprocessSpec
 from prodrec.errors import BundleError, OutputError
 from prodrec.files import Folder
+from prodrec.label_photos import PHOTOS, photo_id
 from prodrec.labels import Label
 from prodrec.models import bundle_files
 from prodrec.models.bundle import load_bundle, write_bundle
+from prodrec.models.bundle_files import copy_bundle
 from prodrec.models.bundle_info import ClassifierInfo
 from prodrec.models.registry import create_classifier
 
@@ -165,6 +168,37 @@ def test_a_bundle_replaces_an_older_one(written):
     write_bundle(written, model, info)
     assert len(load_bundle(written).info.labels) == 5
     assert [place.name for place in written.parent.iterdir()] == ["bundle"]
+
+
+def test_photos_of_labels_go_with_the_bundle_and_leave_with_it(written):
+    jpegs = {photo_id(jpeg): jpeg for jpeg in (photo(0, 0), photo(0, 1))}
+    write_bundle(written, *made(), jpegs)
+    copy = written.with_name("copy")
+    copy_bundle(written, copy)
+    for folder in (written, copy):
+        assert {path.name for path in folder.iterdir()} == FILES | {PHOTOS}
+        assert load_bundle(folder).photos.chosen(jpegs) == jpegs
+    write_bundle(copy, *made())
+    assert {path.name for path in copy.iterdir()} == FILES
+    assert load_bundle(copy).photos.chosen(jpegs) == {}
+    bundle_files._write_in_place(Folder(written), dict.fromkeys(FILES, b"x"))
+    assert not (written / PHOTOS).exists(), "on an object store, too"
+
+
+def test_a_bundle_without_titles_has_the_id_that_it_always_had():
+    facts = {"metrics": {}, "recipe": {}, "data_manifest_sha256": "ab", "code_version": "1", "created": "2026-11-28T00:00:00+00:00", "weights_sha256": "cd"}
+    labels = [Label(name="6", group="g"), Label(name="7")]
+    config, spec = ModelConfig(arch="custom_cnn", weights="none"), PreprocessSpec(size=32)
+    info = ClassifierInfo(model=config, input=spec, labels=labels, temperature=1.0, train_counts=[1, 1], **facts)
+    assert info.bundle_id == "bf0ef309e6dd8814", "as computed by the version before there were titles"
+    for name in ("title", "group_title", "link", "photo"):
+        changed = [labels[0].model_copy(update={name: "https://x.example"}), labels[1]]
+        assert info.model_copy(update={"labels": changed}).bundle_id != info.bundle_id
+
+
+def test_a_link_of_a_strange_bundle_is_checked(written):
+    edit(written, labels=[{"name": "a", "link": "javascript:alert(1)"}] * 3)
+    assert "is no http(s) address" in refused(written)
 
 
 def test_a_full_disk_leaves_the_older_bundle_as_it_was(written):

@@ -52,6 +52,11 @@ def test_labels_that_are_known_stay_in_front(tmp_path):
     chosen = continued_recipe(str(tmp_path / "b"), None, [])
     assert [label.name for label in starting_labels(chosen, MORE)] == ["cup", "bowl", "jug", "pan"]
     assert starting_labels(recipe("classifier", "custom_cnn"), MORE) == MORE
+    titled = [label.model_copy(update={"title": f"A {label.name}"}) for label in MORE]
+    assert [label.title for label in starting_labels(chosen, titled)] == ["A cup", "A bowl", "A jug", "A pan"]
+    info = load_info(tmp_path / "b")
+    rewrite_info(tmp_path / "b", info.model_copy(update={"labels": [KNOWN[0].model_copy(update={"title": "Cup"}), KNOWN[1]]}))
+    assert [label.title for label in starting_labels(chosen, MORE)] == ["Cup", None, None, None]
 
 
 def test_a_classifier_says_the_same_of_what_it_knew(tmp_path):
