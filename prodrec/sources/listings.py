@@ -18,7 +18,7 @@ from pyarrow import fs
 from prodrec.errors import SourceError, shown_url
 from prodrec.files import Folder
 from prodrec.sources.columns import absolute_uris, text, whole_numbers
-from prodrec.sources.layouts import image_paths
+from prodrec.sources.layouts.tree import image_paths
 from prodrec.sources.manifests import MANIFEST_SUFFIXES, read_manifest
 
 DECLARED = ("category", "brand", "price")

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from prodrec.errors import SourceError
 from prodrec.files import Folder
 from prodrec.sources.columns import absolute_uris, listing, read_csv, refuse_twins, require_columns, splits, text, whole_numbers
-from prodrec.sources.layouts import Listed
+from prodrec.sources.layouts.listed import Listed
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
 BYTES_COLUMN = "bytes"

@@ -1,5 +1,6 @@
-"""What the user has, as a table of examples: Products-10K, an image folder, manifests, COCO or Pascal-VOC. No image is opened."""
+"""What the user has, as a table of examples: image folders, manifests and annotated sets of every usual kind. No image is opened."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,14 +11,13 @@ from pyarrow import fs
 
 from prodrec.errors import SourceError
 from prodrec.files import Folder
-from prodrec.sources.annotations import COCO_SUFFIX, coco_files, is_voc, list_coco, list_voc
 from prodrec.sources.image_bytes import read_images
-from prodrec.sources.layouts import Listed, list_imagefolder, list_products10k
-from prodrec.sources.manifests import MANIFEST_SUFFIXES, list_manifests
+from prodrec.sources.layouts.registry import FORMATS, LAYOUTS, Layout, find_manifests, layout_named
+from prodrec.sources.layouts.tree import Tree
+from prodrec.sources.layouts.unread import refuse_unread
+from prodrec.sources.schema import SPLITS
 
 __all__ = ["FORMATS", "Source", "open_source", "read_images"]
-
-FORMATS = ("products10k", "imagefolder", "manifest", "coco", "voc")
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,9 @@ class Source:
 def open_source(uri: str, format: str = "auto") -> Source:
     """Lists the examples of a source.
 
-    `auto` takes the first that fits: a .csv, .tsv or .parquet file is a manifest, a .json file is COCO; a folder with `train.csv`
-    is Products-10K; a folder with `manifest.csv` (.tsv, .parquet), or of Parquet files alone, is a manifest; a folder with
-    `annotations/instances*.json` is COCO, one with XML files in `annotations/` is Pascal-VOC; a folder with subfolders is an
-    image folder. A manifest goes before the subfolders, as they mostly hold its images.
-
     Args:
         uri: a local path or any URI that pyarrow.fs opens.
-        format: `auto` or one of FORMATS.
+        format: one of FORMATS, or `auto`: the first that fits of them (`prodrec.sources.layouts.registry`).
 
     Raises:
         SourceError: nothing there, nothing recognisable, not of this format, no example in it, or a label in two groups.
@@ -59,84 +54,76 @@ def open_source(uri: str, format: str = "auto") -> Source:
         kind = folder.filesystem.get_file_info(folder.path).type
         if kind == fs.FileType.NotFound:
             raise SourceError(f"{folder.uri} does not exist; give the folder or the manifest of your images")
-        if kind == fs.FileType.File:
-            format, listed = _list_file(folder, format)
-        else:
-            format, listed = _list_folder(folder, format)
+        tree = _beside(folder, format) if kind == fs.FileType.File else _checked(Tree(folder))
+        layout, names = _recognise(tree, format)
+        listed = layout.list(tree, names)
     if not len(listed.table):
-        raise SourceError(f"{folder.uri} lists no examples; it has a header and no rows")
-    groups = _check_groups(listed.table, folder.uri)
-    labels = len(pc.drop_null(_label_names(listed.table).unique()))
-    counts = f"{len(listed.table):,} examples, {labels:,} classes" + (f" in {groups:,} groups" if groups else "")
-    return Source(folder.uri, format, "; ".join([f"{listed.what}, {counts}", *listed.notes]), listed.table)
+        raise SourceError("; ".join([f"{folder.uri} lists no examples", *(listed.notes or ["it has a header and no rows"])]))
+    notes = [*_not_used(tree, layout, names), *listed.notes, *_one_label(tree, layout, listed.table)]
+    return Source(folder.uri, layout.name, "; ".join([f"{listed.what}, {_counts(listed.table, folder.uri)}", *notes]), listed.table)
 
 
-def _list_file(file: Folder, format: str) -> tuple[str, Listed]:
-    if format not in {"auto", "manifest", "coco"}:
+def _beside(file: Folder, format: str) -> Tree:
+    """The folder in which a given file stands; of one in `annotations` that above, where its images are."""
+    suffixes = sorted({suffix for layout in LAYOUTS for suffix in layout.suffixes if format in ("auto", layout.name)})
+    if not suffixes:
         raise SourceError(f"{file.uri} is a file; the format {format} is a folder: give that, or --format manifest or coco")
-    if not file.path.lower().endswith((*MANIFEST_SUFFIXES, COCO_SUFFIX)):
-        raise SourceError(f"{file.uri} is no manifest: looked for a file ending in {', '.join((*MANIFEST_SUFFIXES, COCO_SUFFIX))}")
+    if not file.path.lower().endswith(tuple(suffixes)):
+        raise SourceError(f"{file.uri} is no manifest: looked for a file ending in {', '.join(suffixes)}; or give the folder of a source")
     head, mark, query = file.uri.partition("?") if "://" in file.uri else (file.uri, "", "")
-    parent = head.rpartition("/")[0] or "/"
-    name = file.path.rpartition("/")[2]
-    if not name.lower().endswith(COCO_SUFFIX):
-        return "manifest", list_manifests(Folder(parent + mark + query), [name])
+    parent, _, name = head.rpartition("/")
     above, _, last = parent.rpartition("/")
-    if last == "annotations":  # the images stand beside that folder
-        parent, name = above or "/", f"{last}/{name}"
-    return "coco", list_coco(Folder(parent + mark + query), [name])
+    if last.lower() in {"annotations", "labels", "train", "val", "valid", "test"}:
+        parent, name = above, f"{last}/{name}"
+    return Tree(Folder((parent or "/") + mark + query), only=name)
 
 
-def _list_folder(folder: Folder, format: str) -> tuple[str, Listed]:
-    children = [info for info in folder.names() if not info.base_name.startswith((".", "_"))]
-    if any(info.base_name == "manifest.json" for info in children):
-        raise SourceError(f"{folder.uri} is prepared already (it has a manifest.json); give it to `prodrec train`, or name the original source")
-    if not children:
-        raise SourceError(f"{folder.uri} is empty; give the folder or the manifest of your images")
-    manifests = _manifests(children)
-    if format == "auto":
-        format = _recognise(folder, children, manifests)
-    if format == "products10k":
-        return format, _beside(list_products10k(folder), manifests)
-    if format == "imagefolder":
-        return format, _beside(list_imagefolder(folder), manifests)
-    if format == "coco":
-        return format, _beside(_list_coco_folder(folder), manifests)
-    if format == "voc":
-        return format, _beside(list_voc(folder), manifests)
-    if not manifests:
-        raise SourceError(f"{folder.uri} holds no manifest: looked for manifest.csv, .tsv or .parquet, or Parquet files alone; or give the file itself")
-    return format, list_manifests(folder, manifests)
+def _checked(tree: Tree) -> Tree:
+    if any(info.base_name == "manifest.json" for info in tree.tops):
+        raise SourceError(f"{tree.folder.uri} is prepared already (it has a manifest.json); give it to `prodrec train`, or name the original source")
+    if not tree.tops:
+        raise SourceError(f"{tree.folder.uri} is empty; give the folder or the manifest of your images")
+    return tree
 
 
-def _manifests(children: list[fs.FileInfo]) -> list[str]:
-    """Names of the manifests of a folder: the one called `manifest`, or else all files if all are Parquet."""
-    names = [info.base_name for info in children]
-    named = [f"manifest{suffix}" for suffix in MANIFEST_SUFFIXES if f"manifest{suffix}" in names]
-    alone = all(info.type == fs.FileType.File and info.base_name.lower().endswith(".parquet") for info in children)
-    return named[:1] or (names if alone else [])
+def _recognise(tree: Tree, format: str) -> tuple[Layout, list[str]]:
+    """The layout that was asked for, or the first that fits, and its annotation files."""
+    if format != "auto":
+        layout = layout_named(format)
+        if names := layout.find(tree) or ([tree.only] if tree.only else []):
+            return layout, names
+        raise SourceError(f"{tree.folder.uri} is no source of the format {format}: looked for {layout.sign}")
+    for layout in LAYOUTS:
+        if layout.name == "imagefolder" and not tree.only:
+            refuse_unread(tree)
+        if (not tree.only or tree.only.lower().endswith(layout.suffixes or ("/",))) and (names := layout.find(tree)):
+            return layout, names
+    if tree.only:
+        by_suffix = [layout for layout in LAYOUTS if tree.only.lower().endswith(layout.suffixes or ("/",))]
+        return by_suffix[0], [tree.only]
+    looked_for = "; ".join(f"{layout.name}: {layout.sign}" for layout in LAYOUTS)
+    raise SourceError(f"{tree.folder.uri} is no source; looked for {looked_for}")
 
 
-def _recognise(folder: Folder, children: list[fs.FileInfo], manifests: list[str]) -> str:
-    if any(info.base_name == "train.csv" for info in children):
-        return "products10k"
-    if manifests:
-        return "manifest"
-    if coco_files(folder):
-        return "coco"
-    if is_voc(folder):
-        return "voc"
-    if any(info.type == fs.FileType.Directory for info in children):
-        return "imagefolder"
-    looked_for = "train.csv (Products-10K), manifest.csv or Parquet files, annotations (COCO, Pascal-VOC), and a folder of images for each product"
-    raise SourceError(f"{folder.uri} is no source: looked for {looked_for}, such as blue-mug/1.jpg")
+def _counts(table: pa.Table, where: str) -> str:
+    groups, labels = _check_groups(table, where), len(pc.drop_null(_label_names(table).unique()))
+    counts = f"{len(table):,} examples, {labels:,} classes" + (f" in {groups:,} groups" if groups else "")
+    given = Counter(table["split"].to_pylist())
+    if not any(map(given.get, SPLITS)):
+        return counts
+    splits = ", ".join(f"{given[name]:,} {name}" for name in SPLITS if given[name])
+    return f"{counts}, publisher's split {splits}" + (f", {given[None]:,} without" if given[None] else "")
 
 
-def _list_coco_folder(folder: Folder) -> Listed:
-    names = coco_files(folder)
-    if not names:
-        raise SourceError(f"{folder.uri} holds no COCO files: looked for annotations/instances*.json and train/_annotations.coco.json; or give the file itself")
-    return list_coco(folder, names)
+def _one_label(tree: Tree, layout: Layout, table: pa.Table) -> list[str]:
+    """One label in an image folder mostly means that the folder was given one too high."""
+    if table["objects"].null_count < len(table) or len(labels := pc.drop_null(table["label"].unique())) != 1:
+        return []
+    label = labels[0].as_py()
+    cause = ""
+    if layout.name == "imagefolder" and (inside := [info.base_name for info in tree.folder.names(label) if info.type == fs.FileType.Directory]):
+        cause = f": {label}/ holds {', '.join(inside[:3])}; if these are the labels, give {tree.folder / label}"
+    return [f"WARNING: only one label, '{label}', which no classifier can be trained on{cause}"]
 
 
 def _label_names(table: pa.Table) -> pa.ChunkedArray:
@@ -146,9 +133,8 @@ def _label_names(table: pa.Table) -> pa.ChunkedArray:
     return pc.struct_field(pc.list_flatten(table["objects"]), "label")
 
 
-def _beside(listed: Listed, manifests: list[str]) -> Listed:
-    notes = tuple(f"{name} beside it not used (--format manifest takes it)" for name in manifests)
-    return Listed(listed.what, listed.table, listed.notes + notes)
+def _not_used(tree: Tree, layout: Layout, names: list[str]) -> list[str]:
+    return [f"{name} beside it not used (--format manifest takes it)" for name in ([] if tree.only else find_manifests(tree)) if name not in names]
 
 
 def _check_groups(table: pa.Table, where: str) -> int:

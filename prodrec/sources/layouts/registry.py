@@ -1,0 +1,63 @@
+"""The table of layouts: the first that fits is taken."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pyarrow import fs
+
+from prodrec.sources.layouts.coco import find_coco, list_coco
+from prodrec.sources.layouts.imagefolder import find_imagefolder, list_imagefolder
+from prodrec.sources.layouts.listed import Listed
+from prodrec.sources.layouts.products10k import find_products10k, list_products10k
+from prodrec.sources.layouts.tree import Tree
+from prodrec.sources.layouts.voc import find_voc, list_voc
+from prodrec.sources.manifests import MANIFEST_SUFFIXES, list_manifests
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way of laying out images and what is told of them.
+
+    Attributes:
+        name: of `--format`.
+        sign: by which it is recognised, for people.
+        find: the annotation files (or folders) that it has here; none: it is not this layout.
+        list: lists their images.
+        suffixes: of a single file of it that may be given instead of the folder.
+    """
+
+    name: str
+    sign: str
+    find: Callable[[Tree], list[str]]
+    list: Callable[[Tree, list[str]], Listed]
+    suffixes: tuple[str, ...] = ()
+
+
+def find_manifests(tree: Tree) -> list[str]:
+    """The one called `manifest`, or else all files if all are Parquet."""
+    if tree.only:
+        return [tree.only] if tree.only.lower().endswith(MANIFEST_SUFFIXES) else []
+    names = [info.base_name for info in tree.tops]
+    named = [f"manifest{suffix}" for suffix in MANIFEST_SUFFIXES if f"manifest{suffix}" in names]
+    alone = all(info.type == fs.FileType.File and info.base_name.lower().endswith(".parquet") for info in tree.tops)
+    return named[:1] or (names if alone else [])
+
+
+LAYOUTS = (
+    Layout("products10k", "train.csv (name, class, group), images in train/ and test/", find_products10k, list_products10k),
+    Layout(
+        "manifest",
+        "manifest.csv, .tsv or .parquet (uri or bytes, label), or Parquet files alone",
+        find_manifests,
+        lambda tree, names: list_manifests(tree.folder, names),
+        MANIFEST_SUFFIXES,
+    ),
+    Layout("coco", "JSON with images, annotations and categories", find_coco, list_coco, (".json",)),
+    Layout("voc", "XML files <annotation> for each image", find_voc, list_voc, (".xml",)),
+    Layout("imagefolder", "a folder of images for each label, such as blue-mug/1.jpg", find_imagefolder, list_imagefolder),
+)
+FORMATS = tuple(layout.name for layout in LAYOUTS)
+
+
+def layout_named(name: str) -> Layout:
+    return next(layout for layout in LAYOUTS if layout.name == name)

@@ -1,0 +1,156 @@
+"""What lies in a source's folder, looked at once: its files without those of systems, text and JSON of its annotations, its images."""
+
+import codecs
+import json
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import fs
+
+from prodrec.errors import SourceError
+from prodrec.files import Folder
+from prodrec.sources.matching import NameIndex
+
+# Folders and files that network storage, systems and tools put beside images; all hidden ones (`.git`, `.AppleDouble`, `._1.jpg`,
+# `.DS_Store`, `.ipynb_checkpoints`) count too. Source: manuals of Synology DSM, QNAP QTS, NetApp, Windows and macOS.
+_SYSTEM_NAMES = ["@eadir", "@tmp", "@appstore", "@database", "@docker", "@sharebin", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "~snapshot"]
+_SYSTEM_NAMES += ["__macosx", "network trash folder", "temporary items", "icon\r", "$recycle.bin", "recycler", "system volume information", "thumbs.db"]
+_SYSTEM_NAMES += ["ehthumbs.db", "desktop.ini", "picasa.ini", "lost+found", "__pycache__", "node_modules"]
+_SYSTEM = rf"(?i)(^|/)(\.|~\$|({'|'.join(map(re.escape, _SYSTEM_NAMES))})(/|$))"
+# Files that stand beside images and are none.
+_SIDECAR = (
+    r"(?i)(\.(txt|csv|tsv|jsonl?|ndjson|md|rst|xml|ya?ml|ini|db|parquet|arrow|html?|pdf|docx?|xlsx?|py|ipynb|sh|log|cfg|names|data|cache|lst|idx|index"
+    r"|toml|pkl|pickle|np[yz]|h5|hdf5|mat|pth?|safetensors|tfrecords?|record|rec|mdb|sqlite|zip|tar|t?gz|bz2|7z|rar|mp4|mov|avi|mp3|wav|url|sha256|md5)"
+    r"|(^|/)(licen[cs]e|readme|classes|makefile))$"
+)
+# Annotations stand at most so deep: `annotations/instances_train.json`, `VOCdevkit/VOC2012/ImageSets/Main/train.txt`. Source: assumed.
+_DEEPEST = 5
+# More JSON files in one folder are one an image, of which one tells the kind. Source: assumed.
+_MANY = 40
+# Files that are looked into to learn what a source is. Source: assumed.
+_MOST = 200
+
+
+def image_paths(folder: Folder) -> tuple[pa.Array, int]:
+    """Paths relative to the folder of what may be images, and the number of files that are not."""
+    tree = Tree(folder)
+    return tree.images, len(tree.paths) - len(tree.images) + tree.system_files
+
+
+class Tree:
+    """A source's folder.
+
+    Args:
+        only: the one annotation file that is to be read; its images are looked for in the whole folder.
+    """
+
+    def __init__(self, folder: Folder, only: str | None = None) -> None:
+        self.folder, self.only = folder, only
+        self._json: dict[str, Any] = {}
+
+    @cached_property
+    def tops(self) -> list[fs.FileInfo]:
+        """Direct children, without those of systems."""
+        return [info for info in self.folder.names() if not re.search(_SYSTEM, info.base_name)]
+
+    @cached_property
+    def _walked(self) -> pa.Array:
+        files = pa.array([info.path for info in self.folder.walk()], pa.string())
+        return pc.utf8_slice_codeunits(files, start=len(self.folder.path.rstrip("/")) + 1)
+
+    @cached_property
+    def paths(self) -> pa.Array:
+        """All files, relative and sorted, without those of systems."""
+        return self._walked.filter(pc.invert(pc.match_substring_regex(self._walked, _SYSTEM)))
+
+    @property
+    def system_files(self) -> int:
+        """How many files were left out as those of systems; 0 where nobody looked."""
+        return len(self._walked) - len(self.paths) if "_walked" in vars(self) else 0
+
+    @cached_property
+    def images(self) -> pa.Array:
+        """All files but those that are surely no images; an image needs no ending."""
+        return self.paths.filter(pc.invert(pc.match_substring_regex(self.paths, _SIDECAR)))
+
+    @cached_property
+    def annotations(self) -> list[str]:
+        """Files that are no images and stand where annotations do."""
+        beside = pc.match_substring_regex(self.paths, _SIDECAR)
+        return [path for path in self.paths.filter(beside).to_pylist() if path.count("/") < _DEEPEST]
+
+    @cached_property
+    def image_index(self) -> NameIndex:
+        return NameIndex(self.images.to_pylist())
+
+    def named(self, pattern: str) -> list[str]:
+        """Annotation files whose path fits in whole; case does not count."""
+        whole = re.compile(pattern, re.IGNORECASE)
+        return [path for path in ([self.only] if self.only else self.annotations) if whole.fullmatch(path)]
+
+    def few(self, suffix: str) -> list[str]:
+        """Annotation files with this ending; of folders with one an image only the first."""
+        by_folder: dict[str, list[str]] = {}
+        for path in self.named(r".*" + re.escape(suffix)):
+            by_folder.setdefault(path.rpartition("/")[0], []).append(path)
+        found = [path for paths in by_folder.values() for path in (paths if len(paths) <= _MANY else paths[:1])]
+        return sorted(found, key=lambda path: path.count("/"))[:_MOST]
+
+    def where(self, name: str) -> str:
+        return self.folder / name
+
+    def text(self, name: str) -> str:
+        """Raises: SourceError: it is neither UTF-8 nor UTF-16."""
+        return text_of(self.folder.read(name), self.where(name))
+
+    def lines(self, name: str) -> list[str]:
+        """Lines that are not blank, without blanks around them."""
+        return [stripped for line in self.text(name).splitlines() if (stripped := line.strip())]
+
+    def json(self, name: str) -> Any:
+        """Raises: SourceError: it is not JSON."""
+        if name not in self._json:
+            try:
+                self._json[name] = json.loads(self.text(name))
+            except (ValueError, RecursionError) as error:
+                raise SourceError(f"{self.where(name)} is not JSON: {error}; export it again") from error
+        return self._json[name]
+
+    def jsons(self) -> dict[str, Any]:
+        """The JSON files that may tell what the source is, read. One that is broken counts only where it is the one to be read."""
+        found = {}
+        for name in self.few(".json"):
+            try:
+                found[name] = self.json(name)
+            except SourceError:
+                if self.only:
+                    raise
+        return found
+
+
+def text_of(data: bytes, where: str, encoding: str = "utf-8") -> str:
+    """Text by its byte order mark, else by an encoding.
+
+    Raises:
+        SourceError: it is none in that encoding, or there is none of that name.
+    """
+    marks = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+    told = next((name for mark, name in marks.items() if data.startswith(mark)), None)
+    if told is None and b"\0" in data[:4]:
+        told = "utf-16-le" if data[1:2] == b"\0" else "utf-16-be"
+    try:
+        return data.decode(told or encoding)
+    except (UnicodeError, LookupError) as error:
+        raise SourceError(f"{where} cannot be read as {told or encoding}: {error}; save it as UTF-8") from error
+
+
+def exists_here(path: str) -> bool:
+    """Whether a local absolute path is a file."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
