@@ -54,7 +54,7 @@ def open_source(uri: str, format: str = "auto") -> Source:
         kind = folder.filesystem.get_file_info(folder.path).type
         if kind == fs.FileType.NotFound:
             raise SourceError(f"{folder.uri} does not exist; give the folder or the manifest of your images")
-        tree = _beside(folder, format) if kind == fs.FileType.File else _checked(Tree(folder))
+        tree = _beside(folder, format) if kind == fs.FileType.File else _checked(Tree(folder, asked=format))
         layout, names = _recognise(tree, format)
         listed = layout.list(tree, names)
     if not len(listed.table):
@@ -75,7 +75,7 @@ def _beside(file: Folder, format: str) -> Tree:
     above, _, last = parent.rpartition("/")
     if last.lower() in {"annotations", "labels", "train", "val", "valid", "test"}:
         parent, name = above, f"{last}/{name}"
-    return Tree(Folder((parent or "/") + mark + query), only=name)
+    return Tree(Folder((parent or "/") + mark + query), only=name, asked=format)
 
 
 def _checked(tree: Tree) -> Tree:

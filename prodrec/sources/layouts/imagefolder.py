@@ -24,6 +24,13 @@ def find_imagefolder(tree: Tree) -> list[str]:
     return tops if not tops or {name.lower() for name in tops} - PARTS or _holder(tree) else []
 
 
+def has_labels(tree: Tree) -> bool:
+    """Whether folders tell labels: more than one, and not all called as splits or parts of annotated sets are."""
+    tops, below = _names(_folder_at(tree.images, 0)), _names(_folder_at(tree.images, 1))
+    plain = {name for name in tops if not split_named(name) and name.lower() not in PARTS}
+    return len(plain) > 1 or (not plain and len(below) > 1 and not {name.lower() for name in below} & PARTS)
+
+
 def list_imagefolder(tree: Tree, names: list[str]) -> Listed:
     """`FOLDER/LABEL/image`, at any depth below the label; `FOLDER/SPLIT/LABEL/image` or `FOLDER/LABEL/SPLIT/image` with the publisher's split.
 
@@ -33,7 +40,8 @@ def list_imagefolder(tree: Tree, names: list[str]) -> Listed:
     images, base = tree.images, _holder(tree)
     level = 1 if base else 0
     tops, below = _folder_at(images, level), _folder_at(images, level + 1)
-    by_split = _has_splits(_names(tops), _names(tops.filter(pc.is_valid(below))))
+    inside_of = _below(tops, below)
+    by_split = _has_splits(_names(tops), inside_of)
     split_level = level if by_split else level + 1 if _splits_below(below) else None
     inside = pc.is_in(tops, value_set=pa.array([name for name in _names(tops) if split_named(name)])) if by_split else pc.is_valid(tops)
     chosen = images.filter(inside)
@@ -53,7 +61,7 @@ def list_imagefolder(tree: Tree, names: list[str]) -> Listed:
         notes += told
     else:
         _refuse_labels_that_are_splits(tree, labels)
-        notes += _repeated(tops, below)
+        notes += _repeated(inside_of) or [f"WARNING: '{name}', with folders in it, is taken as a label" for name in inside_of if split_named(name)]
     layout = "/".join([*([base] if base else []), *(["SPLIT", "LABEL"] if by_split else ["LABEL", "SPLIT"] if split_level is not None else ["LABEL"]), "image"])
     return Listed(f"image folder: {layout}", listing(len(columns["uri"]), columns), tuple(notes))
 
@@ -88,17 +96,22 @@ def _refuse_labels_that_are_splits(tree: Tree, labels: pa.Array) -> None:
         )
 
 
-def _repeated(tops: pa.Array, below: pa.Array) -> list[str]:
-    """Told: the same names of folders below several labels look like labels under sets of unknown names."""
-    inside: dict[str, set[str]] = defaultdict(set)
+def _below(tops: pa.Array, below: pa.Array) -> dict[str, set[str]]:
+    """Names of the folders in each top folder that has some."""
+    found: dict[str, set[str]] = defaultdict(set)
     pairs = pa.table([tops, below], ["top", "name"]).group_by(["top", "name"]).aggregate([]).drop_null()
     for top, name in zip(pairs["top"].to_pylist(), pairs["name"].to_pylist(), strict=True):
-        inside[top].add(name)
-    shared = set.intersection(*inside.values()) if len(inside) > 1 else set()
+        found[top].add(name)
+    return found
+
+
+def _repeated(inside_of: dict[str, set[str]]) -> list[str]:
+    """Told: the same names of folders below several labels look like labels under sets of unknown names."""
+    shared = set.intersection(*inside_of.values()) if len(inside_of) > 1 else set()
     if len(shared) < 2:
         return []
     shown = ", ".join(sorted(shared)[:3])
-    return [f"the folders {', '.join(sorted(inside)[:3])} all hold {shown}: taken as labels; if they are splits, call them train, val and test"]
+    return [f"WARNING: {', '.join(sorted(inside_of)[:3])} all hold {shown}, and are taken as the labels; if they are splits, call them train, val and test"]
 
 
 def _splits_below(below: pa.Array) -> bool:
@@ -116,7 +129,11 @@ def _names(folders: pa.Array) -> set[str]:
     return set(pc.drop_null(folders.unique()).to_pylist())
 
 
-def _has_splits(folders: set[str], with_subfolders: set[str]) -> bool:
-    """A toy train may be a label: `train` counts as a split only where label folders are in it."""
-    splits = {split for name in with_subfolders if (split := split_named(name))}
-    return "train" in splits or (bool(splits) and all(map(split_named, folders)))
+def _has_splits(folders: set[str], inside_of: dict[str, set[str]]) -> bool:
+    """A toy train may be a label: `train` counts as a split where label folders are in it, and in no other that has others in it."""
+    splits = {name: split for name in inside_of if (split := split_named(name))}
+    labels = set().union(*(inside_of[name] for name in splits))
+    others = set().union(*(inside_of[name] for name in inside_of if name not in splits))
+    if "train" not in splits.values():
+        return bool(splits) and all(map(split_named, folders))
+    return len({*splits.values()}) > 1 or not others or bool(labels & others)

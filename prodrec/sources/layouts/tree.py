@@ -3,6 +3,7 @@
 import codecs
 import json
 import re
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,11 +47,12 @@ class Tree:
 
     Args:
         only: the one annotation file that is to be read; its images are looked for in the whole folder.
+        asked: the format that was asked for.
     """
 
-    def __init__(self, folder: Folder, only: str | None = None) -> None:
-        self.folder, self.only = folder, only
-        self._json: dict[str, Any] = {}
+    def __init__(self, folder: Folder, only: str | None = None, asked: str = "auto") -> None:
+        self.folder, self.only, self.asked = folder, only, asked
+        self._known: dict[str, Any] = {}
 
     @cached_property
     def tops(self) -> list[fs.FileInfo]:
@@ -113,12 +115,13 @@ class Tree:
 
     def json(self, name: str) -> Any:
         """Raises: SourceError: it is not JSON."""
-        if name not in self._json:
-            try:
-                self._json[name] = json.loads(self.text(name))
-            except (ValueError, RecursionError) as error:
-                raise SourceError(f"{self.where(name)} is not JSON: {error}; export it again") from error
-        return self._json[name]
+        return self.remembered(name, lambda: _parsed(self.text(name), self.where(name)))
+
+    def remembered(self, name: str, make: Callable[[], Any]) -> Any:
+        """What was made before under this name, or is made now."""
+        if name not in self._known:
+            self._known[name] = make()
+        return self._known[name]
 
     def jsons(self) -> dict[str, Any]:
         """The JSON files that may tell what the source is, read. One that is broken counts only where it is the one to be read."""
@@ -130,6 +133,13 @@ class Tree:
                 if self.only:
                     raise
         return found
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{where} is not JSON: {error}; export it again") from error
 
 
 def text_of(data: bytes, where: str, encoding: str = "utf-8") -> str:

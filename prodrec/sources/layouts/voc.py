@@ -66,8 +66,7 @@ def _row(tree: Tree, name: str) -> Row:
     if not image:
         raise SourceError(f"{where} names no image: it has no <filename>; mend or remove it")
     folder, _, last = name.rpartition("/")
-    above = folder.rpartition("/")[0] + "/" if "/" in folder else ""
-    below = _below(folder)
+    above, below = _around(folder)
     near = [f"{folder}/" if folder else "", *(f"{above}{place}{below}" for place in _IMAGES), *_IMAGES]
     # labelImg leaves the old name where an image was renamed, and other tools leave out the ending: the XML file's own name holds.
     own = tree.image_index.find(f"{last.rpartition('.')[0]}", near)
@@ -76,11 +75,11 @@ def _row(tree: Tree, name: str) -> Row:
     return {"image": image if known or not own else own, "near": near, "split": split, "objects": objects, **size}
 
 
-def _below(folder: str) -> str:
-    """Folders below `Annotations`, which the images have too."""
+def _around(folder: str) -> tuple[str, str]:
+    """Folders above and below `Annotations`, which the images have too."""
     parts = folder.split("/")
-    start = next((i for i, part in enumerate(parts) if part.lower() in {"annotations", "annotation", "xml", "xmls", "labels"}), len(parts))
-    return "".join(f"{part}/" for part in parts[start + 1 :])
+    at = next((i for i, part in enumerate(parts) if part.lower() in {"annotations", "annotation", "xml", "xmls", "labels"}), len(parts))
+    return "".join(f"{part}/" for part in parts[:at] if part), "".join(f"{part}/" for part in parts[at + 1 :])
 
 
 def _object(item: ET.Element, where: str, number: int) -> Row:
