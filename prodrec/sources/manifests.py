@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 
 from prodrec.errors import SourceError
 from prodrec.files import Folder
-from prodrec.sources.columns import absolute_uris, listing, read_csv, refuse_twins, require_columns, splits, text, whole_numbers
+from prodrec.sources.columns import absolute_uris, listing, refuse_twins, require_columns, splits, text, whole_numbers
 from prodrec.sources.layouts.listed import Listed
+from prodrec.sources.tables import read_table
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
 BYTES_COLUMN = "bytes"
@@ -49,7 +50,7 @@ def read_manifest(folder: Folder, name: str, columns: Sequence[str], required: S
 
 
 def _csv(folder: Folder, name: str, columns: Sequence[str], required: list[tuple[str, ...]]) -> pa.Table:
-    table, where = read_csv(folder, name), folder / name
+    table, where = read_table(folder, name), folder / name
     require_columns(table.column_names, [("uri",), *required], where, "a CSV manifest")
     return _placed(folder, table, where, columns)
 

@@ -59,6 +59,8 @@ def as_listed(tree: Tree, what: str, rows: Sequence[Row], where: str, notes: Ite
         columns["split"] = splits
         columns = {name: [value for value, keep in zip(values, kept, strict=True) if keep] for name, values in columns.items()}
     arrays = {name: pa.array(values, LISTING_SCHEMA.field(name).type) for name, values in columns.items()}
+    if tree.guesses:
+        told.append(f"{len(tree.guesses):,} files in guessed encodings, such as {tree.guesses[0]}")
     if tree.system_files:
         told.append(system_note(tree.system_files))
     return Listed(what, listing(len(columns["uri"]), arrays | {"uri": absolute_uris(tree.folder, arrays["uri"])}), tuple(told))

@@ -6,12 +6,12 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from prodrec.errors import SourceError
-from prodrec.sources.columns import read_csv
 from prodrec.sources.layouts.boxes import from_corner
 from prodrec.sources.layouts.columns_meant import GROUP, LABEL, meant
 from prodrec.sources.layouts.listed import Listed, Row, as_listed
 from prodrec.sources.layouts.tree import Tree
 from prodrec.sources.splits import split_of_folders
+from prodrec.sources.tables import read_table
 
 _PATTERN = r"(.*/)?metadata\.(csv|jsonl|parquet)"
 
@@ -41,7 +41,7 @@ def _records(tree: Tree, name: str) -> list[dict[str, Any]]:
 
 def _read(tree: Tree, name: str) -> list[dict[str, Any]]:
     if name.lower().endswith(".csv"):
-        return read_csv(tree.folder, name).to_pylist()
+        return read_table(tree.folder, name).to_pylist()
     if name.lower().endswith(".parquet"):
         with tree.folder.filesystem.open_input_file(tree.folder.within(name)) as stream:
             return pq.read_table(stream).to_pylist()

@@ -1,6 +1,5 @@
 """What lies in a source's folder, looked at once: its files without those of systems, text and JSON of its annotations, its images."""
 
-import codecs
 import json
 import re
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from pyarrow import fs
 
 from prodrec.errors import SourceError
 from prodrec.files import Folder
+from prodrec.sources.encodings import utf8
 from prodrec.sources.matching import NameIndex
 
 # Folders and files that network storage, systems and tools put beside images; all hidden ones (`.git`, `.AppleDouble`, `._1.jpg`,
@@ -52,6 +52,7 @@ class Tree:
 
     def __init__(self, folder: Folder, only: str | None = None, asked: str = "auto") -> None:
         self.folder, self.only, self.asked = folder, only, asked
+        self.guesses: list[str] = []
         self._known: dict[str, Any] = {}
 
     @cached_property
@@ -106,8 +107,15 @@ class Tree:
         return self.folder / name
 
     def text(self, name: str) -> str:
-        """Raises: SourceError: it is neither UTF-8 nor UTF-16."""
-        return text_of(self.folder.read(name), self.where(name))
+        """Raises: SourceError: its encoding cannot be told."""
+        return self.decoded(name, self.folder.read(name))
+
+    def decoded(self, name: str, data: bytes) -> str:
+        """The text of a file that tells no encoding; a guess is kept for people in `guesses`."""
+        text, note = utf8(data, self.where(name))
+        if note:
+            self.guesses.append(f"{name}: {note}")
+        return text.decode()
 
     def lines(self, name: str) -> list[str]:
         """Lines that are not blank, without blanks around them."""
@@ -140,22 +148,6 @@ def _parsed(text: str, where: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{where} is not JSON: {error}; export it again") from error
-
-
-def text_of(data: bytes, where: str, encoding: str = "utf-8") -> str:
-    """Text by its byte order mark, else by an encoding.
-
-    Raises:
-        SourceError: it is none in that encoding, or there is none of that name.
-    """
-    marks = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-    told = next((name for mark, name in marks.items() if data.startswith(mark)), None)
-    if told is None and b"\0" in data[:4]:
-        told = "utf-16-le" if data[1:2] == b"\0" else "utf-16-be"
-    try:
-        return data.decode(told or encoding)
-    except (UnicodeError, LookupError) as error:
-        raise SourceError(f"{where} cannot be read as {told or encoding}: {error}; save it as UTF-8") from error
 
 
 def exists_here(path: str) -> bool:

@@ -4,7 +4,7 @@ import re
 import xml.etree.ElementTree as ET
 
 from prodrec.errors import SourceError
-from prodrec.sources.layouts.tree import Tree, text_of
+from prodrec.sources.layouts.tree import Tree
 
 _DECLARED = re.compile(rb"""\A\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
 _DECLARATION = re.compile(r"\A\s*<\?xml.*?\?>", re.DOTALL)
@@ -21,11 +21,18 @@ def read_xml(tree: Tree, name: str) -> ET.Element:
     where, data = tree.where(name), tree.folder.read(name)
     declared = _DECLARED.match(data)
     encoding = declared[1].decode().lower() if declared else "utf-8"
-    # A file that tells UTF-16 in letters of one byte is none.
-    text = text_of(data, where, "utf-8" if encoding.startswith(("utf-16", "utf16", "unicode")) else _MEANT.get(encoding, encoding))
+    # Of UTF-8 and UTF-16 the bytes tell more than the word: programs write it without saving so.
+    text = tree.decoded(name, data) if encoding.startswith(("utf", "unicode")) else _in(_MEANT.get(encoding, encoding), data, where)
     if "<!ENTITY" in text:
         raise SourceError(f"{where} defines XML entities, which annotations have no use for; remove them")
     try:
         return ET.fromstring(_DECLARATION.sub("", text.removeprefix("\ufeff")).strip())
     except (ET.ParseError, ValueError) as error:
         raise SourceError(f"{where} is not XML: {error}; export it again") from error
+
+
+def _in(encoding: str, data: bytes, where: str) -> str:
+    try:
+        return data.decode(encoding)
+    except (UnicodeError, LookupError) as error:
+        raise SourceError(f"{where} cannot be read as {encoding}, which it declares: {error}; save it as UTF-8") from error

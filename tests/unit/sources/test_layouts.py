@@ -188,7 +188,7 @@ def test_voc_with_any_folders_lists_and_encodings(tmp_path, files, expected):
 
 def test_xml_that_is_not_in_its_encoding_is_one_line_with_the_file(tmp_path):
     put_all(tmp_path, {"annotations/1.xml": xml("1.jpg", label="杯").encode("gbk"), "images/1.jpg": None})
-    with pytest.raises(SourceError, match=r"annotations/1.xml cannot be read as utf-8: .*; save it as UTF-8"):
+    with pytest.raises(SourceError, match=r"annotations/1.xml: the encoding of its text cannot be told .*; save it as UTF-8"):
         open_source(str(tmp_path))
 
 
