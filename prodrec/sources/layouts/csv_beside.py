@@ -10,7 +10,7 @@ from prodrec.errors import SourceError
 from prodrec.sources.layouts.boxes import from_corner
 from prodrec.sources.layouts.columns_meant import GROUP, IMAGE, LABEL, corners, folded, meant, row_splits
 from prodrec.sources.layouts.imagefolder import has_labels
-from prodrec.sources.layouts.listed import Listed, Row, as_listed
+from prodrec.sources.layouts.listed import Listed, Row, as_listed, names_itself
 from prodrec.sources.layouts.tree import Tree
 from prodrec.sources.splits import split_of_folders, split_of_path
 from prodrec.sources.tables import read_table
@@ -76,7 +76,7 @@ def _fits(tree: Tree, table: Table) -> bool:
 
 def _is_here(tree: Tree, name: str) -> bool:
     try:
-        return tree.image_index.find(name) is not None
+        return names_itself(name) or tree.image_index.find(name) is not None
     except SourceError:  # one of several
         return True
 

@@ -78,10 +78,18 @@ def _places(tree: Tree, rows: Sequence[Row], told: list[str]) -> list[str]:
     moved = [row["image"] for row, path in zip(rows, found, strict=True) if path and _ABSOLUTE.match(row["image"]) and path != row["image"]]
     if moved:
         told.append(f"{len(moved):,} images named by absolute paths of another machine, such as {moved[0]}, found here by their names")
+    web = [row["image"] for row in rows if row["image"].startswith(("http://", "https://"))]
+    if web:
+        told.append(f"{len(web):,} images are named by web addresses, such as {web[0]}, which are not fetched here: download them, and name the files")
     missing = [row["image"] for row, path in zip(rows, found, strict=True) if not path]
     if missing and found:
         told.append(f"{len(missing):,} of {len(rows):,} images are not there, such as {missing[0]}")
     return [path or _default(row, usual) for row, path in zip(rows, found, strict=True)]
+
+
+def names_itself(name: str) -> bool:
+    """Whether a name is a place that needs no looking for: a URI, or an absolute path that is here."""
+    return bool(_URI.match(name)) or (name.startswith("/") and exists_here(name))
 
 
 def _default(row: Row, usual: str | None) -> str:
@@ -93,6 +101,6 @@ def _default(row: Row, usual: str | None) -> str:
 
 def _place(tree: Tree, row: Row) -> str | None:
     name = row["image"]
-    if _URI.match(name) or (name.startswith("/") and exists_here(name)):
+    if names_itself(name):
         return str(name)
     return tree.image_index.find(name, row.get("near", ()), row.get("split"))
