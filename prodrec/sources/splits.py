@@ -15,7 +15,7 @@ _SPLIT_OF = {name + end: split for split, names in _NAMES.items() for name in na
 _BOTH = ("trainval", "trainvalid", "trainvalidation")
 # Words beside the name of a split that do not make it another thing.
 _FILLERS = {"images", "image", "imgs", "img", "photos", "photo", "pictures", "pics", "jpegimages", "data", "dataset", "set", "split", "splits", "subset"}
-_FILLERS |= {"samples", "part", "of", "full", "final", "clean", "a", "b", "c", "v", "k", "coco", "voc"}
+_FILLERS |= {"samples", "part", "of", "full", "final", "clean", "a", "b", "c", "v", "k", "coco", "voc", "autosplit", "list", "ids"}
 
 
 def split_named(name: str) -> str | None:

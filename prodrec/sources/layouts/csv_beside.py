@@ -22,13 +22,13 @@ Table = list[dict[str, str | None]]
 
 
 def find_csv(tree: Tree) -> list[str]:
-    """Tables with a column of names of images that are here, and labels or boxes; not where folders tell labels and no box is told."""
+    """Tables with a column of names of images that are here, and labels or boxes. Where folders tell the labels, only those with boxes or splits."""
     names = [name for name in tree.named(r"([^/]+/){0,2}[^/]+\.(csv|tsv)")[:_MOST] if "submission" not in name.lower()]
     found = {name: table for name in names if (table := _table(tree, name)) and _fits(tree, table)}
     boxes = [name for name, table in found.items() if _box_columns(table)]
-    if tree.only or tree.asked == "csv" or boxes or not has_labels(tree):
-        return boxes or list(found)
-    return []
+    if tree.asked != "csv" and not tree.only and has_labels(tree) and not boxes and len({split_of_path(name) for name in found} - {None}) < 2:
+        found = {name: table for name, table in found.items() if row_splits([*table[0]], table, name, [])}
+    return boxes or list(found)
 
 
 def list_csv(tree: Tree, names: list[str]) -> Listed:

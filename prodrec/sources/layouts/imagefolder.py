@@ -77,7 +77,7 @@ def _holder(tree: Tree) -> str | None:
 def _left_out(tree: Tree, outside: pa.Array, by_split: bool) -> list[str]:
     others = len(tree.paths) - len(tree.images)
     notes = [system_note(tree.system_files)] if tree.system_files else []
-    notes += [f"{others:,} text or other files left out"] if others else []
+    notes += [f"{others:,} text or other files left out, such as {tree.annotations[0]}"] if others and tree.annotations else []
     if len(outside) and by_split:
         folders = sorted(_names(_folder_at(outside, 0)))
         named = f" ({', '.join(folders[:5])}: not known as names of splits)" if folders else ""

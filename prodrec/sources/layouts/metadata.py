@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 
 from prodrec.errors import SourceError
 from prodrec.sources.layouts.boxes import from_corner
-from prodrec.sources.layouts.columns_meant import GROUP, LABEL, meant
+from prodrec.sources.layouts.columns_meant import GROUP, LABEL, meant, row_splits
 from prodrec.sources.layouts.listed import Listed, Row, as_listed
 from prodrec.sources.layouts.tree import Tree
 from prodrec.sources.splits import split_of_folders
@@ -27,11 +27,11 @@ def list_metadata(tree: Tree, names: list[str]) -> Listed:
     Raises:
         SourceError: neither label nor objects, or objects that cannot be read: it names file and line.
     """
-    rows = [row for name in names for row in _rows(tree, name)]
-    listed = as_listed(tree, f"Hugging Face image folder: {', '.join(names)}", rows, f"{tree.folder.uri} ({', '.join(names)})")
-    numbers = all(str(row.get("label") or "0").isdecimal() for row in rows)
-    told = ("labels are numbers: the file has no names of them",) if numbers and not any(row.get("objects") for row in rows) else ()
-    return Listed(listed.what, listed.table, (*listed.notes, *told))
+    notes: list[str] = []
+    rows = [row for name in names for row in _rows(tree, name, notes)]
+    if all(str(row.get("label") or "0").isdecimal() for row in rows) and not any(row.get("objects") for row in rows):
+        notes.append("labels are numbers: the file has no names of them")
+    return as_listed(tree, f"Hugging Face image folder: {', '.join(names)}", rows, f"{tree.folder.uri} ({', '.join(names)})", notes)
 
 
 def _records(tree: Tree, name: str) -> list[dict[str, Any]]:
@@ -51,7 +51,7 @@ def _read(tree: Tree, name: str) -> list[dict[str, Any]]:
         raise SourceError(f"{tree.where(name)} is not JSON lines: {error}; write one object a line") from error
 
 
-def _rows(tree: Tree, name: str) -> list[Row]:
+def _rows(tree: Tree, name: str, notes: list[str]) -> list[Row]:
     records, where = _records(tree, name), tree.where(name)
     columns = list(dict.fromkeys(key for record in records for key in record))
     label, group = meant(columns, LABEL), meant(columns, GROUP)
@@ -60,12 +60,12 @@ def _rows(tree: Tree, name: str) -> list[Row]:
         raise SourceError(f"{where} names several images a row ({', '.join(columns)}); give a manifest.csv with uri, label, listing_id and view")
     if label is None and boxes is None:
         raise SourceError(f"{where} has neither label nor objects (found: {', '.join(columns)}); add a column label")
-    folder = name.rpartition("/")[0]
-    rows = []
+    folder, rows = name.rpartition("/")[0], []
+    by_row = row_splits(columns, [{column: _text(record.get(column)) for column in columns} for record in records], where, notes)
     for number, record in enumerate(records, start=1):
         image = str(record.get("file_name") or "")
         near = [f"{folder}/" if folder else ""]
-        split = split_of_folders(f"{folder}/{image}".rpartition("/")[0])
+        split = by_row[number - 1] if by_row else split_of_folders(f"{folder}/{image}".rpartition("/")[0])
         row: Row = {"image": image, "near": near, "split": split}
         if boxes:
             row["objects"] = _objects(record.get(boxes), f"{where}, row {number}")

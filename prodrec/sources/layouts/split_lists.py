@@ -10,7 +10,7 @@ from prodrec.sources.matching import NameIndex
 from prodrec.sources.splits import holds_both, split_named
 
 # Where lists stand that are no annotations of one image. Source: Food-101 (meta), Caltech (splits), Darknet (root), CUB.
-_PLACES = r"((meta|splits?|lists?|image_?sets?(/main)?|data|sets|partitions?)/)?[^/]+\.txt"
+_PLACES = r"((meta|splits?|lists?|image_?sets?(/main)?|data|sets|partitions?)/)?[^/]+"
 _FLAG = re.compile(r"\s+-?[01]$")  # of the lists that Pascal-VOC has for each class
 _FURTHEST_FIRST = ("test", "val", "train")
 
@@ -25,10 +25,26 @@ class SplitList:
 
 
 def find_lists(tree: Tree) -> list[SplitList]:
-    """Text files called by a split that stand where lists of images do; trainval is left out where train and val are there."""
-    named = {path: split for path in tree.named(_PLACES) if (split := split_named(path.rpartition("/")[2].removesuffix(".txt")))}
+    """Lists of images called by a split that stand where such lists do; trainval is left out where train and val are there."""
+    named = {path: split for path in tree.named(_PLACES + r"\.(txt|lst|list|csv)") if (split := split_named(path.rpartition("/")[2].rpartition(".")[0]))}
     both = {"train", "val"} <= {split for path, split in named.items() if not holds_both(path)}
-    return [SplitList(path, split, tree.lines(path)) for path, split in named.items() if not (both and holds_both(path))]
+    lists = [SplitList(path, split, _lines(tree, path)) for path, split in named.items() if not (both and holds_both(path))]
+    return lists or [part for path in tree.named(_PLACES + r"\.json") for part in _of_json(tree, path)]
+
+
+def _lines(tree: Tree, path: str) -> list[str]:
+    """A CSV begins with the names of its columns, unless that line names an image."""
+    lines = tree.lines(path)
+    return lines[1:] if path.lower().endswith(".csv") and lines and not _named(tree.image_index, lines[0]) else lines
+
+
+def _of_json(tree: Tree, path: str) -> list[SplitList]:
+    """`{"train": ["cup/1.jpg", ...], "test": [["mug/2.jpg", 1, "mug"], ...]}`."""
+    content = tree.json(path) if "split" in path.lower() else None
+    if not isinstance(content, dict) or not content or not all(split_named(str(key)) and isinstance(value, list) for key, value in content.items()):
+        return []
+    firsts = {key: [item[0] if isinstance(item, list) and item else item for item in value] for key, value in content.items()}
+    return [SplitList(f"{path} ({key})", split_named(key) or "", [str(item) for item in items if item]) for key, items in firsts.items()]
 
 
 def divide_by_lists(paths: Sequence[str], lists: Sequence[SplitList], where: str) -> tuple[list[str | None], list[bool], list[str]]:

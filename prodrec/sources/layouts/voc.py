@@ -50,12 +50,16 @@ def voc_lists(tree: Tree) -> list[SplitList]:
     named = [path for path in tree.named(r".*\.txt") if "imagesets" in path.lower().split("/")[:-1]]
     ordered = [[path for path in named if (path.lower().split("/")[-2] == "main") == is_main] for is_main in (True, False)]
     for paths in ordered:
-        whole = {path: split for path in paths if (split := split_named(path.rpartition("/")[2].removesuffix(".txt")))}
-        of_class = {path: split for path in paths if (split := split_named(path.removesuffix(".txt").rpartition("_")[2]))}
+        whole = {path: split for path in paths if (split := split_named(_stem(path)))}
+        of_class = {path: split for path in paths if (split := split_named(_stem(path).rpartition("_")[2]))}
         if found := whole or of_class:
             both = {"train", "val"} <= {split for path, split in found.items() if not holds_both(path)}
             return [SplitList(path, split, tree.lines(path)) for path, split in found.items() if not (both and holds_both(path))]
     return find_lists(tree)
+
+
+def _stem(path: str) -> str:
+    return path.rpartition("/")[2].rpartition(".")[0]
 
 
 def _row(tree: Tree, name: str) -> Row:

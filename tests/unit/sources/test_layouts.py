@@ -11,6 +11,7 @@ import pytest
 
 from prodrec.errors import SourceError
 from prodrec.sources.image_bytes import read_images
+from prodrec.sources.listings import read_listings
 from prodrec.sources.source import open_source
 
 
@@ -637,6 +638,24 @@ def test_image_folders_with_splits(tmp_path, files, expected, told):
     assert re.search(told, source.description)
 
 
+@pytest.mark.parametrize(
+    "lists",
+    [
+        {"train.csv": "cup/1.jpg,cup\n", "test.csv": "mug/2.jpg,mug\n"},
+        {"train.csv": "filename\ncup/1.jpg\n", "test.csv": "filename\nmug/2.jpg\n"},
+        {"train.csv": "filename,label\ncup/1.jpg,cup\n", "test.csv": "filename,label\nmug/2.jpg,mug\n"},
+        {"all.csv": "file,label,split\ncup/1.jpg,cup,Training\nmug/2.jpg,mug,holdout\n"},
+        {"split.json": {"train": ["cup/1.jpg"], "test": ["mug/2.jpg"]}},
+        {"split_zhou.json": {"train": [["cup/1.jpg", 0, "cup"]], "test": [["mug/2.jpg", 1, "mug"]]}},
+        {"splits/train_list.txt": "1\n", "splits/test_list.txt": "2\n"},
+        {"lists/TRAIN.TXT": "\ufeffCUP\\1.JPG\r\n", "lists/Test.lst": b"\xff\xfe" + "2.jpg".encode("utf-16-le")},
+    ],
+)
+def test_lists_of_every_kind_beside_label_folders(tmp_path, lists):
+    _, found = listed(put_all(tmp_path, {"cup/1.jpg": None, "mug/2.jpg": None} | lists))
+    assert {name: value[:2] for name, value in found.items()} == {"cup/1.jpg": ("cup", "train"), "mug/2.jpg": ("mug", "test")}
+
+
 SYSTEM = [
     "@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg",
     "#recycle/2.jpg",
@@ -664,5 +683,6 @@ def test_files_of_systems_are_left_out_and_counted(tmp_path, name):
     source, found = listed(folder)
     assert set(found) == {"cup/1.jpg", "mug/1.jpg"}
     assert "2 hidden or system files left out" in source.description
+    assert set(read_listings(str(folder)).table["listing_id"].to_pylist()) == {"cup/1.jpg", "mug/1.jpg"}
     annotated = put_all(tmp_path / "coco", {"annotations/train.json": coco("1.jpg"), "train/1.jpg": None, f"train/{name}": None})
     assert set(listed(annotated)[1]) == {"train/1.jpg"}
