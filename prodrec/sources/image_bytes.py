@@ -18,8 +18,7 @@ from pyarrow import fs
 
 from prodrec import files
 from prodrec.errors import Reject, RejectCode, SourceError
-from prodrec.sources.manifests import BYTES_COLUMN
-from prodrec.sources.schema import IMAGE_COLUMN
+from prodrec.sources.embedded import embedded_column, leaf
 
 # Reads in flight at once from an object store, and images held at once. Source: assumed; a request takes about 50 ms.
 REMOTE_READS = 8
@@ -188,9 +187,11 @@ def _batches(uri: str, row_group: int) -> Iterator[pa.Array]:
     filesystem, path = _locate(uri)
     # So pages are read one by one: 20 MB instead of 300 MB held for a row group of 300 MB (measured).
     with filesystem.open_input_file(path) as stream, pq.ParquetFile(stream, buffer_size=PAGE_BUFFER_BYTES, pre_buffer=False) as file:
-        column = BYTES_COLUMN if BYTES_COLUMN in file.schema_arrow.names else IMAGE_COLUMN
+        column = embedded_column(file.schema_arrow, uri)
+        if column is None:
+            raise SourceError(f"{uri} holds no bytes of images any more")
         for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[row_group], columns=[column]):
-            yield batch.column(0)
+            yield leaf(batch.column(0))
 
 
 def _checked(found: bytes | Reject | None, max_bytes: int) -> bytes | Reject:

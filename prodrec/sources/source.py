@@ -13,7 +13,8 @@ from prodrec.files import Folder
 from prodrec.sources.annotations import COCO_SUFFIX, coco_files, is_voc, list_coco, list_voc
 from prodrec.sources.image_bytes import read_images
 from prodrec.sources.layouts import Listed, list_imagefolder, list_products10k
-from prodrec.sources.manifests import MANIFEST_SUFFIXES, list_manifests
+from prodrec.sources.manifests import list_manifests, manifest_names
+from prodrec.sources.tables import TABLE_SUFFIXES
 
 __all__ = ["FORMATS", "Source", "open_source", "read_images"]
 
@@ -74,8 +75,8 @@ def open_source(uri: str, format: str = "auto") -> Source:
 def _list_file(file: Folder, format: str) -> tuple[str, Listed]:
     if format not in {"auto", "manifest", "coco"}:
         raise SourceError(f"{file.uri} is a file; the format {format} is a folder: give that, or --format manifest or coco")
-    if not file.path.lower().endswith((*MANIFEST_SUFFIXES, COCO_SUFFIX)):
-        raise SourceError(f"{file.uri} is no manifest: looked for a file ending in {', '.join((*MANIFEST_SUFFIXES, COCO_SUFFIX))}")
+    if not file.path.lower().endswith((*TABLE_SUFFIXES, COCO_SUFFIX)):
+        raise SourceError(f"{file.uri} is no manifest: looked for a file ending in {', '.join((*TABLE_SUFFIXES, COCO_SUFFIX))}")
     head, mark, query = file.uri.partition("?") if "://" in file.uri else (file.uri, "", "")
     parent = head.rpartition("/")[0] or "/"
     name = file.path.rpartition("/")[2]
@@ -93,7 +94,7 @@ def _list_folder(folder: Folder, format: str) -> tuple[str, Listed]:
         raise SourceError(f"{folder.uri} is prepared already (it has a manifest.json); give it to `prodrec train`, or name the original source")
     if not children:
         raise SourceError(f"{folder.uri} is empty; give the folder or the manifest of your images")
-    manifests = _manifests(children)
+    manifests = manifest_names(folder, children)
     if format == "auto":
         format = _recognise(folder, children, manifests)
     if format == "products10k":
@@ -107,14 +108,6 @@ def _list_folder(folder: Folder, format: str) -> tuple[str, Listed]:
     if not manifests:
         raise SourceError(f"{folder.uri} holds no manifest: looked for manifest.csv, .tsv or .parquet, or Parquet files alone; or give the file itself")
     return format, list_manifests(folder, manifests)
-
-
-def _manifests(children: list[fs.FileInfo]) -> list[str]:
-    """Names of the manifests of a folder: the one called `manifest`, or else all files if all are Parquet."""
-    names = [info.base_name for info in children]
-    named = [f"manifest{suffix}" for suffix in MANIFEST_SUFFIXES if f"manifest{suffix}" in names]
-    alone = all(info.type == fs.FileType.File and info.base_name.lower().endswith(".parquet") for info in children)
-    return named[:1] or (names if alone else [])
 
 
 def _recognise(folder: Folder, children: list[fs.FileInfo], manifests: list[str]) -> str:
