@@ -155,7 +155,12 @@ def state_of(run: RunRecord, progress: Progress | None) -> BulkState:
     said: dict[str, Any] = {"id": run.run_id, "status": run.status} | {name: getattr(run, name) for name in rows}
     if run.status == "finished":
         skipped = f"{run.rows_skipped:,} images were known already: decisions on them are in the results of the run before" if run.rows_skipped else None
-        said |= {"images_done": run.rows_in, "images": run.rows_in, "detail": run.detail or skipped, "images_per_s": _rate(run)}
+        said |= {
+            "images_done": run.rows_in,
+            "images": run.rows_in,
+            "detail": "; ".join(filter(None, [run.detail, skipped])) or None,
+            "images_per_s": _rate(run),
+        }
     elif run.status == "running" and progress:
         said |= {"images_done": progress.done, "images": progress.images, "images_per_s": round(progress.images_per_s, 1)}
     elif run.status == "running":

@@ -79,7 +79,7 @@ def read_table(folder: Folder, name: str, choose: Choose | None = None) -> pa.Ta
     chosen = choose([name for name in names if name]) if choose else {name: name for name in names if name}
     # Without the header's row, and without columns that have no name, such as the numbers that pandas writes.
     table = table.slice(1).select([names.index(found) for found in chosen.values()]).rename_columns(list(chosen))
-    return with_notes(table, [*_renamed(chosen), *([note] if note else [])])
+    return with_notes(table, [*renamed(chosen), *([note] if note else [])])
 
 
 def notes_of(table: pa.Table) -> tuple[str, ...]:
@@ -205,7 +205,7 @@ def _read_parquet(folder: Folder, name: str, choose: Choose | None) -> pa.Table:
             raise SourceError(f"{where}: column '{found}' of type {fields[found].type} cannot be read as text; store text or numbers")
         values = as_text(table[fields[found].name])
         columns[wanted] = _class_of(values, classes[found], found, where) if found in classes else values
-    return with_notes(pa.table(columns), _renamed(chosen))
+    return with_notes(pa.table(columns), renamed(chosen))
 
 
 @contextmanager
@@ -217,7 +217,8 @@ def mapped(where: str) -> Iterator[None]:
         raise SourceError(f"cannot read {where}: {' '.join(str(error).split())}; is it a whole Parquet file?") from error
 
 
-def _renamed(chosen: dict[str, str]) -> list[str]:
+def renamed(chosen: dict[str, str]) -> list[str]:
+    """What is told of columns that were taken by another name than their own."""
     return [f"column '{found}' read as {wanted}" for wanted, found in chosen.items() if folded(found) != wanted and folded(found) != folded(wanted)]
 
 
