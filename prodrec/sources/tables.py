@@ -118,7 +118,10 @@ def _separator(data: bytes, name: str) -> tuple[str, bytes, int]:
 
 def _fits(head: str, separator: str) -> bool:
     """Whether the first rows have as many cells as the header, two at least; the last one may be cut."""
-    rows = list(islice(filter(None, csv.reader(io.StringIO(head, newline=""), delimiter=separator)), _ROWS_LOOKED_AT))
+    try:
+        rows = list(islice(filter(None, csv.reader(io.StringIO(head, newline=""), delimiter=separator)), _ROWS_LOOKED_AT))
+    except csv.Error:  # a cell without an end: the reading tells of it
+        return False
     widths = {len(row) for row in (rows[:-1] if len(rows) > 2 else rows)}
     return len(widths) == 1 and widths != {1}
 
@@ -169,21 +172,21 @@ def _by_csv(data: bytes, separator: str, names: list[str], where: str, lines_bef
 
 def _even_rows(text: io.TextIOBase, separator: str, names: list[str], where: str, lines_before: int) -> Iterator[list[str]]:
     """Rows of as many cells as the header, without ours at the end. Empty cells behind the last column are nothing; so is a blank line."""
-    rows, width, line, row = csv.reader(text, delimiter=separator), len(names), 0, [""]
-    end = [_END] * width
+    rows, width, row = csv.reader(text, delimiter=separator), len(names), [""]
+    end, line, before = [_END] * width, 0, 0  # lines up to the last row, and without it
     try:
         for row in rows:
+            before, line = line, rows.line_num
             if len(row) > width and not any(row[width:]):
                 row = row[:width]
             if len(row) == width and row != end:
                 yield row
             elif len(row) != width and "".join(row).strip():
-                raise SourceError(_uneven(row, names, f"{where}, line {lines_before + line + 1:,}", separator))
-            line = rows.line_num
+                raise SourceError(_uneven(row, names, f"{where}, line {lines_before + before + 1:,}", separator))
     except csv.Error as error:
         raise SourceError(f"{where}, line {lines_before + line + 1:,}: {error}; is there a quote that is not closed?") from error
     if row != end:
-        raise SourceError(f"{where}: a quote that is opened in line {lines_before + line + 1:,} or below is not closed")
+        raise SourceError(f"{where}: a quote that is opened in line {lines_before + before + 1:,} or below is not closed")
 
 
 def _uneven(row: list[str], names: list[str], where: str, separator: str) -> str:
