@@ -1,6 +1,5 @@
 """Listings out of a database."""
 
-import math
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,9 @@ def _table(names: list[str], columns: dict[str, str], rows: Any) -> pa.Table:
 
 def _text(value: Any) -> str | None:
     """A value as tables have it: whole numbers of any type as such, and bytes as the text that they are."""
-    if isinstance(value, float) and not math.isnan(value):
+    if value is None or value != value:  # NaN
+        return None
+    if isinstance(value, float):
         return as_text(pa.chunked_array([[value]]))[0].as_py()
     if isinstance(value, Decimal):
         return f"{value:.0f}" if value.is_finite() and value == value.to_integral_value() else str(value)
@@ -63,4 +64,4 @@ def _text(value: Any) -> str | None:
             return bytes(value).decode()
         except UnicodeDecodeError as error:
             raise SourceError("the query gives bytes that are no text; leave that column out, or give it as text (CAST, encode)") from error
-    return None if value is None or value != value else str(value)
+    return str(value)

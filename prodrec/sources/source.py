@@ -14,6 +14,7 @@ from prodrec.sources.annotations import COCO_SUFFIX, coco_files, is_voc, list_co
 from prodrec.sources.image_bytes import read_images
 from prodrec.sources.layouts import Listed, list_imagefolder, list_products10k
 from prodrec.sources.manifests import list_manifests, manifest_names
+from prodrec.sources.near_equal import near_equal
 from prodrec.sources.tables import TABLE_SUFFIXES
 
 __all__ = ["FORMATS", "Source", "open_source", "read_images"]
@@ -67,9 +68,9 @@ def open_source(uri: str, format: str = "auto") -> Source:
     if not len(listed.table):
         raise SourceError(f"{folder.uri} lists no examples; it has a header and no rows")
     groups = _check_groups(listed.table, folder.uri)
-    labels = len(pc.drop_null(_label_names(listed.table).unique()))
-    counts = f"{len(listed.table):,} examples, {labels:,} classes" + (f" in {groups:,} groups" if groups else "")
-    return Source(folder.uri, format, "; ".join([f"{listed.what}, {counts}", *listed.notes]), listed.table)
+    labels = pc.drop_null(_label_names(listed.table).unique()).to_pylist()
+    counts = f"{len(listed.table):,} examples, {len(labels):,} classes" + (f" in {groups:,} groups" if groups else "")
+    return Source(folder.uri, format, "; ".join([f"{listed.what}, {counts}", *listed.notes, *_nearly_equal(labels)]), listed.table)
 
 
 def _list_file(file: Folder, format: str) -> tuple[str, Listed]:
@@ -137,6 +138,15 @@ def _label_names(table: pa.Table) -> pa.ChunkedArray:
     if table["objects"].null_count == len(table):
         return table["label"]
     return pc.struct_field(pc.list_flatten(table["objects"]), "label")
+
+
+def _nearly_equal(labels: list[str]) -> list[str]:
+    """A note on labels that differ in case or blanks only: mostly one product that is two."""
+    found = near_equal(labels)
+    if not found:
+        return []
+    shown = ", ".join(" = ".join(f"'{name}'" for name in names) for names in found[:3])
+    return [f"nearly equal labels are kept apart: {shown}" + (f" and {len(found) - 3:,} more" if len(found) > 3 else "")]
 
 
 def _beside(listed: Listed, manifests: list[str]) -> Listed:
