@@ -4,9 +4,11 @@ import errno
 import os
 import re
 import stat
+import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import chain, groupby
 from pathlib import Path
@@ -18,8 +20,7 @@ from pyarrow import fs
 
 from prodrec import files
 from prodrec.errors import Reject, RejectCode, SourceError
-from prodrec.sources.manifests import BYTES_COLUMN
-from prodrec.sources.schema import IMAGE_COLUMN
+from prodrec.sources.embedded import embedded_column, leaf
 
 # Reads in flight at once from an object store, and images held at once. Source: assumed; a request takes about 50 ms.
 REMOTE_READS = 8
@@ -124,7 +125,13 @@ def _unreadable(uri: str, error: Exception) -> Reject:
 def _read_local(path: str, max_bytes: int) -> bytes:
     if not path:
         raise Reject(RejectCode.MISSING, "the source gives no URI")
-    found = Path(path).stat()
+    try:
+        found = Path(path).stat()
+    except OSError as error:
+        spelled = as_spelled(path) if error.errno in _ABSENT else None
+        if spelled is None:
+            raise
+        path, found = spelled, Path(spelled).stat()
     # A pipe or a device would block or never end.
     if not stat.S_ISREG(found.st_mode):
         raise Reject(RejectCode.MISSING, f"{path} is {'a folder' if stat.S_ISDIR(found.st_mode) else 'no regular file'}")
@@ -133,10 +140,43 @@ def _read_local(path: str, max_bytes: int) -> bytes:
         return file.read()
 
 
+def as_spelled(path: str) -> str | None:
+    """A local path as the disk spells it, where it is not there as it is written; None: not there either.
+
+    Each name is looked for as it is, composed (NFC, as most programs write) and decomposed (NFD, as a Mac's zip leaves it); last, with
+    backslashes for slashes, as on Windows.
+    """
+    for written in [path] * (not path.isascii()) + [path.replace("\\", "/")] * ("\\" in path):
+        place: str | None = ""
+        for name in written.split("/")[1:]:
+            place = next((f"{place}/{form}" for form in _forms(name) if os.path.lexists(f"{place}/{form}")), None)
+            if place is None:
+                break
+        if place:
+            return place
+    return None
+
+
+def _forms(name: str) -> dict[str, None]:
+    return dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)))
+
+
 def _read_remote(uri: str, max_bytes: int) -> bytes:
     if uri.startswith(("http://", "https://")):
         raise Reject(RejectCode.MISSING, f"{uri}: http is fetched by `prodrec tag`, not here")
     filesystem, path = _locate(uri)
+    try:
+        return _read_object(filesystem, path, max_bytes)
+    except FileNotFoundError:
+        slashed = path.replace("\\", "/")
+        for spelling in {**_forms(path), **({} if ".." in slashed.split("/") else _forms(slashed))}:
+            if spelling != path:
+                with suppress(FileNotFoundError):
+                    return _read_object(filesystem, spelling, max_bytes)
+        raise
+
+
+def _read_object(filesystem: fs.FileSystem, path: str, max_bytes: int) -> bytes:
     with filesystem.open_input_file(path) as file:
         _check_size(file.size(), max_bytes)
         return bytes(file.read())
@@ -209,9 +249,11 @@ def _batches(uri: str, row_group: int) -> Iterator[pa.Array]:
     filesystem, path = _locate(uri)
     # So pages are read one by one: 20 MB instead of 300 MB held for a row group of 300 MB (measured).
     with filesystem.open_input_file(path) as stream, pq.ParquetFile(stream, buffer_size=PAGE_BUFFER_BYTES, pre_buffer=False) as file:
-        column = BYTES_COLUMN if BYTES_COLUMN in file.schema_arrow.names else IMAGE_COLUMN
+        column = embedded_column(file.schema_arrow, uri)
+        if column is None:
+            raise SourceError(f"{uri} holds no bytes of images any more")
         for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[row_group], columns=[column]):
-            yield batch.column(0)
+            yield leaf(batch.column(0))
 
 
 def _checked(found: bytes | Reject | None, max_bytes: int) -> bytes | Reject:

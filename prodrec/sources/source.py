@@ -5,16 +5,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
 from prodrec.errors import SourceError
 from prodrec.files import Folder
+from prodrec.sources.columns import clean
 from prodrec.sources.image_bytes import read_images
 from prodrec.sources.layouts.registry import FORMATS, LAYOUTS, Layout, find_manifests, layout_named
 from prodrec.sources.layouts.tree import Tree
 from prodrec.sources.layouts.unread import refuse_unread
+from prodrec.sources.near_equal import near_equal
 from prodrec.sources.schema import SPLITS
 
 __all__ = ["FORMATS", "Source", "open_source", "read_images"]
@@ -59,8 +62,10 @@ def open_source(uri: str, format: str = "auto") -> Source:
         listed = layout.list(tree, names)
     if not len(listed.table):
         raise SourceError("; ".join([f"{folder.uri} lists no examples", *(listed.notes or ["it has a header and no rows"])]))
-    notes = [*_not_used(tree, layout, names), *listed.notes, *_one_label(tree, layout, listed.table)]
-    return Source(folder.uri, layout.name, "; ".join([f"{listed.what}, {_counts(listed.table, folder.uri)}", *notes]), listed.table)
+    table = _cleaned(listed.table)
+    labels = pc.drop_null(_label_names(table).unique()).to_pylist()
+    notes = [*_not_used(tree, layout, names), *listed.notes, *_nearly_equal(labels), *_one_label(tree, layout, table)]
+    return Source(folder.uri, layout.name, "; ".join([f"{listed.what}, {_counts(table, len(labels), folder.uri)}", *notes]), table)
 
 
 def _beside(file: Folder, format: str) -> Tree:
@@ -105,8 +110,24 @@ def _recognise(tree: Tree, format: str) -> tuple[Layout, list[str]]:
     raise SourceError(f"{tree.folder.uri} is no source; looked for {looked_for}")
 
 
-def _counts(table: pa.Table, where: str) -> str:
-    groups, labels = _check_groups(table, where), len(pc.drop_null(_label_names(table).unique()))
+def _cleaned(table: pa.Table) -> pa.Table:
+    """Labels and groups without surrounding blanks and in one normal form, whatever told them; an empty one is none."""
+    for name in ("label", "group"):
+        column = clean(table[name])
+        table = table.set_column(table.column_names.index(name), name, pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column))
+    objects = table["objects"].combine_chunks()
+    if objects.null_count == len(objects):
+        return table
+    items = objects.flatten()
+    fields = [clean(items.field(name)) if name == "label" else items.field(name) for name in ("id", "label", "box", "crowd")]
+    lengths = pc.fill_null(pc.list_value_length(objects), 0).to_numpy()
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+    lists = pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(fields, ["id", "label", "box", "crowd"]), mask=pc.is_null(objects))
+    return table.set_column(table.column_names.index("objects"), "objects", lists.cast(table.schema.field("objects").type))
+
+
+def _counts(table: pa.Table, labels: int, where: str) -> str:
+    groups = _check_groups(table, where)
     counts = f"{len(table):,} examples, {labels:,} classes" + (f" in {groups:,} groups" if groups else "")
     given = Counter(table["split"].to_pylist())
     if not any(map(given.get, SPLITS)):
@@ -135,6 +156,15 @@ def _label_names(table: pa.Table) -> pa.ChunkedArray:
 
 def _not_used(tree: Tree, layout: Layout, names: list[str]) -> list[str]:
     return [f"{name} beside it not used (--format manifest takes it)" for name in ([] if tree.only else find_manifests(tree)) if name not in names]
+
+
+def _nearly_equal(labels: list[str]) -> list[str]:
+    """A note on labels that differ in case or blanks only: mostly one product that is two."""
+    found = near_equal(labels)
+    if not found:
+        return []
+    shown = ", ".join(" = ".join(f"'{name}'" for name in names) for names in found[:3])
+    return [f"nearly equal labels are kept apart: {shown}" + (f" and {len(found) - 3:,} more" if len(found) > 3 else "")]
 
 
 def _check_groups(table: pa.Table, where: str) -> int:

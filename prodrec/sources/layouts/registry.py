@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pyarrow import fs
-
 from prodrec.sources.layouts.coco import find_coco, list_coco
 from prodrec.sources.layouts.csv_beside import find_csv, list_csv
 from prodrec.sources.layouts.cvat import find_cvat, list_cvat
@@ -20,7 +18,8 @@ from prodrec.sources.layouts.tree import Tree
 from prodrec.sources.layouts.voc import find_voc, list_voc
 from prodrec.sources.layouts.webdataset import find_webdataset, list_webdataset
 from prodrec.sources.layouts.yolo import find_yolo, list_yolo
-from prodrec.sources.manifests import MANIFEST_SUFFIXES, list_manifests
+from prodrec.sources.manifests import list_manifests, manifest_names
+from prodrec.sources.tables import TABLE_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -43,13 +42,10 @@ class Layout:
 
 
 def find_manifests(tree: Tree) -> list[str]:
-    """The one called `manifest`, or else all files if all are Parquet."""
+    """The one called `manifest`, or Parquet files that are all that is there."""
     if tree.only:
-        return [tree.only] if tree.only.lower().endswith(MANIFEST_SUFFIXES) else []
-    names = [info.base_name for info in tree.tops]
-    named = [f"manifest{suffix}" for suffix in MANIFEST_SUFFIXES if f"manifest{suffix}" in names]
-    alone = all(info.type == fs.FileType.File and info.base_name.lower().endswith(".parquet") for info in tree.tops)
-    return named[:1] or (names if alone else [])
+        return [tree.only] if tree.only.lower().endswith(TABLE_SUFFIXES) else []
+    return manifest_names(tree.folder, tree.tops)
 
 
 LAYOUTS = (
@@ -59,7 +55,7 @@ LAYOUTS = (
         "manifest.csv, .tsv or .parquet (uri or bytes, label), or Parquet files alone",
         find_manifests,
         lambda tree, names: list_manifests(tree.folder, names),
-        MANIFEST_SUFFIXES,
+        TABLE_SUFFIXES,
     ),
     Layout("metadata", "metadata.csv, .jsonl or .parquet (file_name, label or objects): Hugging Face's image folder", find_metadata, list_metadata),
     Layout("coco", "JSON with images, annotations and categories", find_coco, list_coco, (".json",)),

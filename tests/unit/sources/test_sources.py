@@ -81,11 +81,8 @@ def test_imagefolder(tmp_path, prefix, end):
         (f"{tmp_path}/apple/more/2.JPG", "apple", None, None),
         (f"{tmp_path}/pear/noending", "pear", None, None),
     ]
-    assert (
     left_out = "1 hidden or system files left out; 2 text or other files left out, such as LICENSE; 1 files outside label folders left out"
     assert f"3 examples, 2 classes; {left_out}" in source.description
-        in source.description
-    )
 
 
 def test_imagefolder_with_the_publishers_split(tmp_path):
@@ -181,7 +178,7 @@ def text(name: str, content: str | bytes) -> Callable[[Path], None]:
         (text("manifest.json", "{}"), "", "auto", "is prepared already"),
         (text("m.csv", ""), "m.csv", "auto", "is empty; give it a header line"),
         (text("m.csv", "uri,label\n"), "m.csv", "auto", "lists no examples"),
-        (text("m.csv", "path,label\na,b\n"), "m.csv", "auto", "no column uri, which a CSV manifest needs; found: path, label"),
+        (text("m.csv", "place,label\na,b\n"), "m.csv", "auto", "no column uri, which a CSV manifest needs; found: place, label"),
         (text("m.csv", "uri,label,label\na,b,c\n"), "m.csv", "auto", "the column 'label' twice"),
         (text("m.csv", "uri,label\na,b,c\n"), "m.csv", "auto", "m.csv, line 2 has 3 cells"),
         (text("m.csv", b"uri,label\na,\xff\n"), "m.csv", "auto", "the encoding of its text cannot be told"),
@@ -189,7 +186,7 @@ def text(name: str, content: str | bytes) -> Callable[[Path], None]:
         (text("m.csv", "uri,label,group\na,b,c\nd,b,e\n"), "m.csv", "auto", "label 'b' stands in two groups, 'c' and 'e'"),
         (text("train.csv", "uri,label\na,b\n"), "", "auto", "is no source; looked for"),
         (text("m.parquet", "PAR1 not"), "", "auto", "cannot read"),
-        (parquet(path=["a"]), "", "auto", "no column uri or bytes and no label"),
+        (parquet(place=["a"]), "", "auto", "no column uri or bytes and no label"),
         (parquet(bytes=["a"], label=["b"]), "", "auto", "store the files' bytes as binary"),
         (parquet(uri=["a"], label=[["b"]]), "", "auto", "column 'label' of type list"),
     ],
