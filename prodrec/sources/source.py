@@ -19,6 +19,8 @@ from prodrec.sources.layouts.tree import Tree
 from prodrec.sources.layouts.unread import refuse_unread
 from prodrec.sources.near_equal import near_equal
 from prodrec.sources.schema import SPLITS
+from prodrec.sources.splits import split_named
+from prodrec.sources.tables import TABLE_SUFFIXES
 
 __all__ = ["FORMATS", "Source", "open_source", "read_images"]
 
@@ -69,7 +71,7 @@ def open_source(uri: str, format: str = "auto") -> Source:
 
 
 def _beside(file: Folder, format: str) -> Tree:
-    """The folder in which a given file stands; of one in `annotations` that above, where its images are."""
+    """The folder in which a given file stands; of annotations in a folder of their own, or of a split, that above. A table's names are relative to its own."""
     suffixes = sorted({suffix for layout in LAYOUTS for suffix in layout.suffixes if format in ("auto", layout.name)})
     if not suffixes:
         raise SourceError(f"{file.uri} is a file; the format {format} is a folder: give that, or --format manifest or coco")
@@ -78,7 +80,7 @@ def _beside(file: Folder, format: str) -> Tree:
     head, mark, query = file.uri.partition("?") if "://" in file.uri else (file.uri, "", "")
     parent, _, name = head.rpartition("/")
     above, _, last = parent.rpartition("/")
-    if last.lower() in {"annotations", "labels", "train", "val", "valid", "test"}:
+    if not name.lower().endswith(TABLE_SUFFIXES) and (last.lower() in {"annotations", "labels"} or split_named(last)):
         parent, name = above, f"{last}/{name}"
     return Tree(Folder((parent or "/") + mark + query), only=name, asked=format)
 

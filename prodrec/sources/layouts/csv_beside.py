@@ -31,6 +31,16 @@ def find_csv(tree: Tree) -> list[str]:
     return boxes or list(found)
 
 
+def names_must_be_looked_for(tree: Tree) -> bool:
+    """Whether the one table names images that are here, but not by paths from it as a manifest's are; or tells boxes."""
+    if tree.only is None or not find_csv(tree):
+        return False
+    table = _table(tree, tree.only)
+    image = meant(table[0], IMAGE) or ""
+    named = next((value for row in table if (value := row[image])), "")
+    return bool(_box_columns(table)) or not ("uri" in table[0] or names_itself(named) or tree.folder.exists(named))
+
+
 def list_csv(tree: Tree, names: list[str]) -> Listed:
     """Lists the rows; the split is told by a column, by the table's name (`val.csv`), or by the folder of the image.
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from prodrec.sources.layouts.coco import find_coco, list_coco
-from prodrec.sources.layouts.csv_beside import find_csv, list_csv
+from prodrec.sources.layouts.csv_beside import find_csv, list_csv, names_must_be_looked_for
 from prodrec.sources.layouts.cvat import find_cvat, list_cvat
 from prodrec.sources.layouts.fiftyone import find_fiftyone, list_fiftyone
 from prodrec.sources.layouts.imagefolder import find_imagefolder, list_imagefolder
@@ -44,7 +44,8 @@ class Layout:
 def find_manifests(tree: Tree) -> list[str]:
     """The one called `manifest`, or Parquet files that are all that is there."""
     if tree.only:
-        return [tree.only] if tree.only.lower().endswith(TABLE_SUFFIXES) else []
+        others = tree.asked == "auto" and (find_openimages(tree) or names_must_be_looked_for(tree))
+        return [tree.only] if tree.only.lower().endswith(TABLE_SUFFIXES) and not others else []
     return manifest_names(tree.folder, tree.tops)
 
 

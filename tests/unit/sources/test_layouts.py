@@ -656,6 +656,41 @@ def test_lists_of_every_kind_beside_label_folders(tmp_path, lists):
     assert {name: value[:2] for name, value in found.items()} == {"cup/1.jpg": ("cup", "train"), "mug/2.jpg": ("mug", "test")}
 
 
+@pytest.mark.parametrize(
+    ("file", "files", "format", "expected"),
+    [
+        ("train.csv", {"train.csv": "id,label\n1,cup\n", "train/1.jpg": None}, "csv", {"train/1.jpg": ("cup", None)}),
+        ("train/m.csv", {"train/m.csv": "uri,label\n1.jpg,cup\n", "train/1.jpg": None, "1.jpg": None}, "manifest", {"train/1.jpg": ("cup", None)}),
+        (
+            "annotations/val.json",
+            {"annotations/val.json": coco("1.jpg"), "val/1.jpg": None, "annotations/train.json": coco("2.jpg")},
+            "coco",
+            {"val/1.jpg": (None, "val")},
+        ),
+        ("test/_annotations.coco.json", {"test/_annotations.coco.json": coco("1.jpg"), "test/1.jpg": None}, "coco", {"test/1.jpg": (None, "test")}),
+        ("data.yaml", {"data.yaml": V8, "images/val/1.jpg": None, "labels/val/1.txt": YOLO}, "yolo", {"images/val/1.jpg": (None, "val")}),
+        ("annotations.xml", {"annotations.xml": TAGS, "1.jpg": None, "2.jpg": None}, "cvat", {"1.jpg": ("cup", None), "2.jpg": (None, None)}),
+        (
+            "set/labels.json",
+            {"set/labels.json": {"classes": ["cup"], "labels": {"1": 0}}, "set/data/1.jpg": None},
+            "fiftyone",
+            {"set/data/1.jpg": ("cup", None)},
+        ),
+    ],
+)
+def test_the_annotation_file_may_be_given_itself(tmp_path, file, files, format, expected):
+    put_all(tmp_path, files)
+    source = open_source(str(tmp_path / file))
+    assert source.format == format
+    assert {row["uri"].removeprefix(f"{tmp_path}/"): (row["label"], row["split"]) for row in source.listing.to_pylist()} == expected
+
+
+def test_labels_are_cleaned_whatever_tells_them(tmp_path):
+    _, found = listed(put_all(tmp_path / "a", {"annotations.xml": CVAT.format(subset="").replace("cup", " cafe\u0301 "), "a/1.jpg": None, "2.jpg": None}))
+    assert {boxes[0][0] for _, _, boxes in found.values()} == {"caf\u00e9"}
+    assert {value[0] for value in listed(put_all(tmp_path / "b", {"cafe\u0301/1.jpg": None, "caf\u00e9 /2.jpg": None}))[1].values()} == {"caf\u00e9"}
+
+
 SYSTEM = [
     "@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg",
     "#recycle/2.jpg",
