@@ -63,7 +63,7 @@ def open_source(uri: str, format: str = "auto") -> Source:
         layout, names = _recognise(tree, format)
         listed = layout.list(tree, names)
     if not len(listed.table):
-        raise SourceError("; ".join([f"{folder.uri} lists no examples", *(listed.notes or ["it has a header and no rows"])]))
+        raise SourceError("; ".join([f"{folder.uri} lists no examples", *listed.notes]))
     table = _cleaned(listed.table)
     labels = pc.drop_null(_label_names(table).unique()).to_pylist()
     notes = [*_not_used(tree, layout, names), *listed.notes, *_nearly_equal(labels), *_one_label(tree, layout, table)]
@@ -108,8 +108,9 @@ def _recognise(tree: Tree, format: str) -> tuple[Layout, list[str]]:
     if tree.only:
         by_suffix = [layout for layout in LAYOUTS if tree.only.lower().endswith(layout.suffixes or ("/",))]
         return by_suffix[0], [tree.only]
-    looked_for = "; ".join(f"{layout.name}: {layout.sign}" for layout in LAYOUTS)
-    raise SourceError(f"{tree.folder.uri} is no source; looked for {looked_for}")
+    images = f" {len(tree.images):,} images are there, but nothing tells their labels." if len(tree.images) else ""
+    looked_for = f"looked for {', '.join(FORMATS)} (README, sources), at the least a folder of images for each label, such as blue-mug/1.jpg"
+    raise SourceError(f"{tree.folder.uri} is no source.{images} prodrec {looked_for}")
 
 
 def _cleaned(table: pa.Table) -> pa.Table:

@@ -7,7 +7,7 @@ from typing import Any
 
 from prodrec.errors import SourceError
 from prodrec.sources.layouts.boxes import from_corner
-from prodrec.sources.layouts.listed import Listed, Row, as_listed
+from prodrec.sources.layouts.listed import Listed, Row, as_listed, refuse_untold
 from prodrec.sources.layouts.tree import Tree
 from prodrec.sources.splits import holds_both, split_of_path
 
@@ -41,10 +41,15 @@ def list_coco(tree: Tree, names: list[str]) -> Listed:
     notes = [f"{', '.join(whole)} left out, as train and val have files of their own"] if whole and whole[0] not in names else []
     where = f"{tree.folder.uri} ({', '.join(names)})"
     listed = as_listed(tree, f"COCO: {', '.join(names)}", rows, where, notes)
-    untold = [name for name in names if splits[name] is None]
-    if untold and len(untold) < len(names):
-        raise SourceError(f"{where}: the name of {untold[0]} tells no split, those of others do; rename it to train, val or test, or give one file")
+    refuse_untold(names, where)
     return listed
+
+
+def coco_without_boxes(tree: Tree) -> str | None:
+    """A file that is laid out as COCO's, but of captions, keypoints, panoptic segments or masks alone."""
+    parts = ("images", "annotations")
+    alike = [name for name, content in tree.jsons().items() if isinstance(content, dict) and all(isinstance(content.get(part), list) for part in parts)]
+    return next((name for name in alike if not _is_coco(tree.json(name))), None)
 
 
 def _is_coco(content: Any) -> bool:

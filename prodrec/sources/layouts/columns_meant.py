@@ -13,7 +13,7 @@ LABEL = ["labelname", "classname", "categoryname", "productname", "label", "labe
 LABEL += ["productid", "productcode", "sku", "species", "breed", "variety", "cultivar", "itemid", "labelid", "classid", "categoryid", "labelgroup"]
 LABEL += ["groundtruth", "y"]
 SPLIT = ["split", "splits", "subset", "partition", "set", "dataset", "datasplit", "datasetsplit", "imageset", "setname", "splitname", "phase", "usage"]
-SPLIT += ["purpose"]
+SPLIT += ["purpose", "fold", "kfold"]
 GROUP = ("group", "supercategory", "superclass")
 _CORNERS = (
     ("xmin", "ymin", "xmax", "ymax"),

@@ -10,7 +10,7 @@ from prodrec.errors import SourceError
 from prodrec.sources.layouts.boxes import from_corner
 from prodrec.sources.layouts.columns_meant import GROUP, IMAGE, LABEL, corners, folded, meant, row_splits
 from prodrec.sources.layouts.imagefolder import has_labels
-from prodrec.sources.layouts.listed import Listed, Row, as_listed, names_itself
+from prodrec.sources.layouts.listed import Listed, Row, as_listed, names_itself, refuse_untold
 from prodrec.sources.layouts.tree import Tree
 from prodrec.sources.splits import split_of_folders, split_of_path
 from prodrec.sources.tables import read_table
@@ -52,6 +52,8 @@ def list_csv(tree: Tree, names: list[str]) -> Listed:
     for name in names:
         table = _table(tree, name)
         rows += _with_boxes(tree, name, table, notes) if _box_columns(table) else _with_labels(tree, name, table, notes)
+    if not all(row["split"] for row in rows):
+        refuse_untold(names, tree.folder.uri)
     splits = {split_of_path(name) for name in names}
     if splits == {"train"} and not any(row["split"] in {"val", "test"} for row in rows):
         # As in competitions: the test images have no labels, so this is all there is.

@@ -89,7 +89,7 @@ def _left_out(tree: Tree, outside: pa.Array, by_split: bool) -> list[str]:
 
 def _refuse_labels_that_are_splits(tree: Tree, labels: pa.Array) -> None:
     names = sorted(_names(labels))
-    if len(names) > 1 and all(map(split_named, names)):
+    if all(map(split_named, names)):
         raise SourceError(
             f"{tree.folder.uri}: the folders {', '.join(names)} are called as splits are, but hold images without a label: give each label a folder"
             " in them, or annotations of a kind that is read (README, sources), or name the labels in a manifest.csv (uri, label)"

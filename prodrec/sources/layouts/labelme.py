@@ -5,7 +5,7 @@ from typing import Any
 
 from prodrec.errors import SourceError
 from prodrec.sources.layouts.boxes import around, from_centre
-from prodrec.sources.layouts.listed import Listed, Row, as_listed
+from prodrec.sources.layouts.listed import Listed, Row, as_listed, refuse_untold
 from prodrec.sources.layouts.tree import Tree
 from prodrec.sources.splits import split_of_path
 
@@ -81,6 +81,7 @@ def list_createml(tree: Tree, names: list[str]) -> Listed:
     Raises:
         SourceError: an annotation that cannot be read: it names file and image.
     """
+    refuse_untold(names, tree.folder.uri)
     rows: list[Row] = []
     for name in names:
         content = tree.json(name)

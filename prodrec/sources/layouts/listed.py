@@ -14,6 +14,7 @@ from prodrec.sources.layouts.split_lists import SplitList, divide_by_lists
 from prodrec.sources.layouts.tree import Tree, exists_here
 from prodrec.sources.matching import written
 from prodrec.sources.schema import LISTING_SCHEMA
+from prodrec.sources.splits import split_of_path
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:")
 _ABSOLUTE = re.compile(r"/|[A-Za-z]:[\\/]|\\\\")
@@ -48,7 +49,10 @@ def as_listed(tree: Tree, what: str, rows: Sequence[Row], where: str, notes: Ite
         SourceError: a picture that stands in several rows, a name that may be either of two files, or lists that name no image.
     """
     told = [*notes]
-    uris = _places(tree, rows, told)
+    try:
+        uris = _places(tree, rows, told)
+    except SourceError as error:
+        raise SourceError(f"{where}: {error}") from error
     twice = next((uri for uri, count in Counter(uris).items() if count > 1), None)
     if twice is not None:
         raise SourceError(f"{where}: the picture {twice} is annotated more than once; keep one entry, or give the one file to be used")
@@ -64,6 +68,14 @@ def as_listed(tree: Tree, what: str, rows: Sequence[Row], where: str, notes: Ite
     if tree.system_files:
         told.append(system_note(tree.system_files))
     return Listed(what, listing(len(columns["uri"]), arrays | {"uri": absolute_uris(tree.folder, arrays["uri"])}), tuple(told))
+
+
+def refuse_untold(names: Sequence[str], where: str) -> None:
+    """Raises: SourceError: of several annotation files the names of some tell a split, that of another does not."""
+    splits = {name: split_of_path(name) for name in names}
+    untold = next((name for name, split in splits.items() if split is None), None)
+    if untold and any(splits.values()):
+        raise SourceError(f"{where}: the name of {untold} tells no split, those of others do; rename it to train, val or test, or give the one file to be used")
 
 
 def system_note(count: int) -> str:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from prodrec.errors import SourceError
 from prodrec.sources.layouts.boxes import from_corner
 from prodrec.sources.layouts.columns_meant import GROUP, LABEL, meant, row_splits
-from prodrec.sources.layouts.listed import Listed, Row, as_listed
+from prodrec.sources.layouts.listed import Listed, Row, as_listed, refuse_untold
 from prodrec.sources.layouts.tree import Tree
 from prodrec.sources.splits import split_of_folders
 from prodrec.sources.tables import read_table
@@ -28,6 +28,7 @@ def list_metadata(tree: Tree, names: list[str]) -> Listed:
         SourceError: neither label nor objects, or objects that cannot be read: it names file and line.
     """
     notes: list[str] = []
+    refuse_untold(names, tree.folder.uri)
     rows = [row for name in names for row in _rows(tree, name, notes)]
     if all(str(row.get("label") or "0").isdecimal() for row in rows) and not any(row.get("objects") for row in rows):
         notes.append("labels are numbers: the file has no names of them")

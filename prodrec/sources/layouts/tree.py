@@ -15,6 +15,7 @@ from prodrec.errors import SourceError
 from prodrec.files import Folder
 from prodrec.sources.encodings import utf8
 from prodrec.sources.matching import NameIndex
+from prodrec.sources.splits import split_named
 
 # Folders and files that network storage, systems and tools put beside images; all hidden ones (`.git`, `.AppleDouble`, `._1.jpg`,
 # `.DS_Store`, `.ipynb_checkpoints`) count too. Source: manuals of Synology DSM, QNAP QTS, NetApp, Windows and macOS.
@@ -132,13 +133,18 @@ class Tree:
         return self._known[name]
 
     def jsons(self) -> dict[str, Any]:
-        """The JSON files that may tell what the source is, read. One that is broken counts only where it is the one to be read."""
+        """The JSON files that may tell what the source is, read.
+
+        Raises:
+            SourceError: one that stands where annotations do is broken.
+        """
         found = {}
         for name in self.few(".json"):
             try:
                 found[name] = self.json(name)
             except SourceError:
-                if self.only:
+                folder = name.rpartition("/")[0].rpartition("/")[2]
+                if not folder or folder.lower() in {"annotations", "labels"} or split_named(folder):
                     raise
         return found
 

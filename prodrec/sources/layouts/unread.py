@@ -8,7 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prodrec.errors import SourceError
-from prodrec.sources.layouts.imagefolder import PARTS
+from prodrec.sources.layouts.coco import coco_without_boxes
+from prodrec.sources.layouts.imagefolder import PARTS, has_labels
+from prodrec.sources.layouts.split_lists import find_lists
 from prodrec.sources.layouts.tree import Tree
 
 _EXPORT = "export it as COCO, Pascal-VOC, YOLO or a CSV of images and labels"
@@ -28,7 +30,7 @@ _MASKS = {
 }
 # Names of images that are looked for in files of unknown kinds. Source: assumed.
 _LOOKED_FOR = 20
-_READ_BYTES = 4 << 20
+_READ_BYTES, _MOST = 4 << 20, 200
 
 
 class _Sign(NamedTuple):
@@ -41,7 +43,7 @@ _SIGNS = (
     _Sign(r"\.(tfrecords?|record)(-\d+-of-\d+)?$", "TFRecord", _EXPORT),
     _Sign(r"\.(h5|hdf5)$", "HDF5", _EXPORT),
     _Sign(r"\.mat$", "MATLAB", _EXPORT),
-    _Sign(r"\.(pkl|pickle)$", "a pickle (MMDetection's, CIFAR's), which is never opened, as it may run code", _EXPORT),
+    _Sign(r"\.(pkl|pickle)$", "a pickle (MMDetection's, CIFAR's), which may run code: one", _EXPORT),
     _Sign(r"\.np[yz]$", "NumPy arrays", _EXPORT),
     _Sign(r"(^|/)data\.mdb$", "LMDB", _EXPORT),
     _Sign(r"\.(rec|idx)$", "MXNet RecordIO", _EXPORT),
@@ -62,6 +64,8 @@ def refuse_unread(tree: Tree) -> None:
             raise _refusal(tree, name, sign.what, sign.do)
     if not len(tree.images) and (name := _first(tree.paths, _ARCHIVE.pattern)) is not None:
         raise _refusal(tree, name, _ARCHIVE.what, _ARCHIVE.do)
+    if name := coco_without_boxes(tree):
+        raise _refusal(tree, name, "COCO of captions, keypoints or segments without boxes, a kind", _EXPORT)
     _refuse_masks(tree)
     _refuse_per_image(tree)
     _refuse_tables(tree)
@@ -84,31 +88,24 @@ def _refuse_per_image(tree: Tree) -> None:
         found = [path for path in tree.named(r".*\S" + re.escape(suffix)) if path.rpartition("/")[2].removesuffix(suffix) in stems]
         if len(found) * 2 >= len(stems) > 1:
             do = f"a {suffix} file of the same name stands beside {len(found):,} of the images; {_EXPORT}, or --format imagefolder if they are of no use"
-            raise _refusal(tree, found[0], "annotations of a kind that is not read", do)
+            raise _refusal(tree, found[0], "annotations of a kind", do)
 
 
 def _refuse_tables(tree: Tree) -> None:
-    """A table or JSON that names the images, where folders tell no labels."""
+    """A table or JSON that names the images. Beside folders that tell labels a CSV or text is a list of them; JSON and XML are more."""
     names = _sampled(tree.images)
-    if not names or _are_labels(tree.images):
-        return
-    for path in tree.named(r"(.*/)?[^/]+\.(csv|tsv|json|jsonl|txt|xml|ya?ml)")[:200]:
-        if path.count("/") > 1 or not (text := _head(tree, path)):
-            continue
-        if sum(name in text for name in names) * 2 >= len(names):
-            do = f"it names the images; {_EXPORT}, or give a manifest.csv with the columns uri and label"
-            raise _refusal(tree, path, "annotations of a kind that is not read", do)
-
-
-def _are_labels(images: pa.Array) -> bool:
-    tops = pc.struct_field(pc.extract_regex(images, r"^(?P<top>[^/]+)/"), "top").unique().drop_null().to_pylist()
-    return len({name.lower() for name in tops} - PARTS) > 1
+    kinds = "json|jsonl|ndjson|xml" if has_labels(tree) else "csv|tsv|json|jsonl|ndjson|txt|xml|ya?ml"
+    lists = {part.name.partition(" (")[0] for part in find_lists(tree)}
+    for path in tree.named(rf"([^/]+/)?[^/]+\.({kinds})")[:_MOST]:
+        text = _head(tree, path) if names and path not in lists else ""
+        if sum(name in text for name in names) * 2 >= max(1, len(names)):
+            raise _refusal(tree, path, "annotations of a kind", f"it names the images; {_EXPORT}, or give a manifest.csv with the columns uri and label")
 
 
 def _sampled(images: pa.Array) -> Sequence[str]:
     step = -(-len(images) // _LOOKED_FOR) or 1
-    stems = [path.rpartition("/")[2].partition(".")[0] for path in images.take(pa.array(range(0, len(images), step), pa.int64())).to_pylist()]
-    return [stem for stem in stems if len(stem) > 2]
+    lasts = [path.rpartition("/")[2] for path in images.take(pa.array(range(0, len(images), step), pa.int64())).to_pylist()]
+    return [stem if len(stem := last.partition(".")[0]) > 2 else last for last in lasts]
 
 
 def _head(tree: Tree, path: str) -> str:
@@ -122,4 +119,5 @@ def _first(paths: pa.Array, pattern: str) -> str | None:
 
 
 def _refusal(tree: Tree, name: str, what: str, do: str) -> SourceError:
-    return SourceError(f"{tree.folder.uri} looks annotated, but {name} is {what}, which prodrec does not read: {do}")
+    folders = "; if its folders are the labels, --format imagefolder takes them" if has_labels(tree) else ""
+    return SourceError(f"{tree.folder.uri} looks annotated, but {name} is {what} that prodrec does not read: {do}{folders}")

@@ -15,6 +15,8 @@ from prodrec.sources.splits import holds_both, split_named, split_of_folders
 _READERS = 16
 # XML files that are looked into to learn whether they are annotations. Source: assumed.
 _LOOKED_INTO = 3
+# Lists of all images. Source: CVAT and Datumaro.
+_ALL = {"default", "all", "list", "images"}
 _IMAGES = ("JPEGImages/", "images/", "Images/", "imgs/", "")
 
 
@@ -41,13 +43,13 @@ def list_voc(tree: Tree, names: list[str]) -> Listed:
     places = sorted({name.rpartition("/")[0] + "/" if "/" in name else "./" for name in names})
     where = f"{len(places):,} folders" if len(places) > 3 else ", ".join(places)
     lists = [] if any(row["split"] for row in rows) else voc_lists(tree)
-    listed = as_listed(tree, f"Pascal-VOC: {len(names):,} XML files in {where}", rows, tree.where(places[0].removesuffix("/")), (), lists)
-    return Listed(listed.what, listed.table, (*_unannotated(tree, rows), *listed.notes))
+    notes = [*_unannotated(tree, rows), *_unknown_lists(tree, bool(lists) or any(row["split"] for row in rows))]
+    return as_listed(tree, f"Pascal-VOC: {len(names):,} XML files in {where}", rows, tree.where(places[0].removesuffix("/")), notes, lists)
 
 
 def voc_lists(tree: Tree) -> list[SplitList]:
     """Lists of `ImageSets`, those of Main before those of Layout or Segmentation; the lists of classes only where there are no others."""
-    named = [path for path in tree.named(r".*\.txt") if "imagesets" in path.lower().split("/")[:-1]]
+    named = _image_sets(tree)
     ordered = [[path for path in named if (path.lower().split("/")[-2] == "main") == is_main] for is_main in (True, False)]
     for paths in ordered:
         whole = {path: split for path in paths if (split := split_named(_stem(path)))}
@@ -56,6 +58,23 @@ def voc_lists(tree: Tree) -> list[SplitList]:
             both = {"train", "val"} <= {split for path, split in found.items() if not holds_both(path)}
             return [SplitList(path, split, tree.lines(path)) for path, split in found.items() if not (both and holds_both(path))]
     return find_lists(tree)
+
+
+def _image_sets(tree: Tree) -> list[str]:
+    return [path for path in tree.named(r".*\.txt") if "imagesets" in path.lower().split("/")[:-1]]
+
+
+def _unknown_lists(tree: Tree, divided: bool) -> list[str]:
+    """Told: lists that are called as no split is.
+
+    Raises:
+        SourceError: there are no others.
+    """
+    known = {path for path in _image_sets(tree) if split_named(_stem(path)) or split_named(_stem(path).rpartition("_")[2])}
+    unknown = [path for path in _image_sets(tree) if path not in known and _stem(path).lower() not in _ALL]
+    if unknown and not divided:
+        raise SourceError(f"{tree.where(unknown[0])} is a list of images, but its name is that of no split; rename it to train, val or test, or remove it")
+    return [f"{', '.join(unknown[:3])} not used: no known names of splits"] if unknown else []
 
 
 def _stem(path: str) -> str:

@@ -17,7 +17,7 @@ from pyarrow import fs
 from prodrec.errors import SourceError
 from prodrec.sources.columns import absolute_uris, listing
 from prodrec.sources.layouts.columns_meant import GROUP, LABEL, meant
-from prodrec.sources.layouts.listed import Listed, Row
+from prodrec.sources.layouts.listed import Listed, Row, refuse_untold
 from prodrec.sources.layouts.tree import Tree
 from prodrec.sources.splits import split_of_path
 
@@ -47,6 +47,7 @@ def list_webdataset(tree: Tree, names: list[str]) -> Listed:
     Raises:
         SourceError: an archive that is compressed, damaged or without images, or samples without labels.
     """
+    refuse_untold(names, tree.folder.uri)
     rows, images = [], 0
     for name in names:
         found = [row | {"split": split_of_path(name)} for row in _samples(tree, name)]

@@ -119,7 +119,7 @@ def test_coco_under_every_usual_name_and_place(tmp_path, files, expected):
 
 def test_a_coco_file_of_unknown_split_beside_others_is_refused_by_name(tmp_path):
     put_all(tmp_path, {"annotations/train.json": coco("1.jpg"), "annotations/shop.json": coco("2.jpg"), "images/1.jpg": None, "images/2.jpg": None})
-    with pytest.raises(SourceError, match=r"annotations/shop.json tells no split"):
+    with pytest.raises(SourceError, match=r"the name of annotations/shop.json tells no split"):
         open_source(str(tmp_path))
 
 
@@ -556,23 +556,45 @@ def test_webdataset_with_repeated_texts_and_with_captions(tmp_path):
     ("files", "words"),
     [
         ({"train/1.jpg": 0, "test/2.jpg": 0}, "the folders test, train are called as splits"),
-        ({"images/1.jpg": 0, "masks/1.png": 0}, "masks/ is masks"),
+        ({"images/1.jpg": 0, "masks/1.png": 0}, "masks/ is masks that"),
         ({"images/a/1.jpg": 0, "annotations/a/1.png": 0}, "annotations/ is masks"),
         ({"JPEGImages/1.jpg": 0, "SegmentationClass/1.png": 0}, "segmentationclass/ is masks"),
-        ({"images/1.jpg": 0, "x.tfrecord": "x"}, "x.tfrecord is TFRecord"),
+        ({"images/1.jpg": 0, "x.tfrecord": "x"}, "x.tfrecord is TFRecord that"),
         ({"train.tfrecord-00000-of-00002": "x"}, "is TFRecord"),
         ({"jpg/1.jpg": 0, "imagelabels.mat": "x"}, "imagelabels.mat is MATLAB"),
         ({"images/1.jpg": 0, "train.pkl": "x"}, "train.pkl is a pickle"),
+        ({"annotations/captions_val.json": {"images": [], "annotations": [{"caption": "a cup"}]}, "val/1.jpg": 0}, "captions_val.json is COCO of captions"),
+        (
+            {"annotations/panoptic_val.json": {"images": [], "annotations": [{"segments_info": []}]}, "val/1.jpg": 0, "panoptic_val/1.png": 0},
+            "is COCO of captions",
+        ),
+        ({"annotations/instances_val.json": "{", "val/1.jpg": 0}, "instances_val.json is not JSON"),
+        (
+            {"photos/photo1.jpg": 0, "extra/photo2.jpg": 0, "via.json": {"photo1.jpg": {}, "photo2.jpg": {}}},
+            "via.json is annotations of a kind .* --format imagefolder takes them",
+        ),
+        (
+            {"Annotations/1.xml": xml("1.jpg"), "JPEGImages/1.jpg": 0, "ImageSets/Main/quiz.txt": "1"},
+            "quiz.txt is a list of images, but its name is that of no split",
+        ),
+        (
+            {"train/metadata.csv": "file_name,label\n1.jpg,a\n", "train/1.jpg": 0, "quiz/metadata.csv": "file_name,label\n2.jpg,b\n", "quiz/2.jpg": 0},
+            "the name of quiz/metadata.csv tells no split",
+        ),
+        ({"a.json": coco("1.jpg"), "x/1.jpg": 0, "y/1.jpg": 0}, r"\(a.json\): '1.jpg' may be x/1.jpg or y/1.jpg"),
         ({"set.h5": "x"}, "set.h5 is HDF5"),
-        ({"photos.zip": "x"}, "photos.zip is archives, .*unpack them"),
+        ({"photos.zip": "x"}, "photos.zip is archives that prodrec does not read: unpack them"),
         ({"data_batch_1": "x", "batches.meta": "x"}, "data_batch_1 is CIFAR"),
         ({"ds/img/1.jpg": 0, "ds/ann/1.jpg.json": {"objects": []}}, "ann/1.jpg.json is Supervisely"),
         (
             {"images/photo1.jpg": 0, "images/photo2.jpg": 0, "notes.json": {"photo1.jpg": {"regions": []}, "photo2.jpg": {"regions": []}}},
-            "notes.json is annotations of a kind that is not read",
+            "notes.json is annotations of a kind that prodrec does not read",
         ),
-        ({"images/photo1.jpg": 0, "boxes.csv": "photo1.jpg;[1, 2, 3]"}, "boxes.csv is annotations of a kind that is not read"),
-        ({"a/1.jpg": 0, "a/1.txt": "a photo of a cup", "b/2.jpg": 0, "b/2.txt": "a photo of a mug"}, "a/1.txt is annotations of a kind that is not read"),
+        ({"images/photo1.jpg": 0, "boxes.csv": "photo1.jpg;[1, 2, 3]"}, "boxes.csv is annotations of a kind that prodrec does not read"),
+        (
+            {"a/1.jpg": 0, "a/1.txt": "a photo of a cup", "b/2.jpg": 0, "b/2.txt": "a photo of a mug"},
+            "a/1.txt is annotations of a kind that prodrec does not read",
+        ),
         (
             {"image_2/1.png": 0, "image_2/2.png": 0, "label_2/1.txt": "Car 0.00 0 1.8 587 173 614 200", "label_2/2.txt": "Car 0 0"},
             "label_2/1.txt is annotations",
