@@ -98,7 +98,11 @@ def render(template: str, report: ReportPage, **values: Any) -> str:
     splits = [report.metrics[split] for split in SPLITS if split in report.metrics]
     titles = {label.name: label.title for label in report.labels if label.title}
     groups = {label.group: label.group_title for label in report.labels if label.group and label.group_title}
-    values |= {"named": partial(named, titles), "grouped": lambda name: Markup("<bdi>{}</bdi>").format(groups.get(name, name)), "shown": lambda name: shown(name, titles.get(name))}
+    values |= {
+        "named": partial(named, titles),
+        "grouped": lambda name: Markup("<bdi>{}</bdi>").format(groups.get(name, name)),
+        "shown": lambda name: shown(name, titles.get(name)),
+    }
     values["reference"] = partial(_reference, report)
     return filled(template, report=report, judged=report.metrics[report.judged], splits=splits, **values)
 

@@ -6,9 +6,9 @@ import pandas as pd
 
 from prodrec.shards.facts import UNDIVIDED, Facts
 from prodrec.shards.finding import LARGE_SHARE, MOST_EXAMPLES, MOST_PICTURES, Finding, Severity, counted, named, single
-from prodrec.sources.columns import SPLIT_NAMES
 from prodrec.sources.near_equal import near_equal
 from prodrec.sources.schema import SPLITS
+from prodrec.sources.splits import split_named
 
 # A label with fewer to learn from is rarely recognised. Source: assumed; the few-shot literature starts at 5.
 FEW = 5
@@ -28,7 +28,7 @@ def one_label(facts: Facts) -> Iterator[Finding]:
 def names_of_splits(facts: Facts) -> Iterator[Finding]:
     """A data set whose folders were taken for products."""
     labels = list(facts.counts.index)
-    if len(labels) > 1 and {label.strip().lower() for label in labels} <= set(SPLIT_NAMES):
+    if len(labels) > 1 and all(split_named(label) for label in labels):
         text = f"All labels are names of splits: {named(_shown(facts, labels))}."
         advice = "The folders of the splits were taken for products: give each image the label of its product, and these as `split`."
         yield Finding("labels_are_splits", Severity.SERIOUS, text, advice, 1.0, _singly(labels), single(_first_images(facts, labels)))

@@ -1,7 +1,7 @@
 """Cleaning of whole columns of a source, vectorised: ten million rows are a matter of seconds."""
 
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -12,12 +12,13 @@ from pyarrow import fs
 from prodrec.errors import SourceError
 from prodrec.files import Folder
 from prodrec.sources.schema import LISTING_SCHEMA, SPLITS
-
-# What people call the splits.
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+from prodrec.sources.splits import split_named
 
 _ABSOLUTE = r"^(/|[A-Za-z][A-Za-z0-9+.-]*://)"
 _WHOLE = r"^-?\d{1,9}(\.0*)?$"
+# `4.00638E+12`, in German `4,00638E+12`; and what `as_text` writes.
+_LOST_DIGITS = r"^[+-]?\d([.,]\d+)?[eE]\+\d{2,3}$"
+_WHOLE_FLOAT = r"^-?\d+\.0+$"
 _LOCAL_URI = r"^file://(localhost)?"
 # Blanks of all kinds, and what has no width: soft hyphen, joiners, direction marks, byte order mark. Not NUL, which is nobody's blank.
 INVISIBLE = (
@@ -29,23 +30,52 @@ _EXACT_BELOW = {pa.float64(): 2.0**53, pa.float32(): 2.0**24, pa.float16(): 2.0*
 
 
 def listing(rows: int, columns: dict[str, pa.ChunkedArray | pa.Array]) -> pa.Table:
-    """A table of LISTING_SCHEMA; columns that are not given are null."""
+    """A table of LISTING_SCHEMA; columns that are not given are null. Every source's names are cleaned here."""
+    columns = columns | {name: clean(columns[name]) for name in ("label", "group", "listing_id") if name in columns}
+    if "objects" in columns:
+        columns["objects"] = _clean_objects(columns["objects"])
     return pa.table([columns.get(field.name, pa.nulls(rows, field.type)) for field in LISTING_SCHEMA], schema=LISTING_SCHEMA)
+
+
+def clean(names: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
+    """Names without surrounding blanks, in Unicode's composed form (NFC): a Mac's and everybody's are one."""
+    return pc.utf8_normalize(pc.utf8_trim(names, characters=INVISIBLE), form="NFC")
+
+
+def identifiers(values: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
+    """A column of ids or labels, cleaned. `4006381333931.0` in all of its cells, as pandas writes whole numbers, is `4006381333931`.
+
+    Raises:
+        SourceError: a number has lost its last digits, as Excel's `4.00638E+12` or a float above 2^53.
+    """
+    lost = values.filter(pc.fill_null(pc.match_substring_regex(values, _LOST_DIGITS), False))
+    if len(lost):
+        raise SourceError(
+            f"{where}: {name} '{one_line(lost[0])}' is a long number that has lost digits; store the column as text, or as whole numbers, and export it again"
+        )
+    if pc.all(pc.match_substring_regex(values, _WHOLE_FLOAT)).as_py():
+        values = pc.replace_substring_regex(values, r"\.0+$", "")
+    return clean(values)
+
+
+def one_line(text: object, letters: int = 60) -> str:
+    """What a table says, as a message shows it."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)[: 2 * letters]).split())
+    return line if len(line) <= letters else f"{line[:letters]}..."
 
 
 def refuse_twins(names: list[str], where: str) -> None:
     """Raises: SourceError: two columns have one name."""
     if twins := sorted({name for name in names if names.count(name) > 1}):
-        raise SourceError(f"{where} has the column '{twins[0]}' twice; rename or remove one")
+        raise SourceError(f"{where} has the column '{one_line(twins[0])}' twice; rename or remove one")
 
 
-def require_columns(names: list[str], needed: list[tuple[str, ...]], where: str, purpose: str) -> None:
-    """Raises: SourceError: of one of the tuples of `needed` no name is there."""
-    missing = [" or ".join(either) for either in needed if not set(either) & set(names)]
-    if missing and len(names) == 1 and ";" in names[0]:
-        raise SourceError(f"{where} separates its columns by semicolons; save it with commas")
+def require_columns(names: Sequence[str], needed: Sequence[tuple[str, ...]], where: str, purpose: str, known: Iterable[str] = ()) -> None:
+    """Raises: SourceError: of one of the tuples of `needed` no name is there, neither in the table nor among those `known` for another."""
+    missing = [" or ".join(either) for either in needed if not set(either) & {*names, *known}]
     if missing:
-        raise SourceError(f"{where} has no column {' and no '.join(missing)}, which {purpose} needs; found: {', '.join(names) or 'none'}; rename the columns")
+        found = f"found: {one_line(', '.join(names), 200) or 'none'}"
+        raise SourceError(f"{where} has no column {' and no '.join(missing)}, which {purpose} needs; {found}; rename the columns, or add a header line")
 
 
 def text(table: pa.Table, name: str, where: str) -> pa.ChunkedArray:
@@ -72,7 +102,7 @@ def is_text(kind: pa.DataType) -> bool:
 
 def as_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
     """Text of what a column holds. A whole number that is stored as a float is written as one; where the float may have lost its last
-    digits, with an exponent, which `exact` refuses."""
+    digits, with an exponent, which `identifiers` refuses."""
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     if values.type not in _EXACT_BELOW:
@@ -93,12 +123,12 @@ def splits(names: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
     Raises:
         SourceError: another name.
     """
-    lowered = pc.utf8_lower(names)
-    known = pc.index_in(lowered, value_set=pa.array(list(SPLIT_NAMES)))
-    strange = names.filter(pc.and_(pc.is_null(known), pc.is_valid(names)))
-    if len(strange):
-        raise SourceError(f"{where}: split '{strange[0].as_py()}' is unknown; use {', '.join(SPLITS)} (or leave it empty)")
-    return pc.take(pa.array(list(SPLIT_NAMES.values())), known)
+    values = pc.drop_null(names.unique()).to_pylist()
+    known = {name: split_named(name) for name in values}
+    strange = next((name for name in values if known[name] is None), None)
+    if strange is not None:
+        raise SourceError(f"{where}: split '{one_line(strange)}' is unknown; use {', '.join(SPLITS)} (or leave it empty)")
+    return pc.take(pa.array(list(known.values()), pa.string()), pc.index_in(names, value_set=pa.array(list(known), pa.string())))
 
 
 def whole_numbers(values: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
@@ -109,7 +139,7 @@ def whole_numbers(values: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedA
     """
     wrong = values.filter(pc.and_(pc.is_valid(values), pc.invert(pc.match_substring_regex(values, _WHOLE))))
     if len(wrong):
-        raise SourceError(f"{where}: {name} '{wrong[0].as_py()}' is no whole number; write 0, 1, 2, ... (or leave it empty)")
+        raise SourceError(f"{where}: {name} '{one_line(wrong[0])}' is no whole number; write 0, 1, 2, ... (or leave it empty)")
     return pc.replace_substring_regex(values, r"\.0*$", "").cast(pa.int32())
 
 
@@ -122,6 +152,13 @@ def absolute_uris(folder: Folder, uris: pa.ChunkedArray | pa.Array) -> pa.Chunke
     absolute = pc.if_else(pc.match_substring_regex(uris, _ABSOLUTE), uris, joined)
     local = _where(absolute, _LOCAL_URI, lambda uri: unquote(uri.removeprefix("file://").removeprefix("localhost")))
     return _where(local, r"^/.*/\.\.?/", posixpath.normpath)
+
+
+def _clean_objects(objects: pa.Array) -> pa.Array:
+    labels = clean(objects.values.field("label"))
+    fields = [labels if field.name == "label" else objects.values.field(field.name) for field in objects.type.value_type]
+    values = pa.StructArray.from_arrays(fields, fields=list(objects.type.value_type))
+    return pa.ListArray.from_arrays(objects.offsets, values, type=objects.type, mask=objects.is_null())
 
 
 def _filled(values: pa.ChunkedArray, mask: pa.ChunkedArray, new: pa.ChunkedArray) -> pa.ChunkedArray:

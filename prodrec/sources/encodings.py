@@ -24,9 +24,9 @@ _LIKELY = 0.9
 # Different letters that a guess between Chinese and Korean wants. Source: a Chinese text of 8 has one outside of the Korean range 999 times of 1,000.
 _TELLING = 8
 # What Western languages and their typesetters write beside ASCII, in Windows-1252. Thorn, eth and y-acute stand in Turkish files for other letters.
-_WESTERN = frozenset("€‚„…‘’“”•–—™œŒšŠžŽŸ ¡£§©ª«®°²³´µ·º»¼½¾¿×" + "".join(map(chr, range(0xC0, 0x100)))) - frozenset("ÐÝÞðýþÿ÷")
+_WESTERN = frozenset("€‚„…‘’“”•–—™œŒšŠžŽ ¡£§©ª«®°²³´µ·º»¼½¾¿×" + "".join(map(chr, range(0xC0, 0x100)))) - frozenset("ÐÝÞðýþÿ÷")
 # Long runs of letters that words have one by one, and marks within words; letters of the East within words of the West.
-_NOT_WESTERN = re.compile(r"[À-ÖØ-öø-ÿ]{3,}|[a-zÀ-ÿ][¡¿ª²³¹¼½¾][a-zÀ-ÿ]")
+_NOT_WESTERN = re.compile(r"[À-ÖØ-öø-ÿ]{3,}|[a-zß-ÿ][¡¿ª²³¹¼½¾À-ÞŠŽŒ][a-zß-ÿ]")
 _NOT_EASTERN = re.compile(r"[a-z][^\x00-\x7f]+|[^\x00-\x7f]+[a-z]")
 _KANA = re.compile(r"[\u3041-\u30fe]")
 

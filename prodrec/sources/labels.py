@@ -23,6 +23,7 @@ LABEL_FILES = ("labels.csv", "labels.tsv", "labels.parquet")
 # Of a manifest; `group` is there anyway.
 NAME_COLUMNS = ("title", "group_title", "link", "url", "photo")
 _TEXTS = ("title", "group", "group_title", "link")
+_WORDS = {"title", "group_title", "link"}
 _NAMED = 3  # labels or paths that a line names. Source: assumed
 
 
@@ -42,7 +43,10 @@ class LabelText:
 
 
 def label_file(folder: Folder) -> str | None:
-    """Name of the file in a folder that names labels: it has a column `label`, and one of those beside it."""
+    """Name of the file in a folder that names labels: it has a column `label`, and words about it.
+
+    Other tables of this name tell what each image shows (`photo,label`, `url,label`).
+    """
     for name in LABEL_FILES:
         if folder.exists(name) and _names_labels(_columns(folder, name)):
             return name
@@ -144,7 +148,7 @@ def _columns(folder: Folder, name: str) -> list[str]:
 
 def _names_labels(names: Iterable[str]) -> bool:
     lowered = {name.strip().lower() for name in names}
-    return "label" in lowered and bool(lowered & {*NAME_COLUMNS})
+    return "label" in lowered and bool(lowered & _WORDS)
 
 
 def _rows(folder: Folder, name: str) -> Iterable[dict[str, Any]]:

@@ -9,7 +9,8 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 
 from prodrec.errors import SourceError
 from prodrec.files import Folder
-from prodrec.sources.columns import INVISIBLE, as_text, is_text, refuse_twins
+from prodrec.sources.columns import INVISIBLE, as_text, is_text, one_line, refuse_twins
 from prodrec.sources.encodings import utf8
 
 PARQUET_SUFFIX = ".parquet"
@@ -43,6 +44,8 @@ _MAGIC = {
     b"PK\x03\x04": "a zip or an Excel workbook; save it as CSV (UTF-8)",
     b"\xd0\xcf\x11\xe0": "an Excel workbook; save it as CSV (UTF-8)",
 }
+# From the names of the columns that are there to what is read: the name that it gets, and the one that it has.
+Choose = Callable[[list[str]], dict[str, str]]
 _NOTES = b"prodrec.notes"
 # A last row of our own: where a quote is not closed, it is swallowed. Source: the control character SUBSTITUTE stands in no table.
 _END = "\x1a"
@@ -50,18 +53,21 @@ _END = "\x1a"
 csv.field_size_limit(max(csv.field_size_limit(), _CELL_LETTERS))  # the whole process': no reader of a long cell minds
 
 
-def read_table(folder: Folder, name: str) -> pa.Table:
+def read_table(folder: Folder, name: str, choose: Choose | None = None) -> pa.Table:
     """Reads a table; all columns are text, empty cells null, column names without surrounding blanks.
 
     Whole numbers that are stored as floats are written as whole numbers. Columns of Parquet that hold no text (bytes, lists) are left
     out, and so are columns without a name.
+
+    Args:
+        choose: which columns are read, and what they are called then; None: all, as they are.
 
     Raises:
         SourceError: it is empty or no table, its encoding cannot be told, a row has other cells than the header, a quote is not
             closed, or a column is named twice: with file and line.
     """
     if name.lower().endswith(PARQUET_SUFFIX):
-        return _read_parquet(folder, name)
+        return _read_parquet(folder, name, choose)
     where = folder / name
     data, note = utf8(_content(folder, name), where)
     separator, data, lines_before = _separator(data, name)
@@ -69,7 +75,11 @@ def read_table(folder: Folder, name: str) -> pa.Table:
     table = _by_arrow(data, separator, len(names)) if len(data) <= ONE_BLOCK_BYTES else None
     if table is None:
         table = _by_csv(data, separator, names, where, lines_before)
-    return _named(table, names, where, [note] if note else [])
+    refuse_twins([name for name in names if name], where)
+    chosen = choose([name for name in names if name]) if choose else {name: name for name in names if name}
+    # Without the header's row, and without columns that have no name, such as the numbers that pandas writes.
+    table = table.slice(1).select([names.index(found) for found in chosen.values()]).rename_columns(list(chosen))
+    return with_notes(table, [*renamed(chosen), *([note] if note else [])])
 
 
 def notes_of(table: pa.Table) -> tuple[str, ...]:
@@ -77,9 +87,9 @@ def notes_of(table: pa.Table) -> tuple[str, ...]:
     return tuple(json.loads((table.schema.metadata or {}).get(_NOTES, b"[]")))
 
 
-def with_notes(table: pa.Table, notes: tuple[str, ...]) -> pa.Table:
-    """The table with these notes beside those that it has."""
-    return table.replace_schema_metadata({_NOTES: json.dumps([*notes_of(table), *notes])})
+def with_notes(table: pa.Table, notes: Iterable[str]) -> pa.Table:
+    """The table with these notes, each once, instead of its own."""
+    return table.replace_schema_metadata({_NOTES: json.dumps(list(dict.fromkeys(notes)))})
 
 
 def _content(folder: Folder, name: str) -> bytes:
@@ -108,7 +118,10 @@ def _separator(data: bytes, name: str) -> tuple[str, bytes, int]:
 
 def _fits(head: str, separator: str) -> bool:
     """Whether the first rows have as many cells as the header, two at least; the last one may be cut."""
-    rows = list(islice(filter(None, csv.reader(io.StringIO(head, newline=""), delimiter=separator)), _ROWS_LOOKED_AT))
+    try:
+        rows = list(islice(filter(None, csv.reader(io.StringIO(head, newline=""), delimiter=separator)), _ROWS_LOOKED_AT))
+    except csv.Error:  # a cell without an end: the reading tells of it
+        return False
     widths = {len(row) for row in (rows[:-1] if len(rows) > 2 else rows)}
     return len(widths) == 1 and widths != {1}
 
@@ -159,56 +172,70 @@ def _by_csv(data: bytes, separator: str, names: list[str], where: str, lines_bef
 
 def _even_rows(text: io.TextIOBase, separator: str, names: list[str], where: str, lines_before: int) -> Iterator[list[str]]:
     """Rows of as many cells as the header, without ours at the end. Empty cells behind the last column are nothing; so is a blank line."""
-    rows, width, line, row = csv.reader(text, delimiter=separator), len(names), 0, [""]
-    end = [_END] * width
+    rows, width, row = csv.reader(text, delimiter=separator), len(names), [""]
+    end, line, before = [_END] * width, 0, 0  # lines up to the last row, and without it
     try:
         for row in rows:
+            before, line = line, rows.line_num
             if len(row) > width and not any(row[width:]):
                 row = row[:width]
             if len(row) == width and row != end:
                 yield row
             elif len(row) != width and "".join(row).strip():
-                raise SourceError(_uneven(row, names, f"{where}, line {lines_before + line + 1:,}", separator))
-            line = rows.line_num
+                raise SourceError(_uneven(row, names, f"{where}, line {lines_before + before + 1:,}", separator))
     except csv.Error as error:
         raise SourceError(f"{where}, line {lines_before + line + 1:,}: {error}; is there a quote that is not closed?") from error
     if row != end:
-        raise SourceError(f"{where}: a quote that is opened in line {lines_before + line + 1:,} or below is not closed")
+        raise SourceError(f"{where}: a quote that is opened in line {lines_before + before + 1:,} or below is not closed")
 
 
 def _uneven(row: list[str], names: list[str], where: str, separator: str) -> str:
-    cells = f"{len(row)} cell{'s' * (len(row) != 1)}, beginning with '{row[0][:40]}', and the header has {len(names)} ({', '.join(names)[:80]})"
+    cells = f"{len(row)} cell{'s' * (len(row) != 1)}, beginning with '{one_line(row[0])}', and the header has {len(names)} ({one_line(', '.join(names))})"
     return f"{where} has {cells}; text with {_SEPARATOR_NAMES.get(separator, 'the separator')}, quotes or line breaks in it stands in quotes"
 
 
-def _named(table: pa.Table, names: list[str], where: str, notes: list[str]) -> pa.Table:
-    """Without the header's row, and without columns that have no name, such as the numbers that pandas writes."""
-    refuse_twins([name for name in names if name], where)
-    kept = [number for number, name in enumerate(names) if name]
-    table = table.slice(1).select(kept).rename_columns([names[number] for number in kept])
-    return with_notes(table, tuple(notes))
-
-
-def _read_parquet(folder: Folder, name: str) -> pa.Table:
+def _read_parquet(folder: Folder, name: str, choose: Choose | None) -> pa.Table:
     where = folder / name
+    with mapped(where), folder.filesystem.open_input_file(folder.within(name)) as stream, pq.ParquetFile(stream) as file:
+        fields = {field.name.strip(INVISIBLE): field for field in file.schema_arrow}
+        refuse_twins([field.name.strip(INVISIBLE) for field in file.schema_arrow], where)
+        chosen = choose(list(fields)) if choose else {name: name for name, field in fields.items() if is_text(field.type)}
+        table = file.read(columns=[fields[found].name for found in chosen.values()])
+        classes = class_names(file.schema_arrow)
+    columns = {}
+    for wanted, found in chosen.items():
+        try:  # bytes may be text that was stored without saying so
+            values = as_text(table[fields[found].name])
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise SourceError(f"{where}: column '{found}' of type {fields[found].type} cannot be read as text; store text or numbers") from error
+        columns[wanted] = _class_of(values, classes[found], found, where) if found in classes else values
+    return with_notes(pa.table(columns), renamed(chosen))
+
+
+@contextmanager
+def mapped(where: str) -> Iterator[None]:
+    """Maps what goes wrong while a Parquet file is read to SourceError."""
     try:
-        with folder.filesystem.open_input_file(folder.within(name)) as stream, pq.ParquetFile(stream) as file:
-            schema: pa.Schema = file.schema_arrow
-            refuse_twins([column.strip(INVISIBLE) for column in schema.names], where)
-            table = file.read(columns=[field.name for field in schema if is_text(field.type)])
+        yield
     except pa.ArrowInvalid as error:
         raise SourceError(f"cannot read {where}: {' '.join(str(error).split())}; is it a whole Parquet file?") from error
-    classes = class_names(schema)
-    columns = {column: as_text(table[column]) for column in table.column_names}
-    columns |= {column: _class_of(columns[column], classes[column], column, where) for column in columns if column in classes}
-    return pa.table({column.strip(INVISIBLE): values for column, values in columns.items()})
+
+
+def renamed(chosen: dict[str, str]) -> list[str]:
+    """What is told of columns that were taken by another name than their own."""
+    return [f"column '{found}' read as {wanted}" for wanted, found in chosen.items() if folded(found) != wanted and folded(found) != folded(wanted)]
+
+
+def folded(name: str) -> str:
+    """A column's name without regard to case, blanks and hyphens: `Image-Path ` is `image_path`."""
+    return re.sub(r"[\W_]+", "_", name.strip().casefold()).strip("_")
 
 
 def class_names(schema: pa.Schema) -> dict[str, list[str]]:
     """Of Hugging Face's `ClassLabel` columns: the names of the numbers."""
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-        return {name: feature["names"] for name, feature in features.items() if feature.get("_type") == "ClassLabel"}
+        return {name: feature["names"] for name, feature in features.items() if feature.get("_type") == "ClassLabel" and feature.get("names")}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made import write_image_folder
+from made import photo, write_image_folder
 
 from prodrec.errors import SourceError
 from prodrec.labels import Label, clean_title, is_web_address, shown, with_words
@@ -83,8 +83,18 @@ def test_groups_are_those_of_the_examples(tmp_path, text, told):
 
 def test_a_table_of_something_else_is_no_names(folder):
     """Many data sets have a labels.csv: which image shows what, or the numbers of classes."""
-    for text in ("image,label\nmug/000.jpg,mug\n", "id,name\n0,mug\n", "label,breed\nmug,x\n"):
+    for text in ("image,label\nmug/000.jpg,mug\n", "id,name\n0,mug\n", "label,breed\nmug,x\n", "photo,label\nmug/000.jpg,mug\n"):
         assert written(folder, text).labels == {}
+
+
+def test_a_folder_of_reference_photos_is_no_label(folder):
+    (folder / "packshots").mkdir()
+    for label in ("6", "mug"):
+        (folder / "packshots" / f"{label}.jpg").write_bytes(photo(0, 1))
+    source = written(folder, "label,title,photo\n6,Six,packshots/6.jpg\nmug,A mug,packshots/mug.jpg\nKäse,Cheese,Käse/000.jpg\n")
+    assert source.format == "imagefolder"
+    assert sorted(source.listing["label"].to_pylist()) == ["6", "Käse", "mug"]
+    assert "2 reference photos of labels in packshots are no examples" in source.description
 
 
 def test_photos_may_be_bytes_in_parquet_in_both_ways(folder):
@@ -94,7 +104,7 @@ def test_photos_may_be_bytes_in_parquet_in_both_ways(folder):
         assert open_source(str(folder)).labels["6"] == LabelText("A", photo=b"jpeg")
         pq.write_table(pa.table({"label": ["6", "mug", "Käse"], "title": ["A", "B", "C"], "photo": photos}), folder / "labels.parquet")
         assert [open_source(str(folder)).labels[label].photo for label in ("6", "mug", "Käse")] == found
-    pq.write_table(pa.table({"label": ["6"], "photo": [[1, 2]]}), folder / "labels.parquet")
+    pq.write_table(pa.table({"label": ["6"], "title": ["A"], "photo": [[1, 2]]}), folder / "labels.parquet")
     with pytest.raises(SourceError, match="column 'photo' holds lists; store paths, or the files' bytes"):
         open_source(str(folder))
 
