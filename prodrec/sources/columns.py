@@ -12,9 +12,7 @@ from pyarrow import fs
 from prodrec.errors import SourceError
 from prodrec.files import Folder
 from prodrec.sources.schema import LISTING_SCHEMA, SPLITS
-
-# What people call the splits.
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+from prodrec.sources.splits import split_named
 
 _ABSOLUTE = r"^(/|[A-Za-z][A-Za-z0-9+.-]*://)"
 _WHOLE = r"^-?\d{1,9}(\.0*)?$"
@@ -125,12 +123,12 @@ def splits(names: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
     Raises:
         SourceError: another name.
     """
-    lowered = pc.utf8_lower(names)
-    known = pc.index_in(lowered, value_set=pa.array(list(SPLIT_NAMES)))
-    strange = names.filter(pc.and_(pc.is_null(known), pc.is_valid(names)))
-    if len(strange):
-        raise SourceError(f"{where}: split '{one_line(strange[0])}' is unknown; use {', '.join(SPLITS)} (or leave it empty)")
-    return pc.take(pa.array(list(SPLIT_NAMES.values())), known)
+    values = pc.drop_null(names.unique()).to_pylist()
+    known = {name: split_named(name) for name in values}
+    strange = next((name for name in values if known[name] is None), None)
+    if strange is not None:
+        raise SourceError(f"{where}: split '{one_line(strange)}' is unknown; use {', '.join(SPLITS)} (or leave it empty)")
+    return pc.take(pa.array(list(known.values()), pa.string()), pc.index_in(names, value_set=pa.array(list(known), pa.string())))
 
 
 def whole_numbers(values: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:

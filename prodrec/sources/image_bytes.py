@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain, groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -39,12 +39,16 @@ class _Place(NamedTuple):
     uri: str | None
     row_group: int | None
     row: int
+    offset: int | None
+    size: int | None
 
     @property
     def run(self) -> tuple[str, str, int]:
         """Rows that follow each other and share this are read together."""
         if self.row_group is not None:
             return "embedded", self.uri or "", self.row_group
+        if self.offset is not None:
+            return "archived", "", 0
         return ("remote" if "://" in (self.uri or "") else "local"), "", 0
 
 
@@ -52,20 +56,25 @@ def read_images(listing: pa.Table, max_bytes: int) -> Iterator[bytes | Reject]:
     """Reads the images of a listing, one item a row, in order.
 
     Args:
-        listing: of LISTING_SCHEMA.
+        listing: of LISTING_SCHEMA; without `offset` none is in an archive.
         max_bytes: a larger file is not read but rejected as `too_large`.
 
     Yields:
         The image's bytes, or a Reject: `missing` (not there, no file, or no place that can be read), `fetch_failed` (the disk, the
         object store or the rights failed: it may be had tomorrow) or `too_large`.
     """
-    columns = listing.select(["uri", "row_group", "row"])
+    missing = [name for name in ("offset", "size") if name not in listing.column_names]
+    for name in missing:
+        listing = listing.append_column(name, pa.nulls(len(listing), pa.int64()))
+    columns = listing.select(_Place._fields)
     rows = chain.from_iterable(zip(*(column.to_pylist() for column in batch.columns), strict=True) for batch in columns.to_batches(max_chunksize=1024))
     for (kind, uri, row_group), run in groupby((_Place(*row) for row in rows), key=lambda place: place.run):
         if kind == "embedded":
             yield from (_checked(found, max_bytes) for found in _read_row_group(uri, row_group, (place.row for place in run)))
+        elif kind == "archived":
+            yield from _overlapped(run, lambda place: _attempt(partial(_read_member, place=place), place.uri or "", max_bytes))
         elif kind == "remote":
-            yield from _overlapped((place.uri or "" for place in run), lambda uri: _attempt(_read_remote, uri, max_bytes))
+            yield from _overlapped(run, lambda place: _attempt(_read_remote, place.uri or "", max_bytes))
         else:
             yield from (_attempt(_read_local, place.uri or "", max_bytes) for place in run)
 
@@ -173,6 +182,18 @@ def _read_object(filesystem: fs.FileSystem, path: str, max_bytes: int) -> bytes:
         return bytes(file.read())
 
 
+def _read_member(uri: str, max_bytes: int, place: _Place) -> bytes:
+    """A file within a tar archive, which `uri` names before its last #."""
+    size = place.size or 0
+    _check_size(size, max_bytes)
+    filesystem, path = _locate(uri.rpartition("#")[0])
+    with filesystem.open_input_file(path) as file:
+        data = bytes(file.read_at(size, place.offset))
+    if len(data) < size:
+        raise Reject(RejectCode.MISSING, f"{uri}: the archive ends too early")
+    return data
+
+
 def _locate(uri: str) -> tuple[fs.FileSystem, str]:
     match = _REMOTE.fullmatch(uri)
     if match is None:
@@ -192,13 +213,13 @@ def _check_size(size_bytes: int, max_bytes: int) -> None:
         raise Reject(RejectCode.TOO_LARGE, f"{size_bytes:,} bytes; at most {max_bytes:,} are read")
 
 
-def _overlapped(uris: Iterable[str], read: Callable[[str], bytes | Reject]) -> Iterator[bytes | Reject]:
+def _overlapped(places: Iterable[_Place], read: Callable[[_Place], bytes | Reject]) -> Iterator[bytes | Reject]:
     """Reads ahead in threads, in order, at most REMOTE_READS images at once."""
     pending: deque[Future[bytes | Reject]] = deque()
     pool = ThreadPoolExecutor(REMOTE_READS)
     try:
-        for uri in uris:
-            pending.append(pool.submit(read, uri))
+        for place in places:
+            pending.append(pool.submit(read, place))
             if len(pending) == REMOTE_READS:
                 yield pending.popleft().result()
         while pending:

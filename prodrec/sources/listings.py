@@ -18,7 +18,7 @@ from pyarrow import fs
 from prodrec.errors import SourceError, shown_url
 from prodrec.files import Folder
 from prodrec.sources.columns import absolute_uris, clean, identifiers, text, whole_numbers
-from prodrec.sources.layouts import image_paths
+from prodrec.sources.layouts.tree import image_paths
 from prodrec.sources.manifests import manifest_names, read_manifest
 from prodrec.sources.tables import TABLE_SUFFIXES, notes_of, with_notes
 

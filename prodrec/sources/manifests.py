@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 from pyarrow import fs
 
 from prodrec.files import Folder
-from prodrec.sources.columns import SPLIT_NAMES, absolute_uris, identifiers, listing, require_columns, splits, text, whole_numbers
+from prodrec.sources.columns import absolute_uris, identifiers, listing, require_columns, splits, text, whole_numbers
 from prodrec.sources.embedded import BYTES_COLUMN, Embedded, find_embedded
 from prodrec.sources.headers import find_columns
-from prodrec.sources.layouts import Listed
+from prodrec.sources.layouts.listed import Listed
+from prodrec.sources.splits import split_named
 from prodrec.sources.tables import PARQUET_SUFFIX, TABLE_SUFFIXES, notes_of, read_table, with_notes
 
 _TEXT_COLUMNS = ("label", "group", "split", "listing_id", "view")
@@ -60,7 +61,7 @@ def manifest_names(folder: Folder, children: Sequence[fs.FileInfo]) -> list[str]
     files, subfolders = _files(children), [info.base_name for info in children if info.type == fs.FileType.Directory]
     if not subfolders or (files and not _all_parquet(files)):
         return files if not subfolders and _all_parquet(files) else []
-    if len(subfolders) > 1 and not set(map(str.lower, subfolders)) <= set(SPLIT_NAMES):
+    if len(subfolders) > 1 and not all(map(split_named, subfolders)):
         return []
     inside = {name: [info for info in folder.names(name) if not info.base_name.startswith(".")] for name in subfolders}
     if any(info.type == fs.FileType.Directory for infos in inside.values() for info in infos):
@@ -110,8 +111,7 @@ def _placed(folder: Folder, name: str, table: pa.Table, columns: Sequence[str], 
 
 def _split_told(name: str) -> str | None:
     """The split that the name of one of several files tells, or that of its folder."""
-    words = [re.split(r"[-_.]", part.lower())[0] for part in reversed(name.split("/"))]
-    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
+    return next((split for part in reversed(name.split("/")) if (split := split_named(part.partition(".")[0]))), None)
 
 
 def _files(children: Sequence[fs.FileInfo]) -> list[str]:
