@@ -60,9 +60,10 @@ def write_image_folder(folder: Path, sizes: dict[str, int]) -> Path:
 def build_shards(folder: Path, sizes: dict[str, int], fractions=(0.6, 0.2, 0.2), earlier: Sequence[str] = ()) -> str:
     """Shards of photos, made without Ray by the functions that `prepare` calls; with the split of earlier ones where they are named."""
     from prodrec.images.decode import prepare_image
-    from prodrec.shards.assemble import assemble, stage, start_output
+    from prodrec.shards.assemble import assemble
     from prodrec.shards.reading import open_shards
     from prodrec.shards.split import Fractions
+    from prodrec.shards.staging import stage, start_output
 
     out = start_output(str(folder))
     rows = []
@@ -132,8 +133,9 @@ def build_box_shards(folder: Path, count: int, fractions=(0.6, 0.2, 0.2), labels
     """Shards of scenes with boxes, made without Ray by the functions that `prepare` calls."""
     from prodrec.images.boxes import fit_boxes
     from prodrec.images.decode import prepare_image
-    from prodrec.shards.assemble import assemble, stage, start_output
+    from prodrec.shards.assemble import assemble
     from prodrec.shards.split import Fractions
+    from prodrec.shards.staging import stage, start_output
 
     out = start_output(str(folder))
     rows = []
@@ -164,9 +166,10 @@ def run(*arguments):
 def prepare_here(source: Path, out: Path, short_side: int = 48, fractions=(0.6, 0.2, 0.2)) -> str:
     """Shards of a source of images with labels, made without Ray by the functions that `prepare` calls."""
     from prodrec.images.decode import prepare_image
-    from prodrec.shards.assemble import assemble, stage, start_output
+    from prodrec.shards.assemble import assemble
     from prodrec.shards.listing_order import cuts, gathered
     from prodrec.shards.split import Fractions
+    from prodrec.shards.staging import stage, start_output
     from prodrec.sources.source import open_source
 
     listing, ends = gathered(open_source(str(source)).listing, shuffle=True)

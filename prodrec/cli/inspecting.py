@@ -89,7 +89,7 @@ def _seen_shards(uri: str, sample: int, quiet: bool) -> "Inspected":
         print(what, flush=True)
     with prepare_display("looking", "looked at", quiet) as display:
         facts = with_quality(shards_facts(shards), shards, sample or None, display)
-    kept = ("source", "source_format", "created", "code_version", "short_side", "jpeg_quality", "split_rule")
+    kept = ("source", "source_format", "created", "code_version", "short_side", "jpeg_quality", "split_rule", "split_origin")
     data = {"shards": shards.uri} | {name: getattr(manifest, name) for name in kept}
     return Inspected(_name(shards.uri), [what], data, facts, shards_pictures(shards, facts))
 

@@ -8,12 +8,13 @@ import ray.data
 
 from prodrec.cluster.session import ray_session
 from prodrec.files import Folder
-from prodrec.shards.assemble import Naming, assemble, stage, start_output
+from prodrec.shards.assemble import Naming, assemble
 from prodrec.shards.label_photos import NO_PHOTOS, read_given
 from prodrec.shards.listing_order import cuts, gathered
 from prodrec.shards.preparing import PrepareOptions, staged_row
 from prodrec.shards.reading import Shards
 from prodrec.shards.schema import ShardsManifest
+from prodrec.shards.staging import stage, start_output
 from prodrec.sources.source import Source, read_images
 from prodrec.version import code_version
 

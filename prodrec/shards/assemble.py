@@ -6,9 +6,8 @@ decided and the bytes distributed to the shards. Rows go to a shard by their has
 
 import hashlib
 import json
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -17,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from prodrec.errors import OutputError, RejectCode, ShardsError
+from prodrec.errors import RejectCode, ShardsError
 from prodrec.files import Folder, writing
-from prodrec.images.boxes import BOX, object_lists
+from prodrec.images.boxes import object_lists
 from prodrec.label_photos import PHOTOS, packed_photos, photo_id
 from prodrec.labels import Label, label_order
 from prodrec.shards.facts import Facts, objects_of, phashes
@@ -28,45 +27,10 @@ from prodrec.shards.label_photos import NO_PHOTOS, GivenPhotos, PhotoPicker
 from prodrec.shards.reading import MANIFEST, Shards
 from prodrec.shards.schema import REJECT_SCHEMA, SHARD_SCHEMA, BoxCounts, ShardFile, ShardsManifest
 from prodrec.shards.split import Earlier, Fractions, assign_splits
-from prodrec.shards.writers import ShardWriters, compression
+from prodrec.shards.staging import STAGING, Staged
+from prodrec.shards.writers import ShardWriters
 from prodrec.sources.labels import LabelText
 from prodrec.sources.schema import SPLITS
-
-STAGING = ".staging"
-_OURS = re.compile(r"(train|val|test)-\d{5}-of-\d{5}\.parquet|rejects\.parquet")
-
-# A staged row is a prepared image or a reject: SHARD_SCHEMA with labels instead of their ids, plus what the source said of it.
-_STAGED_OBJECTS = pa.list_(pa.struct([("label", pa.string()), ("box", BOX), ("crowd", pa.bool_())]))
-STAGED_SCHEMA = pa.schema(
-    [f for f in SHARD_SCHEMA if f.name not in {"label_id", "objects"}]
-    + [("image_bytes", pa.int64())]
-    + [(name, pa.string()) for name in ("label", "group", "split", "code", "detail")]
-    + [("objects", _STAGED_OBJECTS), ("boxes_clipped", pa.int32()), ("boxes_rejected", pa.list_(pa.string())), ("boxes_on", pa.string())]
-)
-
-
-def start_output(uri: str) -> Folder:
-    """Makes the output folder ready for staging; clears what a killed prepare left.
-
-    Raises:
-        OutputError: it already holds shards, or cannot be written.
-    """
-    out = Folder(uri).make()
-    if out.exists(MANIFEST):
-        raise OutputError(f"{out.uri} already holds shards; choose another folder or delete this one first")
-    with writing(out.uri):
-        for info in out.names():
-            if info.base_name == STAGING or _OURS.fullmatch(info.base_name):
-                out.delete(info.base_name)
-        out.filesystem.create_dir(out.within(STAGING), recursive=True)
-    return out
-
-
-def stage(out: Folder, number: int, rows: list[dict[str, Any]]) -> None:
-    """Writes staged rows as one file named by `number`: a task that runs twice replaces its file and adds nothing."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, STAGED_SCHEMA), sink, compression=compression(STAGED_SCHEMA))
-    Folder(out / STAGING).write(f"{number:08d}.parquet", sink.getvalue().to_pybytes())
 
 
 class Naming(NamedTuple):
@@ -95,7 +59,7 @@ def assemble(
         ShardsError: not one usable image, or rows were lost on the way (never expected).
         OutputError: the folder cannot be written.
     """
-    staged = _Staged(out)
+    staged = Staged(out)
     rows = staged.frame
     if len(rows) != rows_in:
         raise ShardsError(f"{rows_in} rows went in but {len(rows)} were staged in {out / STAGING}; run prepare again")
@@ -116,12 +80,7 @@ def assemble(
     rows["split"] = split.reindex(rows.index)
     dropped = good & rows["split"].isna()
     kept = rows[good & ~dropped]
-    twins = rows["sha256"].isin(kept["sha256"])
-    for which, code, detail in (
-        (dropped & twins, RejectCode.DUPLICATE_ACROSS_SPLITS, "the same bytes stand in a split that is held out"),
-        (dropped & ~twins, RejectCode.LISTING_ACROSS_SPLITS, "other images of its listing stand in a split that is held out"),
-    ):
-        rows.loc[which, ["code", "detail"]] = code.value, detail
+    _mark_dropped(rows, dropped, kept)
     names = _object_labels(kept["objects"]) if has_boxes else sorted(kept["label"].unique(), key=label_order)
     picker = PhotoPicker(kept, naming.photos, naming.fills)
     files = _write_shards(out, staged, kept, {name: number for number, name in enumerate(names)}, picker)
@@ -186,35 +145,23 @@ def _split_rule(fractions: Fractions, earlier: Sequence[Shards]) -> str:
     return f"{before}publisher's where given, else {fractions.train:g}/{fractions.val:g}/{fractions.test:g} by class and sha256, listings whole"
 
 
-class _Staged:
-    """The staged files: their small columns as one frame, their images one file at a time in the frame's order.
-
-    Attributes:
-        phash, objects: as they are; in the frame hashes are floats, objects Python lists.
-    """
-
-    def __init__(self, out: Folder) -> None:
-        self.folder = Folder(out / STAGING)
-        self.paths = [info.path for info in self.folder.names() if info.base_name.endswith(".parquet")]
-        small = [name for name in STAGED_SCHEMA.names if name != "image"]
-        tables = [pq.read_table(path, columns=small, filesystem=self.folder.filesystem) for path in self.paths]
-        frame = pa.concat_tables(tables, promote_options="none") if tables else STAGED_SCHEMA.empty_table().select(small)
-        self.phash, self.objects = frame["phash"], frame["objects"]
-        self.frame: pd.DataFrame = frame.to_pandas()
-
-    def batches(self) -> Iterator[pa.Table]:
-        for path in self.paths:
-            with self.folder.filesystem.open_input_file(path) as source:
-                yield pq.ParquetFile(source).read()
+def _mark_dropped(rows: pd.DataFrame, dropped: pd.Series, kept: pd.DataFrame) -> None:
+    """Those that cannot be in any split become rejects."""
+    twins = rows["sha256"].isin(kept["sha256"])
+    for which, code, detail in (
+        (dropped & twins, RejectCode.DUPLICATE_ACROSS_SPLITS, "the same bytes stand in a split that is held out"),
+        (dropped & ~twins, RejectCode.LISTING_ACROSS_SPLITS, "other images of its listing stand in a split that is held out"),
+    ):
+        rows.loc[which, ["code", "detail"]] = code.value, detail
 
 
-def _facts(staged: _Staged, rows: pd.DataFrame, bad_boxes: pd.DataFrame, naming: Naming) -> Facts:
+def _facts(staged: Staged, rows: pd.DataFrame, bad_boxes: pd.DataFrame, naming: Naming) -> Facts:
     titles = {label: said.title for label, said in naming.texts.items() if said.title}
     objects = objects_of(staged.objects, "label")
     return Facts(rows.assign(phash=phashes(staged.phash)), objects, bad_boxes, int(rows["boxes_clipped"].sum()), titles)
 
 
-def _write_shards(out: Folder, staged: _Staged, kept: pd.DataFrame, ids: dict[str, int], picker: PhotoPicker) -> dict[str, list[ShardFile]]:
+def _write_shards(out: Folder, staged: Staged, kept: pd.DataFrame, ids: dict[str, int], picker: PhotoPicker) -> dict[str, list[ShardFile]]:
     writers = ShardWriters(out, kept)
     start = 0
     with writing(out.uri):

@@ -15,11 +15,11 @@ from prodrec.errors import Reject, ShardsError
 from prodrec.images.decode import decode_rgb
 from prodrec.images.quality import Quality, quality
 from prodrec.machine import usable_cores
-from prodrec.shards.assemble import STAGED_SCHEMA
 from prodrec.shards.facts import Facts, facts_of
 from prodrec.shards.order import Window
 from prodrec.shards.preparing import PrepareOptions, staged_row
 from prodrec.shards.reading import Shards
+from prodrec.shards.staging import STAGED_SCHEMA
 from prodrec.sources.schema import SPLITS
 from prodrec.sources.source import Source, read_images
 

@@ -99,6 +99,8 @@ def test_shards_tell_what_prepare_made_of_it(small_shards, tmp_path):
     assert {row["split"]: row["images"] for row in told["splits"]} == {
         name: sum(sum(file["row_groups"]) for file in files) for name, files in manifest["splits"].items() if files
     }
+    assert told["data"]["split_origin"] == manifest["split_origin"]
+    assert "drawn" in (tmp_path / "index.html").read_text()
     assert 0 < told["quality"]["measured"] <= 12
     assert "small_images" in codes(tmp_path)
 

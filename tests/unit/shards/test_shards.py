@@ -10,10 +10,11 @@ from prodrec.errors import OutputError, ShardsError
 from prodrec.images.decode import decode_rgb
 from prodrec.labels import Label
 from prodrec.shards import writers as shard_writers
-from prodrec.shards.assemble import assemble, stage, start_output
+from prodrec.shards.assemble import assemble
 from prodrec.shards.order import Window
 from prodrec.shards.reading import open_shards
 from prodrec.shards.split import Fractions
+from prodrec.shards.staging import stage, start_output
 
 PROVENANCE = {"source": "test", "source_format": "test", "code_version": "test", "short_side": 48, "jpeg_quality": 90}
 

@@ -8,10 +8,11 @@ from made import build_shards, photo
 from prodrec.cli.preparing import told_splits, told_turned
 from prodrec.errors import ShardsError
 from prodrec.recipes import load_recipe
-from prodrec.shards.assemble import assemble, stage, start_output
+from prodrec.shards.assemble import assemble
 from prodrec.shards.reading import open_shards
 from prodrec.shards.schema import ShardsManifest
 from prodrec.shards.split import Fractions
+from prodrec.shards.staging import stage, start_output
 from prodrec.training.classifier import check_labelled
 
 PROVENANCE = {"source": "photos", "source_format": "test", "code_version": "test", "short_side": 48, "jpeg_quality": 90}
