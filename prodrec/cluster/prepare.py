@@ -15,9 +15,10 @@ from prodrec.images.boxes import fit_boxes
 from prodrec.images.decode import PreparedImage, prepare_image
 from prodrec.images.formats import ImageLimits
 from prodrec.images.orientation import BoxesOn, place_upright, stored_orientation
-from prodrec.shards.assemble import Naming, assemble, stage, start_output
+from prodrec.shards.assemble import assemble, stage, start_output
 from prodrec.shards.label_photos import NO_PHOTOS, read_given
 from prodrec.shards.listing_order import cuts, gathered
+from prodrec.shards.naming import Naming
 from prodrec.shards.reading import Shards
 from prodrec.shards.schema import ShardsManifest
 from prodrec.shards.split import Fractions

@@ -8,9 +8,9 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -21,13 +21,13 @@ from prodrec.errors import OutputError, RejectCode, ShardsError
 from prodrec.files import Folder, writing
 from prodrec.images.boxes import BOX, object_lists
 from prodrec.label_photos import PHOTOS, packed_photos, photo_id
-from prodrec.labels import Label, label_order
-from prodrec.shards.label_photos import NO_PHOTOS, GivenPhotos, PhotoPicker
+from prodrec.labels import label_order
+from prodrec.shards.label_photos import PhotoPicker
+from prodrec.shards.naming import Naming, named_labels
 from prodrec.shards.reading import MANIFEST, Shards
 from prodrec.shards.schema import REJECT_SCHEMA, SHARD_SCHEMA, BoxCounts, ShardFile, ShardsManifest
 from prodrec.shards.split import Earlier, Fractions, assign_splits
 from prodrec.shards.writers import ShardWriters, compression
-from prodrec.sources.labels import LabelText
 from prodrec.sources.schema import SPLITS
 
 STAGING = ".staging"
@@ -65,18 +65,6 @@ def stage(out: Folder, number: int, rows: list[dict[str, Any]]) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, STAGED_SCHEMA), sink, compression=compression(STAGED_SCHEMA))
     Folder(out / STAGING).write(f"{number:08d}.parquet", sink.getvalue().to_pybytes())
-
-
-class Naming(NamedTuple):
-    """What people call the labels, and their photos.
-
-    Attributes:
-        fills: whether labels without a given photo get one that is learned from.
-    """
-
-    texts: Mapping[str, LabelText] = {}
-    photos: GivenPhotos = NO_PHOTOS
-    fills: bool = True
 
 
 def assemble(
@@ -123,7 +111,7 @@ def assemble(
     names = _object_labels(kept["objects"]) if has_boxes else sorted(kept["label"].unique(), key=label_order)
     picker = PhotoPicker(kept, naming.photos, naming.fills)
     files = _write_shards(out, staged, kept, {name: number for number, name in enumerate(names)}, picker)
-    labels = _labels(names, kept, naming, picker.jpegs)
+    labels = named_labels(names, kept, naming, picker.jpegs)
     photos = {photo_id(jpeg): jpeg for jpeg in picker.jpegs.values()}
     if photos:
         out.write(PHOTOS, packed_photos(photos))
@@ -251,16 +239,6 @@ def _bad_boxes(kept: pd.DataFrame) -> pd.DataFrame:
 def _box_counts(kept: pd.DataFrame, rejected: int) -> BoxCounts:
     turned = {str(on): int(n) for on, n in kept["boxes_on"].value_counts().sort_index().items()}
     return BoxCounts(ok=int(kept["objects"].map(len).sum()), clipped=int(kept["boxes_clipped"].sum()), rejected=rejected, turned=turned)
-
-
-def _labels(names: Sequence[str], kept: pd.DataFrame, naming: Naming, jpegs: Mapping[str, bytes]) -> list[Label]:
-    groups = {label: group for label, group in kept.groupby("label")["group"].first().items() if isinstance(group, str)}
-    labels = []
-    for name in names:
-        said, jpeg = naming.texts.get(name, LabelText()), jpegs.get(name)
-        words = {"title": said.title if said.title != name else None, "group_title": said.group_title, "link": said.link}
-        labels.append(Label(name=name, group=groups.get(name, said.group), photo=photo_id(jpeg) if jpeg else None, **words))
-    return labels
 
 
 def _write_rejects(out: Folder, rejects: pd.DataFrame) -> None:
