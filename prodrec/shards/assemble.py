@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 from prodrec.errors import OutputError, RejectCode, ShardsError
 from prodrec.files import Folder, writing
 from prodrec.images.boxes import BOX, object_lists
-from prodrec.label_photos import PHOTOS, packed_photos, photo_id
 from prodrec.labels import label_order
 from prodrec.shards.label_photos import PhotoPicker
 from prodrec.shards.naming import Naming, named_labels
@@ -112,9 +111,7 @@ def assemble(
     picker = PhotoPicker(kept, naming.photos, naming.fills)
     files = _write_shards(out, staged, kept, {name: number for number, name in enumerate(names)}, picker)
     labels = named_labels(names, kept, naming, picker.jpegs)
-    photos = {photo_id(jpeg): jpeg for jpeg in picker.jpegs.values()}
-    if photos:
-        out.write(PHOTOS, packed_photos(photos))
+    picker.write(out)
     rejects = rows[rows["code"].notna()]
     bad_boxes = _bad_boxes(kept)
     _write_rejects(out, pd.concat([rejects, bad_boxes]))
