@@ -8,9 +8,10 @@ import ray.data
 
 from prodrec.cluster.session import ray_session
 from prodrec.files import Folder
-from prodrec.shards.assemble import Naming, assemble
+from prodrec.shards.assemble import assemble
 from prodrec.shards.label_photos import NO_PHOTOS, read_given
 from prodrec.shards.listing_order import cuts, gathered
+from prodrec.shards.naming import Naming
 from prodrec.shards.preparing import PrepareOptions, staged_row
 from prodrec.shards.reading import Shards
 from prodrec.shards.schema import ShardsManifest

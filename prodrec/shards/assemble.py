@@ -7,9 +7,9 @@ decided and the bytes distributed to the shards. Rows go to a shard by their has
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -19,30 +19,17 @@ import pyarrow.parquet as pq
 from prodrec.errors import RejectCode, ShardsError
 from prodrec.files import Folder, writing
 from prodrec.images.boxes import object_lists
-from prodrec.label_photos import PHOTOS, packed_photos, photo_id
-from prodrec.labels import Label, label_order
+from prodrec.labels import label_order
 from prodrec.shards.facts import Facts, objects_of, phashes
 from prodrec.shards.findings import findings, worst_lines
-from prodrec.shards.label_photos import NO_PHOTOS, GivenPhotos, PhotoPicker
+from prodrec.shards.label_photos import PhotoPicker
+from prodrec.shards.naming import Naming, named_labels
 from prodrec.shards.reading import MANIFEST, Shards
 from prodrec.shards.schema import REJECT_SCHEMA, SHARD_SCHEMA, BoxCounts, ShardFile, ShardsManifest
 from prodrec.shards.split import Earlier, Fractions, assign_splits
 from prodrec.shards.staging import STAGING, Staged
 from prodrec.shards.writers import ShardWriters
-from prodrec.sources.labels import LabelText
 from prodrec.sources.schema import SPLITS
-
-
-class Naming(NamedTuple):
-    """What people call the labels, and their photos.
-
-    Attributes:
-        fills: whether labels without a given photo get one that is learned from.
-    """
-
-    texts: Mapping[str, LabelText] = {}
-    photos: GivenPhotos = NO_PHOTOS
-    fills: bool = True
 
 
 def assemble(
@@ -84,10 +71,8 @@ def assemble(
     names = _object_labels(kept["objects"]) if has_boxes else sorted(kept["label"].unique(), key=label_order)
     picker = PhotoPicker(kept, naming.photos, naming.fills)
     files = _write_shards(out, staged, kept, {name: number for number, name in enumerate(names)}, picker)
-    labels = _labels(names, kept, naming, picker.jpegs)
-    photos = {photo_id(jpeg): jpeg for jpeg in picker.jpegs.values()}
-    if photos:
-        out.write(PHOTOS, packed_photos(photos))
+    labels = named_labels(names, kept, naming, picker.jpegs)
+    picker.write(out)
     rejects = rows[rows["code"].notna()]
     bad_boxes = _bad_boxes(kept)
     _write_rejects(out, pd.concat([rejects, bad_boxes]))
@@ -212,16 +197,6 @@ def _bad_boxes(kept: pd.DataFrame) -> pd.DataFrame:
 def _box_counts(kept: pd.DataFrame, rejected: int) -> BoxCounts:
     turned = {str(on): int(n) for on, n in kept["boxes_on"].value_counts().sort_index().items()}
     return BoxCounts(ok=int(kept["objects"].map(len).sum()), clipped=int(kept["boxes_clipped"].sum()), rejected=rejected, turned=turned)
-
-
-def _labels(names: Sequence[str], kept: pd.DataFrame, naming: Naming, jpegs: Mapping[str, bytes]) -> list[Label]:
-    groups = {label: group for label, group in kept.groupby("label")["group"].first().items() if isinstance(group, str)}
-    labels = []
-    for name in names:
-        said, jpeg = naming.texts.get(name, LabelText()), jpegs.get(name)
-        words = {"title": said.title if said.title != name else None, "group_title": said.group_title, "link": said.link}
-        labels.append(Label(name=name, group=groups.get(name, said.group), photo=photo_id(jpeg) if jpeg else None, **words))
-    return labels
 
 
 def _write_rejects(out: Folder, rejects: pd.DataFrame) -> None:

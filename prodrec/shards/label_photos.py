@@ -14,10 +14,11 @@ import pandas as pd
 import pyarrow as pa
 
 from prodrec.errors import Reject
+from prodrec.files import Folder
 from prodrec.images.decode import prepare_image
 from prodrec.images.formats import ImageLimits
 from prodrec.images.thumbnails import thumbnail
-from prodrec.label_photos import PHOTO_SIDE_PX
+from prodrec.label_photos import PHOTO_SIDE_PX, PHOTOS, packed_photos, photo_id
 from prodrec.machine import usable_cores
 from prodrec.shards.schema import LabelPhotoCounts
 from prodrec.sources.image_bytes import read_images
@@ -82,6 +83,11 @@ class PhotoPicker:
     def jpegs(self) -> dict[str, bytes]:
         """By label."""
         return {**self._taken, **self._given.jpegs}
+
+    def write(self, out: Folder) -> None:
+        """Writes photos.parquet, if there is a photo."""
+        if photos := packed_photos({photo_id(jpeg): jpeg for jpeg in self.jpegs.values()}):
+            out.write(PHOTOS, photos)
 
     def counts(self) -> LabelPhotoCounts:
         codes = Counter(code for code, _ in self._given.refused)
