@@ -117,9 +117,8 @@ def _file(tree: Tree, image: str) -> str:
         return local[0]
     if parts.scheme or not parts.path.startswith("/data/"):
         return image
-    path = unquote(parts.path)
-    folder, _, last = path.rpartition("/")
-    return path if tree.image_index.find(last) else f"{folder}/{_UPLOADED.sub('', last)}"
+    last = unquote(parts.path).rpartition("/")[2]
+    return last if tree.image_index.find(last) else _UPLOADED.sub("", last)
 
 
 def _object(item: Row, number: int, where: str) -> Row | None:
