@@ -25,6 +25,7 @@ settings.load_profile("prodrec")
 TOGETHER = ("ray", "faults", "e2e")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """What shares something expensive stays in one process: a folder's cluster, or a file's server."""
     folder = Path(__file__).parent
