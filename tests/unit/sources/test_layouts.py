@@ -519,6 +519,12 @@ def test_fiftyone(tmp_path, files, expected):
     assert found == expected
 
 
+def test_fiftyone_samples_without_a_label_stay_unlabelled(tmp_path):
+    samples = [{"filepath": "data/1.jpg", "ground_truth": {"_cls": "Classification", "label": "cup"}}, {"filepath": "data/2.jpg", "ground_truth": None}]
+    _, found = listed(put_all(tmp_path, {"samples.json": {"samples": samples}, "data/1.jpg": None, "data/2.jpg": None}))
+    assert found == {"data/1.jpg": ("cup", None, None), "data/2.jpg": (None, None, None)}
+
+
 def test_labelme_and_createml(tmp_path):
     shape = {"label": "cup", "shape_type": "rectangle", "points": [[11, 22], [1, 2]]}
     labelme = {"version": "5", "shapes": [shape], "imagePath": "..\\images\\1.jpg", "imageWidth": 64, "imageHeight": 48}
@@ -527,6 +533,22 @@ def test_labelme_and_createml(tmp_path):
     createml = [{"image": "1.jpg", "annotations": [{"label": "cup", "coordinates": {"x": 6, "y": 12, "width": 10, "height": 20}}]}]
     source, found = listed(put_all(tmp_path / "b", {"train/_annotations.createml.json": createml, "train/1.jpg": None}))
     assert (source.format, found) == ("createml", {"train/1.jpg": (None, "train", CUP)})
+
+
+def test_images_that_show_only_what_is_not_read_are_no_empty_pictures(tmp_path):
+    shapes = [{"label": "cup", "shape_type": kind, "points": [[1, 2], [11, 22]]} for kind in ("rectangle", "circle")]
+    for number, shape in enumerate(shapes):
+        put_all(tmp_path / "labelme", {f"{number}.json": {"shapes": [shape], "imagePath": f"{number}.jpg"}, f"{number}.jpg": None})
+    source, found = listed(tmp_path / "labelme")
+    assert found == {"0.jpg": (None, None, CUP)}
+    assert "circle are not read, and 1 images that show nothing else left out" in source.description
+    line = '<image id="2" name="3.jpg"><polyline label="cup" points="1,2;3,4"/></image></annotations>'
+    text = CVAT.format(subset="").replace("</annotations>", line)
+    source, found = listed(put_all(tmp_path / "cvat", {"annotations.xml": text, "a/1.jpg": None, "2.jpg": None, "3.jpg": None}))
+    assert set(found) == {"a/1.jpg", "2.jpg"}
+    assert "polyline are not read, and 1 images that show nothing else left out" in source.description
+    tasks = [studio("1.jpg", **RECTANGLE), studio("2.jpg", rle=[1], brushlabels=["cup"])]
+    assert set(listed(put_all(tmp_path / "studio", {"e.json": tasks, "1.jpg": None, "2.jpg": None}))[1]) == {"1.jpg"}
 
 
 def archive(path: Path, members: dict[str, bytes], mode: str = "w") -> None:
