@@ -1,4 +1,4 @@
-"""Paths as the disk spells them: normal forms of Unicode, and slashes."""
+"""Paths that another system wrote in other letters for the same name."""
 
 import os
 import unicodedata
@@ -22,5 +22,5 @@ def as_spelled(path: str) -> str | None:
 
 
 def forms(name: str) -> dict[str, None]:
-    """A name as it is, composed and decomposed; each once, in this order."""
+    """A name as it is, composed and decomposed, each once."""
     return dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)))
