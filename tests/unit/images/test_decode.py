@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from prodrec.errors import Reject, RejectCode
-from prodrec.images.decode import _damage_as_reject, decode_rgb, prepare_image
+from prodrec.images.decode import decode_rgb, prepare_image
 from prodrec.images.formats import ImageLimits
+from prodrec.images.reading import damage_as_reject
 
 GROCERY = Path("/work/shared/data/grocery")
 SHORT_SIDE = 64
@@ -81,7 +82,7 @@ def test_a_huge_header_costs_no_memory():
 
 @pytest.mark.parametrize("take", [lambda: bytearray(2**62), lambda: torch.empty(2**60, dtype=torch.uint8)], ids=["Python's", "torch's"])
 def test_too_little_memory_is_not_told_as_damage(take):
-    with pytest.raises(Reject) as raised, _damage_as_reject("PNG"):
+    with pytest.raises(Reject) as raised, damage_as_reject("PNG"):
         take()
     assert raised.value.code is RejectCode.CRASHED
 
