@@ -47,7 +47,7 @@ class Space(NamedTuple):
 def by_code_points(primaries: int, transfer: int) -> bytes | None:
     """The profile that two code points of H.273 name; None where they say nothing, or the same as sRGB."""
     curve = _curve(transfer)
-    if curve is None and primaries in (1, 2) or primaries not in _PRIMARIES:
+    if (curve is None and primaries in (1, 2)) or primaries not in _PRIMARIES:
         return None
     return profile(Space(_PRIMARIES[primaries], _srgb() if curve is None else curve))
 
@@ -56,7 +56,7 @@ def by_code_points(primaries: int, transfer: int) -> bytes | None:
 def by_gamma(gamma: float | None, primaries: Primaries | None) -> bytes | None:
     """The profile of a PNG's gAMA (1 / exponent) and cHRM; None where they say the same as sRGB, or nothing that can be."""
     exponent = 1 / gamma if gamma else 2.2
-    if not 0.2 <= exponent <= 5 or primaries and not all(0 < y < 1 and 0 <= x < 1 for x, y in primaries):
+    if not 0.2 <= exponent <= 5 or (primaries and not all(0 < y < 1 and 0 <= x < 1 for x, y in primaries)):
         return None
     curve = _srgb() if abs(exponent - 2.2) < 0.05 else exponent
     return profile(Space(primaries or _BT709, curve))

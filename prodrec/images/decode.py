@@ -7,13 +7,12 @@ decoders release the GIL. Not covered: frames after the first, and what a gain m
 import hashlib
 import io
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from PIL import ImageFile
-from torchcodec.decoders import decode_jpeg
-from torchcodec.encoders import JpegEncoder
+from torchcodec import decoders, encoders
 from torchvision.transforms.v2 import functional
 
 from prodrec.images.formats import ImageLimits
@@ -92,13 +91,13 @@ def decode_rgb(jpeg: bytes) -> torch.Tensor:
         Reject: `truncated`: it is no whole JPEG.
     """
     with damage_as_reject("JPEG"):
-        return decode_jpeg(_encoded(jpeg), mode="RGB")
+        return _torch_pixels(jpeg, "RGB")
 
 
 def encode_jpeg(pixels_CHW: torch.Tensor, quality: int = JPEG_QUALITY) -> bytes:
     """Encodes uint8 pixels, grey or RGB, as a baseline 4:2:0 JPEG without metadata."""
     out = io.BytesIO()
-    JpegEncoder(pixels_CHW.contiguous()).to_file_like(out, quality=quality)
+    encoders.JpegEncoder(pixels_CHW.contiguous()).to_file_like(out, quality=quality)
     return out.getvalue()
 
 
@@ -125,7 +124,7 @@ def _plain_jpeg(data: bytes, short_side: int, limits: ImageLimits) -> _Decoded |
         if header.mode not in {"RGB", "L"} or "APP1" in segments or is_scaled(header.size, short_side) or to_srgb(header.info.get("icc_profile"), header.mode):
             return None
         is_kept = segments <= {"APP0"} and _is_fit_to_keep(header, data, short_side)
-        return _Decoded(decode_jpeg(_encoded(data), mode="UNCHANGED"), header.size, 1, data if is_kept else None)
+        return _Decoded(_torch_pixels(data, "UNCHANGED"), header.size, 1, data if is_kept else None)
 
 
 def _picture(data: bytes, short_side: int, limits: ImageLimits) -> _Decoded:
@@ -135,9 +134,10 @@ def _picture(data: bytes, short_side: int, limits: ImageLimits) -> _Decoded:
     return _Decoded(pixels_CHW, picture.size, picture.orientation, None)
 
 
-def _encoded(data: bytes) -> torch.Tensor:
+def _torch_pixels(jpeg: bytes, mode: Literal["RGB", "UNCHANGED"]) -> torch.Tensor:
     # bytearray: torch refuses to share memory that it must not write to.
-    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    pixels: torch.Tensor = decoders.decode_jpeg(torch.frombuffer(bytearray(jpeg), dtype=torch.uint8), mode=mode)
+    return pixels
 
 
 def _resized(pixels_CHW: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -64,7 +64,7 @@ def _profile(said: dict[bytes, bytes]) -> bytes | None:
             return None
         gamma = struct.unpack(">I", said[b"gAMA"])[0] / 100_000 if b"gAMA" in said else None
         numbers = [value / 100_000 for value in struct.unpack(">8I", said[b"cHRM"])] if b"cHRM" in said else []
-        white, red, green, blue = [*zip(numbers[::2], numbers[1::2], strict=True)] or [None] * 4
-        return by_gamma(gamma, (red, green, blue, white) if red and green and blue and white else None)
+        white, red, green, blue = [*zip(numbers[::2], numbers[1::2], strict=True)] or [(0.0, 0.0)] * 4
+        return by_gamma(gamma, (red, green, blue, white) if numbers else None)
     except (struct.error, zlib.error):
         return None

@@ -169,8 +169,14 @@ def _ended(data: bytes) -> bytes:
     first, other = (open_image(body + end, "JPEG").convert("RGB") for end in ends)
     if first.tobytes() == other.tobytes():
         return body + ends[0]
-    top = next(row for row in range(first.height) if first.crop((0, row, first.width, row + 1)).tobytes() != other.crop((0, row, first.width, row + 1)).tobytes())
+    top = next(
+        row for row in range(first.height) if first.crop((0, row, first.width, row + 1)).tobytes() != other.crop((0, row, first.width, row + 1)).tobytes()
+    )
     raise Reject(RejectCode.TRUNCATED, f"JPEG is cut short: of its {first.height:,} rows {first.height - top:,} are missing or not whole")
+
+
+def _rows(image: Image.Image) -> Iterator[bytes]:
+    return (image.crop((0, row, image.width, row + 1)).tobytes() for row in range(image.height))
 
 
 @contextmanager

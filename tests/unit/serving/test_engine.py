@@ -33,7 +33,7 @@ def test_images_of_callers_who_have_gone_are_not_prepared():
         return Inputs(Recognition())
 
     async def ask() -> None:
-        threads = InputThreads(make, 1, 20.0)
+        threads = InputThreads(make, 1)
         first = asyncio.create_task(threads.prepared(b"first"))
         await asyncio.to_thread(began.wait, 30)
         others = [asyncio.create_task(threads.prepared(b"other")) for _ in range(5)]
@@ -74,29 +74,6 @@ def test_a_heat_map_that_nobody_waits_for_is_given_up(calibrated_bundle, monkeyp
 
     asyncio.run(leave())
     assert len(batches) < 2 + 32 * 32 / 32, "all of its places were scored"
-
-
-def test_a_decoder_that_is_stuck_for_a_caller_who_has_gone_is_left_behind():
-    """Nobody would watch it, and a few such images would end all decoding."""
-    began, never = threading.Event(), threading.Event()
-
-    def make(data: bytes) -> Inputs:
-        if data == b"stuck":
-            began.set()
-            never.wait(30)
-        return Inputs(Recognition(width=1))
-
-    async def ask() -> Inputs:
-        threads = InputThreads(make, 1, 0.2)
-        gone = asyncio.create_task(threads.prepared(b"stuck"))
-        await asyncio.to_thread(began.wait, 30)
-        gone.cancel()
-        return await asyncio.wait_for(threads.prepared(b"good"), 10)
-
-    try:
-        assert asyncio.run(ask()).answer.width == 1
-    finally:
-        never.set()
 
 
 def test_scoring_has_the_threads_of_the_process_and_not_of_those_that_prepare(calibrated_bundle, monkeypatch):
