@@ -4,6 +4,7 @@ Images are prepared as `prodrec prepare` does and transformed as each bundle say
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -65,6 +66,10 @@ def _inputs(data: bytes, classifier: BundleInfo | None, tagger: BundleInfo | Non
     return Inputs(answer, to_classify, to_tag, frame)
 
 
+class Crowded(Exception):
+    """Too many images that may take long are at work."""
+
+
 class InputThreads:
     """Prepares images in threads: what is short in most of them, what may take long beside them, so that nothing waits for it.
 
@@ -72,10 +77,12 @@ class InputThreads:
 
     Args:
         threads: that prepare short images at once; half as many, but one at least, wait for long ones.
+        most_long: images that may take long, at work or waiting at once; one more is `Crowded`. None: any number.
     """
 
-    def __init__(self, make: Callable[[bytes], Inputs], threads: int) -> None:
+    def __init__(self, make: Callable[[bytes], Inputs], threads: int, most_long: int | None = None) -> None:
         self._make = make
+        self._places = threading.Semaphore(most_long) if most_long else None
         self._short, self._long = _threads(threads, "prepare"), _threads(max(1, threads // 2), "prepare-long")
 
     def submit(self, images: Sequence[bytes]) -> list[Future[Inputs]]:
@@ -83,7 +90,10 @@ class InputThreads:
         return [self._begun(data) for data in images]
 
     async def prepared(self, data: bytes) -> Inputs:
-        """The inputs of one image, for a server's event loop. Where nobody waits any more, what has not begun never will."""
+        """The inputs of one image, for a server's event loop. Where nobody waits any more, what has not begun never will.
+
+        Raises: Crowded.
+        """
         return await asyncio.wrap_future(self._begun(data))
 
     def _begun(self, data: bytes) -> Future[Inputs]:
@@ -94,8 +104,17 @@ class InputThreads:
     def _sort(self, data: bytes, future: Future[Inputs]) -> None:
         if future.cancelled() or is_short(data):
             self._run(data, future)
-        else:
+        elif self._has_place_until(future):
             self._long.submit(self._run, data, future)
+        elif future.set_running_or_notify_cancel():
+            future.set_exception(Crowded())
+
+    def _has_place_until(self, future: Future[Inputs]) -> bool:
+        if (places := self._places) is None:
+            return True
+        if has_place := places.acquire(blocking=False):
+            future.add_done_callback(lambda _: places.release())
+        return has_place
 
     def _run(self, data: bytes, future: Future[Inputs]) -> None:
         if future.set_running_or_notify_cancel():

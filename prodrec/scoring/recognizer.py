@@ -37,6 +37,7 @@ class Recognizer:
         threshold: least score of a tag; None: that of its label in the bundle.
         threads: that prepare images; None: the cores that this process may use.
         limits: what is refused unread or undecoded, or takes too long.
+        most_long: images that may take long to decode, at once; see `InputThreads`.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Recognizer:
         threshold: float | None = None,
         threads: int | None = None,
         limits: ImageLimits = ImageLimits(),
+        most_long: int | None = None,
     ) -> None:
         if not classifier and not tagger:
             raise ConfigError("there is nothing to recognize with; give --classifier BUNDLE, --tagger BUNDLE or both")
@@ -56,7 +58,7 @@ class Recognizer:
         self.top_k, self.threshold = top_k, threshold
         self.classifier_info, self.tagger_info = (bundle.info if bundle else None for bundle in (classifier, tagger))
         make = partial(make_inputs, classifier=self.classifier_info, tagger=self.tagger_info, limits=limits)
-        self.inputs = InputThreads(make, threads or usable_cores())
+        self.inputs = InputThreads(make, threads or usable_cores(), most_long)
 
     @classmethod
     def load(cls, classifier: str | None = None, tagger: str | None = None, **options: Any) -> "Recognizer":
