@@ -28,10 +28,9 @@ demo: setup
 	$(VENV)/bin/prodrec recognize $(DEMO)/scenes/test/*44.jpg --tagger $(DEMO)/tagger/bundle --draw $(DEMO)/tags
 	@echo "open $(DEMO)/run/report/index.html, $(DEMO)/tagger/report/index.html and the pictures in $(DEMO)/tags"
 
-# What needs no Ray runs on two cores at once; a file's tests stay together, as they share a server or a bundle.
+# Two processes: one begins with what shares a Ray cluster, the other with what starts Rays of its own (tests/conftest.py).
 test: setup
-	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile tests/unit tests/contract
-	$(VENV)/bin/pytest tests/ray tests/faults tests/e2e tests/behaviour
+	$(VENV)/bin/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder tests
 
 check: setup
 	$(VENV)/bin/ruff check .

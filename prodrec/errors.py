@@ -99,6 +99,8 @@ class RejectCode(StrEnum):
     DUPLICATE_ACROSS_SPLITS = "duplicate_across_splits"
     # Other images of its listing stand in another of the publisher's splits, further from training.
     LISTING_ACROSS_SPLITS = "listing_across_splits"
+    # Longer than a database's key may be, or with a NUL, which no database takes: it is stored under a name made of it.
+    BAD_LISTING_ID = "bad_listing_id"
     # Refused before or instead of an answer: the scheme, host or port is not on the list, the address is not public, or a redirect.
     NOT_ALLOWED = "not_allowed"
     FETCH_FAILED = "fetch_failed"

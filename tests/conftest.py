@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 # Before torch is imported: its threads spin against those of the other processes of a test run.
@@ -11,6 +12,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 from made import build_box_shards, build_shards, prepare_here, run, write_listings
 
@@ -18,59 +20,97 @@ settings.register_profile("prodrec", max_examples=40, deadline=None, derandomize
 settings.load_profile("prodrec")
 
 
+# Folders of tests that share a cluster or a head node, the longest first. Each is worked off by one process of pytest-xdist,
+# from its begin, while the others work off the files of the rest.
+TOGETHER = ("ray", "faults", "e2e")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """What shares something expensive stays in one process: a folder's cluster, or a file's server."""
+    folder = Path(__file__).parent
+
+    def place(item) -> tuple[int, str]:
+        parts = item.path.relative_to(folder).parts
+        alone = parts[:2] == ("e2e", "page")  # a browser and servers without Ray
+        return (TOGETHER.index(parts[0]), parts[0]) if parts[0] in TOGETHER and not alone else (len(TOGETHER), "/".join(parts))
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(place(item)[1]))
+    items.sort(key=lambda item: place(item)[0])
+
+
 @pytest.fixture(scope="session")
-def small_shards(tmp_path_factory) -> str:
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """A folder by name that is made by the first process of the test session that asks for it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        place, done = shared / f"made-{name}" / "it", shared / f"made-{name}" / "done"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                place.parent.mkdir(exist_ok=True)
+                make(place)
+                done.touch()
+        return place
+
+    return folder
+
+
+def train_here(shards: object, recipe: str, out: Path, settings: list[str]) -> None:
+    assert run("train", shards, "--recipe", recipe, "--out", out, "--local", *(part for setting in settings for part in ("--set", setting))) == 0
+
+
+@pytest.fixture(scope="session")
+def small_shards(made_once) -> str:
     """120 photos of 4 labels in 2 groups."""
-    return build_shards(tmp_path_factory.mktemp("shards") / "small", {"red": 40, "green": 36, "blue": 24, "yellow": 20})
+    return str(made_once("small_shards", lambda folder: build_shards(folder, {"red": 40, "green": 36, "blue": 24, "yellow": 20})))
 
 
 @pytest.fixture(scope="session")
-def box_shards(tmp_path_factory) -> str:
+def box_shards(made_once) -> str:
     """60 scenes with boxes of 2 labels; a quarter of them show none."""
-    return build_box_shards(tmp_path_factory.mktemp("box_shards") / "small", 60)
+    return str(made_once("box_shards", lambda folder: build_box_shards(folder, 60)))
 
 
 @pytest.fixture(scope="session")
-def small_bundle(small_shards, tmp_path_factory) -> str:
+def small_bundle(small_shards, made_once) -> str:
     """A classifier of `small_shards` that is right nearly always."""
-    run_folder = tmp_path_factory.mktemp("bundle") / "run"
     settings = ["input.size=32", "train.epochs=16", "train.batch_size=16", "data.threads=1", "optim.lr=0.004", "balance.class_weights=none"]
-    options = [part for setting in settings for part in ("--set", setting)]
-    assert run("train", small_shards, "--recipe", "custom_cnn", "--out", run_folder, "--local", *options) == 0
-    return str(run_folder / "bundle")
+    return str(made_once("small_run", lambda folder: train_here(small_shards, "custom_cnn", folder, settings)) / "bundle")
 
 
 @pytest.fixture(scope="session")
-def calibrated_bundle(small_bundle, small_shards, tmp_path_factory) -> str:
+def calibrated_bundle(small_bundle, small_shards, made_once) -> str:
     """`small_bundle` with thresholds from which on its answers are accepted."""
-    bundle = tmp_path_factory.mktemp("calibrated") / "bundle"
-    shutil.copytree(small_bundle, bundle)
-    assert run("calibrate", bundle, small_shards, "--precision", "0.7", "--confidence", "0.8") == 0
-    return str(bundle)
+
+    def calibrate(bundle: Path) -> None:
+        shutil.copytree(small_bundle, bundle)
+        assert run("calibrate", bundle, small_shards, "--precision", "0.7", "--confidence", "0.8") == 0
+
+    return str(made_once("calibrated_bundle", calibrate))
 
 
 LISTING_SETTINGS = ["train.epochs=12", "train.batch_size=16", "input.size=32", "optim.lr=0.006", "data.threads=1", "model.dropout=0.0"]
 
 
 @pytest.fixture(scope="session")
-def listing_source(tmp_path_factory) -> Path:
+def listing_source(made_once) -> Path:
     """A manifest with 160 listings of 4 products, of which one view alone leaves two."""
-    return write_listings(tmp_path_factory.mktemp("listings") / "source", 40)
+    return made_once("listing_source", lambda folder: write_listings(folder, 40))
 
 
 @pytest.fixture(scope="session")
-def listing_shards(listing_source) -> str:
+def listing_shards(listing_source, made_once) -> str:
     """Of `listing_source`: 96 listings of train, 32 of val, 32 of test."""
-    return prepare_here(listing_source, listing_source.parent / "shards")
+    return str(made_once("listing_shards", lambda folder: prepare_here(listing_source, folder)))
 
 
 @pytest.fixture(scope="session")
-def listing_run(listing_shards, tmp_path_factory) -> Path:
+def listing_run(listing_shards, made_once) -> Path:
     """The run of an LSTM over the views of `listing_shards`."""
-    folder = tmp_path_factory.mktemp("listing_run") / "run"
-    options = [part for setting in LISTING_SETTINGS for part in ("--set", setting)]
-    assert run("train", listing_shards, "--recipe", "cnn_lstm", "--out", folder, "--local", *options) == 0
-    return folder
+    return made_once("listing_run", lambda folder: train_here(listing_shards, "cnn_lstm", folder, LISTING_SETTINGS))
 
 
 # Few proposals: most of the time goes into them.
@@ -80,9 +120,6 @@ _TAGGER_SETTINGS += ["augment.min_crop_area=1", "augment.mix=0", "optim.lr=0.003
 
 
 @pytest.fixture(scope="session")
-def tagger_run(box_shards, tmp_path_factory) -> Path:
+def tagger_run(box_shards, made_once) -> Path:
     """The run of a tagger of `box_shards`; its bundle finds most of the boxes."""
-    folder = tmp_path_factory.mktemp("tagger") / "run"
-    options = [part for setting in _TAGGER_SETTINGS for part in ("--set", setting)]
-    assert run("train", box_shards, "--recipe", "fasterrcnn_tiny", "--out", folder, "--local", *options) == 0
-    return folder
+    return made_once("tagger_run", lambda folder: train_here(box_shards, "fasterrcnn_tiny", folder, _TAGGER_SETTINGS))

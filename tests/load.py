@@ -17,9 +17,9 @@ class Asked(NamedTuple):
     answer: dict
 
 
-async def load(url: str, body: bytes, clients: int, until: Callable[[], bool]) -> list[Asked]:
-    """Runs clients until `until` is true; a client that is told to come later asks again at once."""
-    asked: list[Asked] = []
+async def load(url: str, body: bytes, clients: int, until: Callable[[], bool], asked: list[Asked] | None = None) -> list[Asked]:
+    """Runs clients until `until` is true; a client that is told to come later asks again at once. `asked` grows meanwhile."""
+    asked = [] if asked is None else asked
     limits = httpx.Limits(max_connections=clients)
     async with httpx.AsyncClient(timeout=60, limits=limits, trust_env=False) as client:
 

@@ -39,7 +39,7 @@ class RunRecord(Frozen):
         rows_in, rows_tagged, rows_skipped, rows_rejected: images; None until known, like all counts.
         listings, accepted, reviewed, refused: listings.
         status: of a run that was killed it stays `running`; all but `finished` can be gone on with.
-        detail: why it failed or was cancelled, one line.
+        detail: why it failed or was cancelled, or what was guessed about its input, one line.
     """
 
     run_id: str

@@ -22,6 +22,10 @@ from sqlalchemy.types import TypeEngine
 METADATA = MetaData()
 # MySQL wants a length of what it indexes. Source: assumed; four such columns fit its 3,072 bytes of an index entry.
 _INDEXED = Text().with_variant(String(191), "mysql", "mariadb")
+# Of a listing's id in UTF-8. Source: PostgreSQL: an index entry holds 2,704 bytes, and the hashes beside the id take 300.
+MOST_ID_BYTES = 2_048
+# Of an id that is too long, what is kept for people to see. Source: assumed.
+_SHOWN_LETTERS = 100
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -129,6 +133,16 @@ def clean_text(text: str) -> str:
     if text.isascii() and "\0" not in text:
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", _REPLACEMENT)
+
+
+def storable_id(listing_id: str) -> tuple[str, str | None]:
+    """The id that a listing is stored by, and what is wrong with its own (None: nothing, and it is the same)."""
+    size = len(listing_id.encode("utf-8", "surrogatepass"))
+    if size <= MOST_ID_BYTES and "\0" not in listing_id:
+        return listing_id, None
+    wrong = f"its id has {size:,} bytes, at most {MOST_ID_BYTES:,} can be stored" if size > MOST_ID_BYTES else "its id has a NUL in it"
+    digest = hashlib.sha256(listing_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{clean_text(listing_id[:_SHOWN_LETTERS])}... sha256:{digest}", f"{wrong}; give the listing another listing_id"
 
 
 def rows_table(name: str, rows: Iterable[Mapping[str, object]]) -> pa.Table:

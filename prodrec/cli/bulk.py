@@ -43,6 +43,8 @@ def tag(
     from prodrec.cluster.estimate import estimate
 
     listings = _listings(input, query).limited(limit)
+    if listings.notes:
+        typer.echo(f"{listings.name}: {'; '.join(listings.notes)}", err=True)
     with open_store(to) as store:
         fetch = {"hosts": tuple(allow_host or ()), "schemes": ("https", "http") if allow_http else ("https",), "allow_private": allow_private}
         plan = plan_tags(run_id or new_run_id(), classifier, tagger, policy, store.url, fetch, gpu, listings.prepared)

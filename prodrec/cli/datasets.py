@@ -1,7 +1,7 @@
 """Commands that make data sets."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -43,11 +43,15 @@ def sample(
 
 @app.command()
 def prepare(
-    source: Annotated[str, typer.Argument(help="Products-10K folder, ImageFolder, CSV/Parquet manifest, COCO or Pascal-VOC set (local path or URI).")],
+    source: Annotated[str, typer.Argument(help="Folder of images, manifest or annotated set (README: sources); local path or URI.")],
     out: Annotated[str, typer.Argument(help="Folder for the shards (local path or URI).")],
-    format: Annotated[str, typer.Option(help="auto, products10k, imagefolder, manifest, coco or voc.")] = "auto",
+    format: Annotated[str, typer.Option(help="auto, or the name of a layout (README: sources).")] = "auto",
     split: Annotated[str, typer.Option(help="Shares train,val,test (or train,test) for images without a publisher's split.")] = "0.8,0.1,0.1",
     short_side: Annotated[int, typer.Option(min=32, max=4096, help="Pixels; larger images are shrunk to it.")] = 320,
+    boxes_on: Annotated[
+        Literal["auto", "stored", "upright"],
+        typer.Option(help="Of photos that EXIF turns, what their boxes were drawn on: stored, upright, or auto: what the annotated size tells."),
+    ] = "auto",
     keep_split: Annotated[list[str] | None, typer.Option(help="Earlier shards (may be repeated): their images stay in the split they had there.")] = None,
 ) -> None:
     """Prepare a source into shards: decode, check, shrink, hash, divide."""
@@ -60,15 +64,18 @@ def prepare(
     print(opened.description, flush=True)
 
     from prodrec.cli.display import prepare_display
+    from prodrec.cli.preparing import told_splits, told_turned
     from prodrec.cluster.prepare import PrepareOptions, prepare
 
     announce_ray()
     with prepare_display() as display:
-        manifest = prepare(opened, out, PrepareOptions(short_side=short_side, fractions=fractions), display, earlier)
+        manifest = prepare(opened, out, PrepareOptions(short_side=short_side, fractions=fractions, boxes_on=boxes_on), display, earlier)
     rejected = sum(manifest.rejects.values())
     print(f"{manifest.rows_in} rows in = {manifest.rows_ok} ok + {rejected} rejected")
     for code, count in manifest.rejects.items():
         print(f"  {code}: {count}")
     if manifest.boxes:
         print(f"boxes of the ok rows: {manifest.boxes.ok} ok ({manifest.boxes.clipped} clipped to their picture) + {manifest.boxes.rejected} rejected")
+        print("".join(f"{line}\n" for line in told_turned(manifest.boxes.turned)), end="")
+    print(told_splits(manifest.split_origin))
     print(f"{out}: {', '.join(f'{manifest.rows(name)} {name}' for name in manifest.splits)}; {len(manifest.labels)} labels")

@@ -143,7 +143,7 @@ def tag(listings: Listings, store: Store, plan: TagPlan, workers: Workers, resum
     # Where this ends by an error or a kill, the run's row says `running`, and it can be resumed.
     with ray_session():
         counts = _add_up(results(listings, plan, workers), listings, on_progress)
-    finished = run.model_copy(update={"status": "finished", "finished": now_utc(), **counts})
+    finished = run.model_copy(update={"status": "finished", "finished": now_utc(), "detail": "; ".join(listings.notes) or None, **counts})
     store.finish(finished)
     return finished
 

@@ -5,6 +5,7 @@ A block of Ray Data holds whole listings, a row each, so that nothing separates 
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import repeat
@@ -12,12 +13,12 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from prodrec.catalog import Known, Store, open_store
+from prodrec.catalog import Known, Store, open_store, storable_id
 from prodrec.config import Frozen
 from prodrec.errors import Reject, RejectCode, shown_url
 from prodrec.images.formats import ImageLimits
 from prodrec.scoring.fetch import Fetcher, FetchLimits
-from prodrec.sources.image_bytes import lies_below, read_images
+from prodrec.sources.image_bytes import as_spelled, lies_below, read_images
 from prodrec.sources.listings import DECLARED
 
 # Of a listing on its way: tagged before and unchanged, or tagged by this very run; images to score; or out of reach tonight.
@@ -92,21 +93,28 @@ def fetch_listings(plan: TagPlan, listings: pa.Table) -> pa.Table:
         Of the schema _FETCHED, a row a listing.
     """
     rows = listings.to_pylist()
+    refused = [_refused_id(row) for row in rows]
     store = worker_store(plan.store_url, plan.run_id)
     known = store.known([row["listing_id"] for row in rows]) if store else {}
     inputs = [json_sha256([row[name] for name in listings.column_names]) for row in rows]
     done = [_is_done(plan, known.get(row["listing_id"]), sha256) for row, sha256 in zip(rows, inputs, strict=True)]
-    images = _read([row for row, finished in zip(rows, done, strict=True) if not finished], plan)
+    images = _read([row for row, finished, bad in zip(rows, done, refused, strict=True) if not finished and not bad], plan)
     fetched: list[dict[str, Any]] = []
-    for row, sha256, finished in zip(rows, inputs, done, strict=True):
+    for row, sha256, finished, bad in zip(rows, inputs, done, refused, strict=True):
         said = {name: row[name] for name in ("listing_id", *DECLARED)} | {"input_sha256": sha256, "uri": _shown_uris(row)}
         before = known.get(row["listing_id"])
         if finished:
             assert before is not None
             fetched.append(said | {"state": DONE, "known": [before.images_tagged, before.images_rejected], "decision": before.decision})
         else:
-            fetched.append(said | _to_do(plan, before, row, sha256, [next(images) for _ in row["uri"]]))
+            fetched.append(said | _to_do(plan, before, row, sha256, [bad or next(images) for _ in row["uri"]]))
     return pa.Table.from_pylist(fetched, _FETCHED)
+
+
+def _refused_id(row: dict[str, Any]) -> _Image | None:
+    """Why a listing's id cannot be stored, in place of each of its images; it goes on under one that can."""
+    row["listing_id"], wrong = storable_id(row["listing_id"])
+    return _Image(None, None, RejectCode.BAD_LISTING_ID.value, wrong) if wrong else None
 
 
 def _shown_uris(row: dict[str, Any]) -> list[str]:
@@ -139,6 +147,8 @@ def _to_do(plan: TagPlan, known: Known | None, row: dict[str, Any], input_sha256
 def _read(listings: Sequence[dict[str, Any]], plan: TagPlan) -> Iterator[_Image]:
     """All images of listings, in order: those of the web side by side, the others as they stand."""
     places = [place for listing in listings for place in zip(listing["uri"], listing["row_group"], listing["row"], strict=True)]
+    if plan.within is not None:  # what is looked at must be what is read
+        places = [(uri if group is not None or not uri else _on_disk(uri), group, row) for uri, group, row in places]
     kinds = [_kind(uri or "", group is not None, plan) for uri, group, _ in places]
     web = _fetcher(plan.fetch.model_dump_json()).fetch_all([uri for (uri, _, _), kind in zip(places, kinds, strict=True) if kind == "web"])
     others = [place for place, kind in zip(places, kinds, strict=True) if kind == "other"]
@@ -162,6 +172,11 @@ def _kind(uri: str, embedded: bool, plan: TagPlan) -> str:
     if plan.within is not None:
         return "other" if not uri or (embedded and uri == plan.trusted) or lies_below(uri, plan.within) else "outside"
     return "refused" if "://" in uri and _access(uri) not in (("", ""), _access(plan.trusted)) else "other"
+
+
+def _on_disk(uri: str) -> str:
+    """A local path that is there, as the disk spells it."""
+    return uri if not uri.startswith("/") or os.path.lexists(uri) else as_spelled(uri) or uri
 
 
 def _access(uri: str) -> tuple[str, str]:

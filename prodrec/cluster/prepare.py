@@ -14,6 +14,7 @@ from prodrec.files import Folder
 from prodrec.images.boxes import fit_boxes
 from prodrec.images.decode import PreparedImage, prepare_image
 from prodrec.images.formats import ImageLimits
+from prodrec.images.orientation import BoxesOn, place_upright, stored_orientation
 from prodrec.shards.assemble import assemble, stage, start_output
 from prodrec.shards.listing_order import cuts, gathered
 from prodrec.shards.reading import Shards
@@ -35,12 +36,14 @@ class PrepareOptions(Frozen):
     Attributes:
         short_side: pixels; larger images are shrunk to it, smaller ones stay.
         jpeg_quality: of re-encoded images.
+        boxes_on: the pixels that boxes of turned photos were drawn on.
     """
 
     short_side: int = SHORT_SIDE_PX
     jpeg_quality: int = 90
     fractions: Fractions = Fractions(0.8, 0.1, 0.1)
     limits: ImageLimits = ImageLimits()
+    boxes_on: BoxesOn = "auto"
 
 
 def prepare(
@@ -104,7 +107,7 @@ def _stage_row(row: dict[str, Any], image: bytes | Reject, options: PrepareOptio
         if row["objects"] is None and not row["label"]:
             raise Reject(RejectCode.UNLABELLED, "the source gives no label")
         prepared = prepare_image(image, options.short_side, options.limits, options.jpeg_quality)
-        boxes = _fitted(row, prepared)
+        boxes = _fitted(row, image, prepared, options.boxes_on)
     except Reject as reject:
         return said | {"code": reject.code.value, "detail": reject.detail}
     return said | {
@@ -120,9 +123,11 @@ def _stage_row(row: dict[str, Any], image: bytes | Reject, options: PrepareOptio
     }
 
 
-def _fitted(row: dict[str, Any], prepared: PreparedImage) -> dict[str, Any]:
+def _fitted(row: dict[str, Any], image: bytes, prepared: PreparedImage, boxes_on: BoxesOn) -> dict[str, Any]:
     if row["objects"] is None:
         return {}
     size, source = (prepared.width, prepared.height), (prepared.source_width, prepared.source_height)
-    fitted = fit_boxes(row["objects"], (row["width"], row["height"]), source, size)
-    return {"objects": fitted.objects, "boxes_clipped": fitted.clipped, "boxes_rejected": fitted.rejected}
+    annotated = (row["width"], row["height"])
+    placed = place_upright(row["objects"], annotated, bool(row["relative"]), stored_orientation(image), source, boxes_on)
+    fitted = fit_boxes(placed.objects, placed.annotated, source, size)
+    return {"objects": fitted.objects, "boxes_clipped": fitted.clipped, "boxes_rejected": fitted.rejected, "boxes_on": placed.on}

@@ -3,8 +3,8 @@
 Models are frozen and refuse unknown keys. Reading them from YAML and `--set` is `prodrec.recipes`.
 """
 
-from prodrec.config.base import SHORT_SIDE_PX, Fraction, Frozen, PositiveFloat, PositiveInt, explain_validation
 from prodrec.config.fit import FitConfig
+from prodrec.config.frozen import SHORT_SIDE_PX, Fraction, Frozen, PositiveFloat, PositiveInt, explain_validation
 from prodrec.config.recipe import Recipe
 from prodrec.config.sections import (
     AugmentConfig,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from prodrec.config.base import Frozen
+from prodrec.config.frozen import Frozen
 from prodrec.config.sections import HeadKind
 
 

@@ -5,8 +5,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, model_validator
 
-from prodrec.config.base import Frozen
 from prodrec.config.fit import FitConfig
+from prodrec.config.frozen import Frozen
 from prodrec.config.sections import (
     AugmentConfig,
     BalanceConfig,

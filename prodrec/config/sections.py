@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from prodrec.config.base import Fraction, Frozen, PositiveFloat, PositiveInt
+from prodrec.config.frozen import Fraction, Frozen, PositiveFloat, PositiveInt
 
 HeadKind = Literal["linear", "relu", "mlp", "cosine", "arcface"]
 

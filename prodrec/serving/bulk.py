@@ -21,12 +21,13 @@ from prodrec.errors import Reject, RejectCode, SourceError
 from prodrec.files import Folder
 from prodrec.scoring.fetch import FetchLimits
 from prodrec.sources.image_bytes import lies_below
-from prodrec.sources.manifests import MANIFEST_SUFFIXES
 
 # Of a run that is called running, and is not: its process, its machine or the cluster was lost.
 LOST = "it ended without a word; send the same manifest again: what is written stays"
 # What `check_manifest` gives.
 SENT = re.compile(r"[0-9a-f]{64}\.(csv|tsv|parquet)")
+# A packed one could be any size once it is unpacked.
+_SUFFIXES = (".csv", ".tsv", ".parquet")
 _PARQUET_MAGIC = b"PAR1"
 
 
@@ -95,9 +96,9 @@ class BulkSettings(Frozen):
         """
         if len(manifest) > self.max_manifest_bytes:
             raise Reject(RejectCode.TOO_LARGE, f"a manifest of {len(manifest):,} bytes; at most {self.max_manifest_bytes:,} are read")
-        suffixes = [suffix for suffix in MANIFEST_SUFFIXES if name.lower().endswith(suffix)] or [".parquet"] * manifest.startswith(_PARQUET_MAGIC)
+        suffixes = [suffix for suffix in _SUFFIXES if name.lower().endswith(suffix)] or [".parquet"] * manifest.startswith(_PARQUET_MAGIC)
         if not suffixes:
-            raise SourceError(f"{name or 'the file'} is no manifest: its name must end in {', '.join(MANIFEST_SUFFIXES)}")
+            raise SourceError(f"{name or 'the file'} is no manifest: its name must end in {', '.join(_SUFFIXES)}")
         return hashlib.sha256(manifest).hexdigest() + suffixes[0]
 
     def check_input(self, uri: str) -> str:
@@ -154,7 +155,12 @@ def state_of(run: RunRecord, progress: Progress | None) -> BulkState:
     said: dict[str, Any] = {"id": run.run_id, "status": run.status} | {name: getattr(run, name) for name in rows}
     if run.status == "finished":
         skipped = f"{run.rows_skipped:,} images were known already: decisions on them are in the results of the run before" if run.rows_skipped else None
-        said |= {"images_done": run.rows_in, "images": run.rows_in, "detail": run.detail or skipped, "images_per_s": _rate(run)}
+        said |= {
+            "images_done": run.rows_in,
+            "images": run.rows_in,
+            "detail": "; ".join(filter(None, [run.detail, skipped])) or None,
+            "images_per_s": _rate(run),
+        }
     elif run.status == "running" and progress:
         said |= {"images_done": progress.done, "images": progress.images, "images_per_s": round(progress.images_per_s, 1)}
     elif run.status == "running":

@@ -36,7 +36,7 @@ STAGED_SCHEMA = pa.schema(
     [f for f in SHARD_SCHEMA if f.name not in {"label_id", "objects"}]
     + [("image_bytes", pa.int64())]
     + [(name, pa.string()) for name in ("label", "group", "split", "code", "detail")]
-    + [("objects", _STAGED_OBJECTS), ("boxes_clipped", pa.int32()), ("boxes_rejected", pa.list_(pa.string()))]
+    + [("objects", _STAGED_OBJECTS), ("boxes_clipped", pa.int32()), ("boxes_rejected", pa.list_(pa.string())), ("boxes_on", pa.string())]
 )
 
 
@@ -84,12 +84,16 @@ def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows
     if not good.any():
         out.delete(STAGING)
         reasons = ", ".join(f"{n} {code}" for code, n in Counter(rows["code"]).most_common())
-        raise ShardsError(f"not one of {rows_in} rows of the source is a usable image ({reasons}); nothing was written to {out.uri}")
+        uri, detail = (str(rows[name].iloc[0]) for name in ("uri", "detail"))
+        first = f"the first: {detail if uri in detail else f'{uri}: {detail}'}"
+        raise ShardsError(f"not one of {rows_in} rows of the source is a usable image ({reasons}; {first}); nothing was written to {out.uri}")
     has_boxes = bool(rows["objects"].notna().any())
     if has_boxes:
         rows["label"] = _rarest_labels(rows["objects"])
     usable = rows[good]
-    split = assign_splits(usable["sha256"], usable["label"], usable["split"], fractions, usable["listing_id"], _earlier(earlier))
+    before = _earlier(earlier)
+    split = assign_splits(usable["sha256"], usable["label"], usable["split"], fractions, usable["listing_id"], before)
+    rows["given_split"] = rows["split"]
     rows["split"] = split.reindex(rows.index)
     dropped = good & rows["split"].isna()
     kept = rows[good & ~dropped]
@@ -116,11 +120,21 @@ def assemble(out: Folder, fractions: Fractions, provenance: dict[str, Any], rows
         boxes=_box_counts(kept, len(bad_boxes)) if has_boxes else None,
         earlier=[shards.manifest_sha256 for shards in earlier],
         listings=int(kept["listing_id"].nunique()) or None,
+        split_origin=_split_origin(kept, before),
         **provenance,
     )
     out.write(MANIFEST, json.dumps(manifest.model_dump(mode="json"), indent=1).encode())
     out.delete(STAGING)
     return manifest
+
+
+def _split_origin(kept: pd.DataFrame, before: Earlier) -> dict[str, dict[str, int]]:
+    """Where the split of the images comes from: counts by split and origin."""
+    is_earlier = kept["sha256"].isin(before.of_image) | kept["listing_id"].isin(before.of_listing)
+    given = kept["given_split"]
+    origin = pd.Series("drawn", index=kept.index).mask(given.notna(), "drawn_from_train").mask(given == kept["split"], "publisher").mask(is_earlier, "earlier")
+    counts = Counter(zip(kept["split"], origin, strict=True))
+    return {split: {name: n for (where, name), n in sorted(counts.items()) if where == split} for split in SPLITS if (kept["split"] == split).any()}
 
 
 def _earlier(earlier: Sequence[Shards]) -> Earlier:
@@ -211,7 +225,8 @@ def _bad_boxes(kept: pd.DataFrame) -> pd.DataFrame:
 
 
 def _box_counts(kept: pd.DataFrame, rejected: int) -> BoxCounts:
-    return BoxCounts(ok=int(kept["objects"].map(len).sum()), clipped=int(kept["boxes_clipped"].sum()), rejected=rejected)
+    turned = {str(on): int(n) for on, n in kept["boxes_on"].value_counts().sort_index().items()}
+    return BoxCounts(ok=int(kept["objects"].map(len).sum()), clipped=int(kept["boxes_clipped"].sum()), rejected=rejected, turned=turned)
 
 
 def _labels(kept: pd.DataFrame) -> list[Label]:

@@ -63,11 +63,14 @@ class BoxCounts(Frozen):
 
     Attributes:
         clipped: of those that are ok, how many reached beyond their picture.
+        turned: of photos with boxes that their EXIF orientation turns, how many have them on `stored` pixels, how many on `upright`
+            ones, and of how many that is `unknown`: they were taken as upright.
     """
 
     ok: int
     clipped: int
     rejected: int
+    turned: dict[str, int] = {}
 
 
 class ShardsManifest(Frozen):
@@ -77,6 +80,8 @@ class ShardsManifest(Frozen):
         content_sha256: of the sorted (sha256, label, split) of all images: equal for equal data, whatever the order.
         rejects: number of rejected rows by reason code; rows_in = rows_ok + their sum.
         boxes: None for sources without boxes.
+        split_origin: of each split how many of its images are there by `publisher`, `earlier` shards, `drawn` by prodrec, or
+            `drawn_from_train` of the publisher; empty: of an older prepare.
         earlier: sha256 of the manifests of the shards whose split is kept here (`prodrec prepare --keep-split`). Not those that
             they kept in turn: images that were left out meanwhile may stand anywhere.
         listings: number of listings whose images lie together; None where the source names no listings, or of an older prepare.
@@ -99,6 +104,7 @@ class ShardsManifest(Frozen):
     boxes: BoxCounts | None = None
     listings: int | None = None
     earlier: list[str] = []
+    split_origin: dict[str, dict[str, int]] = {}
 
     def rows(self, split: str) -> int:
         """Number of images of a split; 0 where there is none."""

@@ -4,10 +4,12 @@ import errno
 import os
 import re
 import stat
+import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, partial
 from itertools import chain, groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -18,8 +20,7 @@ from pyarrow import fs
 
 from prodrec import files
 from prodrec.errors import Reject, RejectCode, SourceError
-from prodrec.sources.manifests import BYTES_COLUMN
-from prodrec.sources.schema import IMAGE_COLUMN
+from prodrec.sources.embedded import embedded_column, leaf
 
 # Reads in flight at once from an object store, and images held at once. Source: assumed; a request takes about 50 ms.
 REMOTE_READS = 8
@@ -38,12 +39,16 @@ class _Place(NamedTuple):
     uri: str | None
     row_group: int | None
     row: int
+    offset: int | None
+    size: int | None
 
     @property
     def run(self) -> tuple[str, str, int]:
         """Rows that follow each other and share this are read together."""
         if self.row_group is not None:
             return "embedded", self.uri or "", self.row_group
+        if self.offset is not None:
+            return "archived", "", 0
         return ("remote" if "://" in (self.uri or "") else "local"), "", 0
 
 
@@ -51,20 +56,25 @@ def read_images(listing: pa.Table, max_bytes: int) -> Iterator[bytes | Reject]:
     """Reads the images of a listing, one item a row, in order.
 
     Args:
-        listing: of LISTING_SCHEMA.
+        listing: of LISTING_SCHEMA; without `offset` none is in an archive.
         max_bytes: a larger file is not read but rejected as `too_large`.
 
     Yields:
         The image's bytes, or a Reject: `missing` (not there, no file, or no place that can be read), `fetch_failed` (the disk, the
         object store or the rights failed: it may be had tomorrow) or `too_large`.
     """
-    columns = listing.select(["uri", "row_group", "row"])
+    missing = [name for name in ("offset", "size") if name not in listing.column_names]
+    for name in missing:
+        listing = listing.append_column(name, pa.nulls(len(listing), pa.int64()))
+    columns = listing.select(_Place._fields)
     rows = chain.from_iterable(zip(*(column.to_pylist() for column in batch.columns), strict=True) for batch in columns.to_batches(max_chunksize=1024))
     for (kind, uri, row_group), run in groupby((_Place(*row) for row in rows), key=lambda place: place.run):
         if kind == "embedded":
             yield from (_checked(found, max_bytes) for found in _read_row_group(uri, row_group, (place.row for place in run)))
+        elif kind == "archived":
+            yield from _overlapped(run, lambda place: _attempt(partial(_read_member, place=place), place.uri or "", max_bytes))
         elif kind == "remote":
-            yield from _overlapped((place.uri or "" for place in run), lambda uri: _attempt(_read_remote, uri, max_bytes))
+            yield from _overlapped(run, lambda place: _attempt(_read_remote, place.uri or "", max_bytes))
         else:
             yield from (_attempt(_read_local, place.uri or "", max_bytes) for place in run)
 
@@ -115,7 +125,13 @@ def _unreadable(uri: str, error: Exception) -> Reject:
 def _read_local(path: str, max_bytes: int) -> bytes:
     if not path:
         raise Reject(RejectCode.MISSING, "the source gives no URI")
-    found = Path(path).stat()
+    try:
+        found = Path(path).stat()
+    except OSError as error:
+        spelled = as_spelled(path) if error.errno in _ABSENT else None
+        if spelled is None:
+            raise
+        path, found = spelled, Path(spelled).stat()
     # A pipe or a device would block or never end.
     if not stat.S_ISREG(found.st_mode):
         raise Reject(RejectCode.MISSING, f"{path} is {'a folder' if stat.S_ISDIR(found.st_mode) else 'no regular file'}")
@@ -124,13 +140,58 @@ def _read_local(path: str, max_bytes: int) -> bytes:
         return file.read()
 
 
+def as_spelled(path: str) -> str | None:
+    """A local path as the disk spells it, where it is not there as it is written; None: not there either.
+
+    Each name is looked for as it is, composed (NFC, as most programs write) and decomposed (NFD, as a Mac's zip leaves it); last, with
+    backslashes for slashes, as on Windows.
+    """
+    for written in [path] * (not path.isascii()) + [path.replace("\\", "/")] * ("\\" in path):
+        place: str | None = ""
+        for name in written.split("/")[1:]:
+            place = next((f"{place}/{form}" for form in _forms(name) if os.path.lexists(f"{place}/{form}")), None)
+            if place is None:
+                break
+        if place:
+            return place
+    return None
+
+
+def _forms(name: str) -> dict[str, None]:
+    return dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)))
+
+
 def _read_remote(uri: str, max_bytes: int) -> bytes:
     if uri.startswith(("http://", "https://")):
         raise Reject(RejectCode.MISSING, f"{uri}: http is fetched by `prodrec tag`, not here")
     filesystem, path = _locate(uri)
+    try:
+        return _read_object(filesystem, path, max_bytes)
+    except FileNotFoundError:
+        slashed = path.replace("\\", "/")
+        for spelling in {**_forms(path), **({} if ".." in slashed.split("/") else _forms(slashed))}:
+            if spelling != path:
+                with suppress(FileNotFoundError):
+                    return _read_object(filesystem, spelling, max_bytes)
+        raise
+
+
+def _read_object(filesystem: fs.FileSystem, path: str, max_bytes: int) -> bytes:
     with filesystem.open_input_file(path) as file:
         _check_size(file.size(), max_bytes)
         return bytes(file.read())
+
+
+def _read_member(uri: str, max_bytes: int, place: _Place) -> bytes:
+    """A file within a tar archive, which `uri` names before its last #."""
+    size = place.size or 0
+    _check_size(size, max_bytes)
+    filesystem, path = _locate(uri.rpartition("#")[0])
+    with filesystem.open_input_file(path) as file:
+        data = bytes(file.read_at(size, place.offset))
+    if len(data) < size:
+        raise Reject(RejectCode.MISSING, f"{uri}: the archive ends too early")
+    return data
 
 
 def _locate(uri: str) -> tuple[fs.FileSystem, str]:
@@ -152,13 +213,13 @@ def _check_size(size_bytes: int, max_bytes: int) -> None:
         raise Reject(RejectCode.TOO_LARGE, f"{size_bytes:,} bytes; at most {max_bytes:,} are read")
 
 
-def _overlapped(uris: Iterable[str], read: Callable[[str], bytes | Reject]) -> Iterator[bytes | Reject]:
+def _overlapped(places: Iterable[_Place], read: Callable[[_Place], bytes | Reject]) -> Iterator[bytes | Reject]:
     """Reads ahead in threads, in order, at most REMOTE_READS images at once."""
     pending: deque[Future[bytes | Reject]] = deque()
     pool = ThreadPoolExecutor(REMOTE_READS)
     try:
-        for uri in uris:
-            pending.append(pool.submit(read, uri))
+        for place in places:
+            pending.append(pool.submit(read, place))
             if len(pending) == REMOTE_READS:
                 yield pending.popleft().result()
         while pending:
@@ -188,9 +249,11 @@ def _batches(uri: str, row_group: int) -> Iterator[pa.Array]:
     filesystem, path = _locate(uri)
     # So pages are read one by one: 20 MB instead of 300 MB held for a row group of 300 MB (measured).
     with filesystem.open_input_file(path) as stream, pq.ParquetFile(stream, buffer_size=PAGE_BUFFER_BYTES, pre_buffer=False) as file:
-        column = BYTES_COLUMN if BYTES_COLUMN in file.schema_arrow.names else IMAGE_COLUMN
+        column = embedded_column(file.schema_arrow, uri)
+        if column is None:
+            raise SourceError(f"{uri} holds no bytes of images any more")
         for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[row_group], columns=[column]):
-            yield batch.column(0)
+            yield leaf(batch.column(0))
 
 
 def _checked(found: bytes | Reject | None, max_bytes: int) -> bytes | Reject:

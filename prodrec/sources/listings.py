@@ -17,14 +17,19 @@ from pyarrow import fs
 
 from prodrec.errors import SourceError, shown_url
 from prodrec.files import Folder
-from prodrec.sources.columns import absolute_uris, text, whole_numbers
-from prodrec.sources.layouts import image_paths
-from prodrec.sources.manifests import MANIFEST_SUFFIXES, read_manifest
+from prodrec.sources.columns import absolute_uris, clean, identifiers, text, whole_numbers
+from prodrec.sources.layouts.tree import image_paths
+from prodrec.sources.manifests import manifest_names, read_manifest
+from prodrec.sources.tables import TABLE_SUFFIXES, notes_of, with_notes
 
 DECLARED = ("category", "brand", "price")
 _COLUMNS = ("listing_id", "view", *DECLARED)
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _DECIMAL_COMMA = r"^[+-]?\d+,\d{1,2}$"
+# What only a column with decimal commas holds, and what only one with decimal points does.
+_COMMA_COLUMN = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+),\d{1,2}$"
+_POINT_COLUMN = r"^[+-]?\d[\d,]*\.(\d{1,2}|\d{4,})$|^[+-]?\d{1,3}(,\d{3})+\."
+_POINTED_THOUSANDS = r"^[+-]?\d{1,3}(\.\d{3})+(,\d{1,2})?$"
 _THOUSANDS = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"
 
 
@@ -39,6 +44,7 @@ class Listings:
             its images, in order, the lists uri, row_group, row (see `prodrec.sources.schema.LISTING_SCHEMA`).
         prepared: whether the images are those of shards, shrunk already.
         images: number of images, and `duplicates` of rows that name an image of their listing once more.
+        notes: what was guessed about the input, for people.
     """
 
     uri: str
@@ -47,6 +53,7 @@ class Listings:
     images: int
     duplicates: int
     prepared: bool = False
+    notes: tuple[str, ...] = ()
 
     def limited(self, listings: int | None) -> "Listings":
         """The first so many listings; duplicates are not counted then."""
@@ -101,12 +108,13 @@ def gather(uri: str, images: pa.Table, query: str = "") -> Listings:
     """
     if not len(images):
         raise SourceError(f"{shown_url(uri)} lists no images; there is nothing to tag")
-    images = _completed(images, uri)
+    notes = notes_of(images)
+    images = _completed(images, shown_url(uri))
     kept = _by_view(_firsts(images))
     columns = [(name, "first") for name in DECLARED] + [(name, "list") for name in ("uri", "row_group", "row")]
     grouped = kept.group_by("listing_id", use_threads=False).aggregate(columns)
     table = grouped.rename_columns(["listing_id", *(name for name, _ in columns)])
-    return Listings(uri, " ".join([shown_url(uri), *query.split()]), table, len(kept), len(images) - len(kept))
+    return Listings(uri, " ".join([shown_url(uri), *query.split()]), table, len(kept), len(images) - len(kept), notes=notes)
 
 
 def _firsts(images: pa.Table) -> pa.Table:
@@ -127,31 +135,36 @@ def _by_view(images: pa.Table) -> pa.Table:
 def _completed(images: pa.Table, where: str) -> pa.Table:
     """All columns with their types; an image without a listing_id is a listing by its place."""
     columns = {name: text(images, name, where) for name in ("uri", *_COLUMNS)}
+    columns |= {name: clean(columns[name]) for name in ("category", "brand")}
     places = {name: images[name] if name in images.column_names else pa.chunked_array([pa.nulls(len(images), pa.int32())]) for name in ("row_group", "row")}
     numbers = pc.binary_join_element_wise("row ", pc.cast(pa.array(np.arange(1, len(images) + 1)), pa.string()), "")
     inside = pc.binary_join_element_wise(columns["uri"], pc.cast(places["row_group"], pa.string()), pc.cast(places["row"], pa.string()), "#")
-    grouped = pc.match_substring_regex(columns["price"], _THOUSANDS)
-    price = pc.if_else(grouped, pc.replace_substring(columns["price"], ",", ""), columns["price"])
-    price = pc.if_else(pc.match_substring_regex(price, _DECIMAL_COMMA), pc.replace_substring(price, ",", "."), price)
-    price = pc.if_else(pc.match_substring_regex(price, _NUMBER), price, None)
-    listing_id = pc.coalesce(columns["listing_id"], inside, columns["uri"], numbers)
+    listing_id = pc.coalesce(identifiers(columns["listing_id"], "listing_id", where), inside, columns["uri"], numbers)
     view = whole_numbers(columns["view"], "view", where)
-    return pa.table({**columns, **places, "listing_id": listing_id, "view": view, "price": pc.cast(price, pa.float64())})
+    return pa.table({**columns, **places, "listing_id": listing_id, "view": view, "price": _prices(columns["price"])})
+
+
+def _prices(written: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Prices as people write them: `1,299.00`, `12,50`, and `1.299,00`; where one is written so, the point of `1.299` stands for nothing."""
+    if pc.any(pc.match_substring_regex(written, _COMMA_COLUMN)).as_py() and not pc.any(pc.match_substring_regex(written, _POINT_COLUMN)).as_py():
+        written = pc.if_else(pc.match_substring_regex(written, _POINTED_THOUSANDS), pc.replace_substring(written, ".", ""), written)
+    grouped = pc.match_substring_regex(written, _THOUSANDS)
+    price = pc.if_else(grouped, pc.replace_substring(written, ",", ""), written)
+    price = pc.if_else(pc.match_substring_regex(price, _DECIMAL_COMMA), pc.replace_substring(price, ",", "."), price)
+    return pc.cast(pc.if_else(pc.match_substring_regex(price, _NUMBER), price, None), pa.float64())
 
 
 def _file(file: Folder) -> pa.Table:
-    if not file.path.lower().endswith(MANIFEST_SUFFIXES):
-        raise SourceError(f"{file.uri} is no manifest: looked for a file ending in {', '.join(MANIFEST_SUFFIXES)}; or give a folder of images")
+    if not file.path.lower().endswith(TABLE_SUFFIXES):
+        raise SourceError(f"{file.uri} is no manifest: looked for a file ending in {', '.join(TABLE_SUFFIXES)}; or give a folder of images")
     head, mark, query = file.uri.partition("?") if "://" in file.uri else (file.uri, "", "")
     parent, _, name = head.rpartition("/")
     return read_manifest(Folder((parent or "/") + mark + query), name, _COLUMNS)
 
 
 def _folder(folder: Folder) -> pa.Table:
-    names = [info.base_name for info in folder.names()]
-    if named := [f"manifest{suffix}" for suffix in MANIFEST_SUFFIXES if f"manifest{suffix}" in names]:
-        return read_manifest(folder, named[0], _COLUMNS)
-    if names and all(name.lower().endswith(".parquet") for name in names):
-        return pa.concat_tables([read_manifest(folder, name, _COLUMNS) for name in names])
+    if names := manifest_names(folder, [info for info in folder.names() if not info.base_name.startswith((".", "_"))]):
+        tables = [read_manifest(folder, name, _COLUMNS) for name in names]
+        return with_notes(pa.concat_tables(tables), (note for table in tables for note in notes_of(table)))
     paths, _ = image_paths(folder)
     return pa.table({"uri": absolute_uris(folder, paths), "listing_id": paths})

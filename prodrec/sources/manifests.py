@@ -1,37 +1,73 @@
 """Manifests of a source: CSV, TSV or Parquet tables of URIs or embedded bytes with labels.
 
-Columns: `uri` or `bytes` (Parquet only), `label`; optional `group`, `split`, `listing_id`, `view`. The bytes are not read here.
+Columns: `uri` or `bytes` (Parquet only, also as Hugging Face has them), `label`; optional `group`, `split`, `listing_id`, `view`. The
+bytes are not read here.
 """
 
+import re
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
+from pyarrow import fs
 
-from prodrec.errors import SourceError
 from prodrec.files import Folder
-from prodrec.sources.columns import absolute_uris, listing, read_csv, refuse_twins, require_columns, splits, text, whole_numbers
-from prodrec.sources.layouts import Listed
+from prodrec.sources.columns import absolute_uris, identifiers, listing, require_columns, splits, text, whole_numbers
+from prodrec.sources.embedded import BYTES_COLUMN, Embedded, find_embedded
+from prodrec.sources.headers import find_columns
+from prodrec.sources.layouts.listed import Listed
+from prodrec.sources.splits import split_named
+from prodrec.sources.tables import PARQUET_SUFFIX, TABLE_SUFFIXES, notes_of, read_table, with_notes
 
-MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
-BYTES_COLUMN = "bytes"
 _TEXT_COLUMNS = ("label", "group", "split", "listing_id", "view")
+# Files that stand beside a data set's shards and say nothing of its rows.
+_ABOUT = re.compile(r"(?i)(readme|licen[cs]e|dataset_infos?|dataset_dict|state)(\.\w+)?")
 
 
 def list_manifests(folder: Folder, names: list[str]) -> Listed:
     """Lists the rows of manifests in one folder, one after the other; relative URIs are resolved against the folder.
 
+    Of several Parquet files the names may tell the split: `train-00000-of-00002.parquet`, `test.parquet`, `data/val/0.parquet`.
+
     Raises:
         SourceError: a file that cannot be read, lacks a column, names an unknown split or a view that is no number.
     """
-    tables = []
+    tables: list[pa.Table] = []
+    notes: list[str] = []
     for name in names:
-        table = read_manifest(folder, name, _TEXT_COLUMNS, required=("label",))
+        table, where = read_manifest(folder, name, _TEXT_COLUMNS, required=("label",)), folder / name
         columns = {column: table[column] for column in table.column_names}
-        read = {"split": splits(columns["split"], folder / name), "view": whole_numbers(columns["view"], "view", folder / name)}
-        tables.append(listing(len(table), columns | read))
-    return Listed(f"manifest: {names[0] if len(names) == 1 else f'{len(names):,} Parquet files'}", pa.concat_tables(tables))
+        for column in ("label", "group", "listing_id"):
+            columns[column] = identifiers(columns[column], column, where)
+        told = _split_told(name) if len(names) > 1 else None
+        columns["split"] = pc.fill_null(splits(columns["split"], where), told) if told else splits(columns["split"], where)
+        tables.append(listing(len(table), columns | {"view": whole_numbers(columns["view"], "view", where)}))
+        notes += notes_of(table)
+    what = names[0] if len(names) == 1 else f"{len(names):,} Parquet files"
+    return Listed(f"manifest: {what}", pa.concat_tables(tables), tuple(dict.fromkeys(notes)))
+
+
+def manifest_names(folder: Folder, children: Sequence[fs.FileInfo]) -> list[str]:
+    """Manifests of a folder: the one called `manifest`, or else all files, in it or in its only subfolder or one for each split, if all are Parquet.
+
+    Args:
+        children: of the folder, without hidden ones.
+    """
+    names = [info.base_name for info in children]
+    if named := [f"manifest{suffix}" for suffix in TABLE_SUFFIXES if f"manifest{suffix}" in names]:
+        return named[:1]
+    files, subfolders = _files(children), [info.base_name for info in children if info.type == fs.FileType.Directory]
+    if not subfolders or (files and not _all_parquet(files)):
+        return files if not subfolders and _all_parquet(files) else []
+    if len(subfolders) > 1 and not all(map(split_named, subfolders)):
+        return []
+    inside = {name: [info for info in folder.names(name) if not info.base_name.startswith(".")] for name in subfolders}
+    if any(info.type == fs.FileType.Directory for infos in inside.values() for info in infos):
+        return []
+    found = files + [f"{name}/{file}" for name, infos in inside.items() for file in _files(infos)]
+    return found if _all_parquet(found) else []
 
 
 def read_manifest(folder: Folder, name: str, columns: Sequence[str], required: Sequence[str] = ()) -> pa.Table:
@@ -42,43 +78,48 @@ def read_manifest(folder: Folder, name: str, columns: Sequence[str], required: S
         required: of them.
 
     Raises:
-        SourceError: it cannot be read, or lacks a column.
+        SourceError: it cannot be read, lacks a column, or has two that could be one.
     """
-    read = _parquet if name.lower().endswith(".parquet") else _csv
-    return read(folder, name, columns, [(column,) for column in required])
+    embedded = find_embedded(folder, name) if name.lower().endswith(PARQUET_SUFFIX) else None
+    table = read_table(folder, name, partial(_columns, wanted=columns, required=required, embedded=embedded is not None, where=folder / name))
+    return with_notes(_placed(folder, name, table, columns, embedded), notes_of(table))
 
 
-def _csv(folder: Folder, name: str, columns: Sequence[str], required: list[tuple[str, ...]]) -> pa.Table:
-    table, where = read_csv(folder, name), folder / name
-    require_columns(table.column_names, [("uri",), *required], where, "a CSV manifest")
-    return _placed(folder, table, where, columns)
+def _columns(names: list[str], wanted: Sequence[str], required: Sequence[str], embedded: bool, where: str) -> dict[str, str]:
+    """Which columns are read. Where bytes are there, `uri` is where those are that have none."""
+    by_name = [] if embedded and "uri" not in names else ["uri"]
+    found = find_columns(names, [*by_name, *wanted], where)
+    parquet = where.lower().endswith(PARQUET_SUFFIX)
+    needed = [("uri", BYTES_COLUMN) if parquet else ("uri",), *((column,) for column in required)]
+    require_columns(names, needed, where, f"a {'Parquet' if parquet else 'CSV'} manifest", [*found, *[BYTES_COLUMN] * embedded])
+    return found
 
 
-def _parquet(folder: Folder, name: str, columns: Sequence[str], required: list[tuple[str, ...]]) -> pa.Table:
-    """All columns but the bytes are read; row group and row tell where the bytes are."""
-    where = folder / name
-    with folder.filesystem.open_input_file(folder.within(name)) as stream, pq.ParquetFile(stream) as file:
-        schema: pa.Schema = file.schema_arrow
-        _check_schema(schema, where, required)
-        table = file.read(columns=[column for column in schema.names if column in ("uri", *columns)])
-        rows = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-    placed = _placed(folder, table, where, columns)
-    return located(placed, absolute_uris(folder, pa.array([name]))[0], rows) if BYTES_COLUMN in schema.names else placed
+def _placed(folder: Folder, name: str, table: pa.Table, columns: Sequence[str], embedded: Embedded | None) -> pa.Table:
+    """The rows with the places of their images: embedded ones by row group and row, the others by URI."""
+    rows, where = (sum(embedded.row_groups) if embedded else len(table)), folder / name
+    given = text(table, "uri", where) if "uri" in table.column_names else embedded.paths if embedded else pa.nulls(rows, pa.string())
+    texts = {column: text(table, column, where) if column in table.column_names else pa.nulls(rows, pa.string()) for column in columns}
+    nowhere = pa.nulls(rows, pa.int32())
+    placed = pa.table({"uri": absolute_uris(folder, given), "row_group": nowhere, "row": nowhere, **texts})
+    if embedded is None:
+        return placed
+    inside = located(placed, absolute_uris(folder, pa.array([name]))[0], embedded.row_groups)
+    elsewhere = pc.and_(embedded.without, pc.is_valid(placed["uri"]))
+    return pa.table({column: pc.if_else(elsewhere, placed[column], inside[column]) for column in placed.column_names})
 
 
-def _check_schema(schema: pa.Schema, where: str, required: list[tuple[str, ...]]) -> None:
-    refuse_twins(schema.names, where)
-    require_columns(schema.names, [("uri", BYTES_COLUMN), *required], where, "a Parquet manifest")
-    if BYTES_COLUMN in schema.names:
-        kind = schema.field(BYTES_COLUMN).type
-        if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-            raise SourceError(f"{where}: column '{BYTES_COLUMN}' is of type {kind}; store the files' bytes as binary")
+def _split_told(name: str) -> str | None:
+    """The split that the name of one of several files tells, or that of its folder."""
+    return next((split for part in reversed(name.split("/")) if (split := split_named(part.partition(".")[0]))), None)
 
 
-def _placed(folder: Folder, table: pa.Table, where: str, columns: Sequence[str]) -> pa.Table:
-    nowhere = pa.nulls(len(table), pa.int32())
-    uris = absolute_uris(folder, text(table, "uri", where))
-    return pa.table({"uri": uris, "row_group": nowhere, "row": nowhere, **{name: text(table, name, where) for name in columns}})
+def _files(children: Sequence[fs.FileInfo]) -> list[str]:
+    return [info.base_name for info in children if info.type == fs.FileType.File and not _ABOUT.fullmatch(info.base_name)]
+
+
+def _all_parquet(names: Sequence[str]) -> bool:
+    return bool(names) and all(name.lower().endswith(PARQUET_SUFFIX) for name in names)
 
 
 def located(table: pa.Table, uri: pa.Scalar, rows: list[int]) -> pa.Table:

@@ -18,7 +18,9 @@ SPLITS = ("train", "val", "test")
 #   view         place of the image among those of its listing; null where the source does not tell: then the order of the source
 #   objects      of sources with boxes, [] for a picture that shows none; null for sources without. `id` is the annotation's,
 #                `crowd` marks a box around many objects: not learned from, and no mistake where it is predicted
+#   relative     whether the boxes are in fractions of the picture's sides, not in pixels
 #   width, height   pixels of the picture that was annotated, null where not told
+#   offset, size    of an image within the tar archive that `uri` names before its last #: bytes; null for others
 LISTING_SCHEMA = pa.schema(
     [
         ("uri", pa.string()),
@@ -32,5 +34,8 @@ LISTING_SCHEMA = pa.schema(
         ("objects", pa.list_(pa.struct([("id", pa.string()), ("label", pa.string()), ("box", BOX), ("crowd", pa.bool_())]))),
         ("width", pa.int32()),
         ("height", pa.int32()),
+        ("relative", pa.bool_()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
     ]
 )

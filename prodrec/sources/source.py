@@ -1,23 +1,28 @@
-"""What the user has, as a table of examples: Products-10K, an image folder, manifests, COCO or Pascal-VOC. No image is opened."""
+"""What the user has, as a table of examples: image folders, manifests and annotated sets of every usual kind. No image is opened."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
 from prodrec.errors import SourceError
 from prodrec.files import Folder
-from prodrec.sources.annotations import COCO_SUFFIX, coco_files, is_voc, list_coco, list_voc
+from prodrec.sources.columns import clean
 from prodrec.sources.image_bytes import read_images
-from prodrec.sources.layouts import Listed, list_imagefolder, list_products10k
-from prodrec.sources.manifests import MANIFEST_SUFFIXES, list_manifests
+from prodrec.sources.layouts.registry import FORMATS, LAYOUTS, Layout, find_manifests, layout_named
+from prodrec.sources.layouts.tree import Tree
+from prodrec.sources.layouts.unread import refuse_unread
+from prodrec.sources.near_equal import near_equal
+from prodrec.sources.schema import SPLITS
+from prodrec.sources.splits import split_named
+from prodrec.sources.tables import TABLE_SUFFIXES
 
 __all__ = ["FORMATS", "Source", "open_source", "read_images"]
-
-FORMATS = ("products10k", "imagefolder", "manifest", "coco", "voc")
 
 
 @dataclass(frozen=True)
@@ -40,14 +45,9 @@ class Source:
 def open_source(uri: str, format: str = "auto") -> Source:
     """Lists the examples of a source.
 
-    `auto` takes the first that fits: a .csv, .tsv or .parquet file is a manifest, a .json file is COCO; a folder with `train.csv`
-    is Products-10K; a folder with `manifest.csv` (.tsv, .parquet), or of Parquet files alone, is a manifest; a folder with
-    `annotations/instances*.json` is COCO, one with XML files in `annotations/` is Pascal-VOC; a folder with subfolders is an
-    image folder. A manifest goes before the subfolders, as they mostly hold its images.
-
     Args:
         uri: a local path or any URI that pyarrow.fs opens.
-        format: `auto` or one of FORMATS.
+        format: one of FORMATS, or `auto`: the first that fits of them (`prodrec.sources.layouts.registry`).
 
     Raises:
         SourceError: nothing there, nothing recognisable, not of this format, no example in it, or a label in two groups.
@@ -59,84 +59,95 @@ def open_source(uri: str, format: str = "auto") -> Source:
         kind = folder.filesystem.get_file_info(folder.path).type
         if kind == fs.FileType.NotFound:
             raise SourceError(f"{folder.uri} does not exist; give the folder or the manifest of your images")
-        if kind == fs.FileType.File:
-            format, listed = _list_file(folder, format)
-        else:
-            format, listed = _list_folder(folder, format)
+        tree = _beside(folder, format) if kind == fs.FileType.File else _checked(Tree(folder, asked=format))
+        layout, names = _recognise(tree, format)
+        listed = layout.list(tree, names)
     if not len(listed.table):
-        raise SourceError(f"{folder.uri} lists no examples; it has a header and no rows")
-    groups = _check_groups(listed.table, folder.uri)
-    labels = len(pc.drop_null(_label_names(listed.table).unique()))
-    counts = f"{len(listed.table):,} examples, {labels:,} classes" + (f" in {groups:,} groups" if groups else "")
-    return Source(folder.uri, format, "; ".join([f"{listed.what}, {counts}", *listed.notes]), listed.table)
+        raise SourceError("; ".join([f"{folder.uri} lists no examples", *listed.notes]))
+    table = _cleaned(listed.table)
+    labels = pc.drop_null(_label_names(table).unique()).to_pylist()
+    notes = [*_not_used(tree, layout, names), *listed.notes, *_nearly_equal(labels), *_one_label(tree, layout, table)]
+    return Source(folder.uri, layout.name, "; ".join([f"{listed.what}, {_counts(table, len(labels), folder.uri)}", *notes]), table)
 
 
-def _list_file(file: Folder, format: str) -> tuple[str, Listed]:
-    if format not in {"auto", "manifest", "coco"}:
+def _beside(file: Folder, format: str) -> Tree:
+    """The folder in which a given file stands; of annotations in a folder of their own, or of a split, that above. A table's names are relative to its own."""
+    suffixes = sorted({suffix for layout in LAYOUTS for suffix in layout.suffixes if format in ("auto", layout.name)})
+    if not suffixes:
         raise SourceError(f"{file.uri} is a file; the format {format} is a folder: give that, or --format manifest or coco")
-    if not file.path.lower().endswith((*MANIFEST_SUFFIXES, COCO_SUFFIX)):
-        raise SourceError(f"{file.uri} is no manifest: looked for a file ending in {', '.join((*MANIFEST_SUFFIXES, COCO_SUFFIX))}")
+    if not file.path.lower().endswith(tuple(suffixes)):
+        raise SourceError(f"{file.uri} is no manifest: looked for a file ending in {', '.join(suffixes)}; or give the folder of a source")
     head, mark, query = file.uri.partition("?") if "://" in file.uri else (file.uri, "", "")
-    parent = head.rpartition("/")[0] or "/"
-    name = file.path.rpartition("/")[2]
-    if not name.lower().endswith(COCO_SUFFIX):
-        return "manifest", list_manifests(Folder(parent + mark + query), [name])
+    parent, _, name = head.rpartition("/")
     above, _, last = parent.rpartition("/")
-    if last == "annotations":  # the images stand beside that folder
-        parent, name = above or "/", f"{last}/{name}"
-    return "coco", list_coco(Folder(parent + mark + query), [name])
+    if not name.lower().endswith(TABLE_SUFFIXES) and (last.lower() in {"annotations", "labels"} or split_named(last)):
+        parent, name = above, f"{last}/{name}"
+    return Tree(Folder((parent or "/") + mark + query), only=name, asked=format)
 
 
-def _list_folder(folder: Folder, format: str) -> tuple[str, Listed]:
-    children = [info for info in folder.names() if not info.base_name.startswith((".", "_"))]
-    if any(info.base_name == "manifest.json" for info in children):
-        raise SourceError(f"{folder.uri} is prepared already (it has a manifest.json); give it to `prodrec train`, or name the original source")
-    if not children:
-        raise SourceError(f"{folder.uri} is empty; give the folder or the manifest of your images")
-    manifests = _manifests(children)
-    if format == "auto":
-        format = _recognise(folder, children, manifests)
-    if format == "products10k":
-        return format, _beside(list_products10k(folder), manifests)
-    if format == "imagefolder":
-        return format, _beside(list_imagefolder(folder), manifests)
-    if format == "coco":
-        return format, _beside(_list_coco_folder(folder), manifests)
-    if format == "voc":
-        return format, _beside(list_voc(folder), manifests)
-    if not manifests:
-        raise SourceError(f"{folder.uri} holds no manifest: looked for manifest.csv, .tsv or .parquet, or Parquet files alone; or give the file itself")
-    return format, list_manifests(folder, manifests)
+def _checked(tree: Tree) -> Tree:
+    if any(info.base_name == "manifest.json" for info in tree.tops):
+        raise SourceError(f"{tree.folder.uri} is prepared already (it has a manifest.json); give it to `prodrec train`, or name the original source")
+    if not tree.tops:
+        raise SourceError(f"{tree.folder.uri} is empty; give the folder or the manifest of your images")
+    return tree
 
 
-def _manifests(children: list[fs.FileInfo]) -> list[str]:
-    """Names of the manifests of a folder: the one called `manifest`, or else all files if all are Parquet."""
-    names = [info.base_name for info in children]
-    named = [f"manifest{suffix}" for suffix in MANIFEST_SUFFIXES if f"manifest{suffix}" in names]
-    alone = all(info.type == fs.FileType.File and info.base_name.lower().endswith(".parquet") for info in children)
-    return named[:1] or (names if alone else [])
+def _recognise(tree: Tree, format: str) -> tuple[Layout, list[str]]:
+    """The layout that was asked for, or the first that fits, and its annotation files."""
+    if format != "auto":
+        layout = layout_named(format)
+        if names := layout.find(tree) or ([tree.only] if tree.only else []):
+            return layout, names
+        raise SourceError(f"{tree.folder.uri} is no source of the format {format}: looked for {layout.sign}")
+    for layout in LAYOUTS:
+        if layout.name == "imagefolder" and not tree.only:
+            refuse_unread(tree)
+        if (not tree.only or tree.only.lower().endswith(layout.suffixes or ("/",))) and (names := layout.find(tree)):
+            return layout, names
+    if tree.only:
+        by_suffix = [layout for layout in LAYOUTS if tree.only.lower().endswith(layout.suffixes or ("/",))]
+        return by_suffix[0], [tree.only]
+    images = f" {len(tree.images):,} images are there, but nothing tells their labels." if len(tree.images) else ""
+    looked_for = f"looked for {', '.join(FORMATS)} (README, sources), at the least a folder of images for each label, such as blue-mug/1.jpg"
+    raise SourceError(f"{tree.folder.uri} is no source.{images} prodrec {looked_for}")
 
 
-def _recognise(folder: Folder, children: list[fs.FileInfo], manifests: list[str]) -> str:
-    if any(info.base_name == "train.csv" for info in children):
-        return "products10k"
-    if manifests:
-        return "manifest"
-    if coco_files(folder):
-        return "coco"
-    if is_voc(folder):
-        return "voc"
-    if any(info.type == fs.FileType.Directory for info in children):
-        return "imagefolder"
-    looked_for = "train.csv (Products-10K), manifest.csv or Parquet files, annotations (COCO, Pascal-VOC), and a folder of images for each product"
-    raise SourceError(f"{folder.uri} is no source: looked for {looked_for}, such as blue-mug/1.jpg")
+def _cleaned(table: pa.Table) -> pa.Table:
+    """Labels and groups without surrounding blanks and in one normal form, whatever told them; an empty one is none."""
+    for name in ("label", "group"):
+        column = clean(table[name])
+        table = table.set_column(table.column_names.index(name), name, pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column))
+    objects = table["objects"].combine_chunks()
+    if objects.null_count == len(objects):
+        return table
+    items = objects.flatten()
+    fields = [clean(items.field(name)) if name == "label" else items.field(name) for name in ("id", "label", "box", "crowd")]
+    lengths = pc.fill_null(pc.list_value_length(objects), 0).to_numpy()
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+    lists = pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(fields, ["id", "label", "box", "crowd"]), mask=pc.is_null(objects))
+    return table.set_column(table.column_names.index("objects"), "objects", lists.cast(table.schema.field("objects").type))
 
 
-def _list_coco_folder(folder: Folder) -> Listed:
-    names = coco_files(folder)
-    if not names:
-        raise SourceError(f"{folder.uri} holds no COCO files: looked for annotations/instances*.json and train/_annotations.coco.json; or give the file itself")
-    return list_coco(folder, names)
+def _counts(table: pa.Table, labels: int, where: str) -> str:
+    groups = _check_groups(table, where)
+    counts = f"{len(table):,} examples, {labels:,} classes" + (f" in {groups:,} groups" if groups else "")
+    given = Counter(table["split"].to_pylist())
+    if not any(map(given.get, SPLITS)):
+        return counts
+    splits = ", ".join(f"{given[name]:,} {name}" for name in SPLITS if given[name])
+    return f"{counts}, publisher's split {splits}" + (f", {given[None]:,} without" if given[None] else "")
+
+
+def _one_label(tree: Tree, layout: Layout, table: pa.Table) -> list[str]:
+    """One label in an image folder mostly means that the folder was given one too high."""
+    if table["objects"].null_count < len(table) or len(labels := pc.drop_null(table["label"].unique())) != 1:
+        return []
+    label = labels[0].as_py()
+    cause = ""
+    if layout.name == "imagefolder" and (inside := [info.base_name for info in tree.folder.names(label) if info.type == fs.FileType.Directory]):
+        cause = f": {label}/ holds {', '.join(inside[:3])}; if these are the labels, give {tree.folder / label}"
+    return [f"WARNING: only one label, '{label}', which no classifier can be trained on{cause}"]
 
 
 def _label_names(table: pa.Table) -> pa.ChunkedArray:
@@ -146,9 +157,17 @@ def _label_names(table: pa.Table) -> pa.ChunkedArray:
     return pc.struct_field(pc.list_flatten(table["objects"]), "label")
 
 
-def _beside(listed: Listed, manifests: list[str]) -> Listed:
-    notes = tuple(f"{name} beside it not used (--format manifest takes it)" for name in manifests)
-    return Listed(listed.what, listed.table, listed.notes + notes)
+def _not_used(tree: Tree, layout: Layout, names: list[str]) -> list[str]:
+    return [f"{name} beside it not used (--format manifest takes it)" for name in ([] if tree.only else find_manifests(tree)) if name not in names]
+
+
+def _nearly_equal(labels: list[str]) -> list[str]:
+    """A note on labels that differ in case or blanks only: mostly one product that is two."""
+    found = near_equal(labels)
+    if not found:
+        return []
+    shown = ", ".join(" = ".join(f"'{name}'" for name in names) for names in found[:3])
+    return [f"nearly equal labels are kept apart: {shown}" + (f" and {len(found) - 3:,} more" if len(found) > 3 else "")]
 
 
 def _check_groups(table: pa.Table, where: str) -> int:

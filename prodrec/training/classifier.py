@@ -122,6 +122,12 @@ class ClassifierKind:
 
 
 def check_labelled(recipe: Recipe, shards: Shards) -> None:
-    """Raises: ShardsError: the shards have boxes instead of labels."""
+    """Raises: ShardsError: the shards have boxes instead of labels, or one label only, of which every answer would be right."""
     if shards.manifest.boxes:
         raise ShardsError(f"{shards.uri} has boxes instead of labels, and {recipe.name} is a classifier; choose a tagger's recipe, or other shards")
+    if len(shards.manifest.labels) < 2:
+        name, source = shards.manifest.labels[0].name, shards.manifest.source
+        raise ShardsError(
+            f"{shards.uri} has one label only, '{name}', so there is nothing to tell apart: was its source, {source}, given one folder too high?"
+            " Prepare the folder that holds a folder for each label"
+        )

@@ -11,7 +11,7 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def cluster():
     from prodrec.cluster.session import ray_session
 

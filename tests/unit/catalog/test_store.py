@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 from made_listings import RUN, batch, contents, images_of, listing_ids, sha, view
 
-from prodrec.catalog import Known, clean_text, open_store, rows_table
+from prodrec.catalog import Known, clean_text, open_store, rows_table, storable_id
 
 NEXT = RUN.model_copy(update={"run_id": "run-2", "started": "2026-11-21T01:00:00Z", "run_date": "2026-11-21"})
 COUNTS = {"listings": 200, "predictions": 400, "tags": 600, "decisions": 200, "rejects": 200}
@@ -213,3 +213,24 @@ def test_batches_that_do_not_fit_are_told(store):
     with pytest.raises(ValueError, match="1 rejects of the batch have none of its listings"):
         store.write(rows | {"rejects": batch(["b"])["rejects"]})
     assert sum(counts(store).values()) == 0
+
+
+@pytest.mark.parametrize("letter", ["é", "蓝"])
+def test_the_longest_id_fits_every_key_and_one_more_byte_does_not(store, letter):
+    """Of hashes, as what repeats itself is packed."""
+    digests = "".join(sha(str(number)) for number in range(32))
+    longest = letter + digests[: 2_048 - len(letter.encode())]
+    assert storable_id(longest) == (longest, None)
+    shorter, wrong = storable_id(longest + "0")
+    assert wrong == "its id has 2,049 bytes, at most 2,048 can be stored; give the listing another listing_id"
+    store.write(batch([longest, shorter]))
+    assert set(store.known([longest, shorter])) == {longest, shorter}
+    assert counts(store)["rejects"] == 2
+
+
+def test_ids_that_cannot_be_stored_stay_apart():
+    ids = ["x" * 3_000, "x" * 3_001, "a\0", "a\N{REPLACEMENT CHARACTER}", "a"]
+    stored = [storable_id(listing_id) for listing_id in ids]
+    assert [wrong is None for _, wrong in stored] == [False, False, False, True, True]
+    assert len({listing_id for listing_id, _ in stored}) == len(ids)
+    assert all(storable_id(listing_id) == (listing_id, None) for listing_id, _ in stored)

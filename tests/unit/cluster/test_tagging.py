@@ -71,6 +71,41 @@ def test_an_image_names_no_server_and_no_credentials(tmp_path, uri):
     assert good["image"] == [photo(0, 0)]
 
 
+def test_an_id_that_cannot_be_stored_costs_its_listing_only(tmp_path):
+    """The case of a listing id of 3,000 characters: PostgreSQL's index takes 2,704 bytes, and the whole night ended."""
+    image = tmp_path / "good.jpg"
+    image.write_bytes(photo(0, 0))
+    ids = ["x" * 3_000, "x" * 3_001, "a\0b", None, "good"]
+    table = pa.table({"uri": [str(image)] * 3 + [f"https://shop.example/{'y' * 5_000}", str(image)], "listing_id": ids})
+    plan = TagPlan(run_id="r", bundle_id="b", classifier=None, tagger=None, policy="{}", policy_id="p", store_url=None, time_limit_s=1)
+    rows = fetch_listings(plan, gather("x", table).table).to_pylist()
+    assert [row["code"] for row in rows] == [["bad_listing_id"]] * 4 + [[None]]
+    assert len({row["listing_id"] for row in rows}) == 5
+    assert rows[0]["detail"] == ["its id has 3,000 bytes, at most 2,048 can be stored; give the listing another listing_id"]
+    assert rows[2]["detail"] == ["its id has a NUL in it; give the listing another listing_id"]
+    assert (rows[4]["listing_id"], rows[4]["image"]) == ("good", [photo(0, 0)])
+
+
+def test_a_place_of_5_000_characters_or_with_a_nul_costs_its_image_only(tmp_path):
+    uris = [str(tmp_path / ("x" * 5_000)), str(tmp_path / "a\0b.jpg"), "https://shop.example/a\0b.jpg", f"https://shop.example/{'y' * 5_000}"]
+    assert [row["code"] for row in fetched(tmp_path, uris)] == [["missing"], ["missing"], ["not_allowed"], ["not_allowed"]]
+
+
+def test_another_spelling_of_a_path_leads_nowhere_else(tmp_path):
+    """What is looked at is what is read: backslashes and links lead out of no folder."""
+    allowed, secret = tmp_path / "allowed", tmp_path / "secret.jpg"
+    (allowed / "in").mkdir(parents=True)
+    secret.write_bytes(photo(0, 0))
+    (allowed / "in" / "good.jpg").write_bytes(photo(1, 0))
+    (allowed / "link").symlink_to(tmp_path)
+    uris = [f"{allowed}\\in\\good.jpg", f"{allowed}/in\\..\\..\\secret.jpg", f"{allowed}/link\\secret.jpg", f"{allowed}/in\\gone.jpg"]
+    within = {"within": (str(allowed),)}
+    plan = TagPlan(run_id="r", bundle_id="b", classifier=None, tagger=None, policy="{}", policy_id="p", store_url=None, time_limit_s=1, **within)
+    rows = fetch_listings(plan, gather("x", pa.table({"uri": uris})).table).to_pylist()
+    assert [row["code"] for row in rows] == [[None], ["not_allowed"], ["not_allowed"], ["missing"]]
+    assert rows[0]["image"] == [photo(1, 0)]
+
+
 def test_secrets_of_signed_uris_are_not_handed_on(tmp_path):
     [row] = fetched(tmp_path, ["https://shop.example/1.jpg?id=7&X-Amz-Signature=geheim&token=geheim"])
     assert row["uri"] == ["https://shop.example/1.jpg?id=7&X-Amz-Signature=***&token=***"]

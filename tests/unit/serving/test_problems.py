@@ -16,6 +16,7 @@ OF_DATA_SETS = {
     RejectCode.WRONG_SIZE,
     RejectCode.DUPLICATE_ACROSS_SPLITS,
     RejectCode.LISTING_ACROSS_SPLITS,
+    RejectCode.BAD_LISTING_ID,
 }
 
 

@@ -65,7 +65,7 @@ def test_crowds_are_marked(tmp_path):
 def test_voc_is_recognised_and_its_pixels_are_counted_from_one(tmp_path):
     write_voc(tmp_path, {"a": [("cup", (1, 1, 10, 20))], "b": [], "c": [("cup", (0, 0, 5, 5)), ("bowl", (3, 4, 90, 70))]})
     (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
-    (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("a\nc 1\n")
+    (tmp_path / "ImageSets" / "Main" / "test.txt").write_text("a\nc 1\n")
     source = open_source(str(tmp_path))
     assert source.format == "voc"
     listed = rows(source)
@@ -73,7 +73,7 @@ def test_voc_is_recognised_and_its_pixels_are_counted_from_one(tmp_path):
     assert listed["a.jpg"]["objects"] == [{"id": "1", "label": "cup", "box": [0, 0, 10, 20], "crowd": False}]
     assert listed["b.jpg"]["objects"] == []
     assert [item["box"] for item in listed["c.jpg"]["objects"]] == [[0, 0, 5, 5], [2, 3, 90, 70]]
-    assert [listed[f"{name}.jpg"]["split"] for name in "abc"] == ["train", None, "train"]
+    assert [listed[f"{name}.jpg"]["split"] for name in "abc"] == ["test", None, "test"]
 
 
 def test_a_missing_image_does_not_hide_where_the_others_are(tmp_path):

@@ -47,7 +47,7 @@ def test_products10k(tmp_path, prefix):
     products10k(tmp_path)
     source = open_source(f"{prefix}{tmp_path}")
     assert source.listing.schema == LISTING_SCHEMA
-    assert source.description == "Products-10K: train.csv + test.csv, 3 examples, 2 classes in 2 groups"
+    assert source.description == "Products-10K: train.csv + test.csv, 3 examples, 2 classes in 2 groups, publisher's split 2 train, 1 test"
     train, test = tmp_path / "train", tmp_path / "test"
     assert rows(source, "uri", "label", "group", "split") == [
         (f"{train}/1.jpg", "7", "3", "train"),
@@ -81,14 +81,15 @@ def test_imagefolder(tmp_path, prefix, end):
         (f"{tmp_path}/apple/more/2.JPG", "apple", None, None),
         (f"{tmp_path}/pear/noending", "pear", None, None),
     ]
-    assert "3 examples, 2 classes; 3 hidden or text files left out; 1 files outside label folders left out" in source.description
+    left_out = "1 hidden or system files left out; 2 text or other files left out, such as LICENSE; 1 files outside label folders left out"
+    assert f"3 examples, 2 classes; {left_out}" in source.description
 
 
 def test_imagefolder_with_the_publishers_split(tmp_path):
     write(tmp_path, "train/a/1.jpg", "valid/a/deep/2.jpg", "Test/b/3.jpg", "train/stray.jpg", "iconic/a.jpg")
     source = open_source(str(tmp_path))
     assert sorted(rows(source, "label", "split"), key=str) == [("a", "train"), ("a", "val"), ("b", "test"), (None, "train")]
-    assert "1 files outside train/, val/ and test/ left out" in source.description
+    assert "1 files outside train, val and test left out (iconic: not known as names of splits)" in source.description
 
 
 def test_a_label_called_train_is_no_split(tmp_path):
@@ -140,14 +141,16 @@ def test_parquet_labels_of_any_scalar_type_become_text(tmp_path, labels):
 
 def test_embedded_bytes_are_located_and_not_read(tmp_path):
     for name, count in (("b.parquet", 5), ("a.parquet", 3)):
-        table = pa.table({"bytes": pa.array([b"image" * 1000] * count, pa.large_binary()), "label": ["x"] * count, "uri": ["where it was"] * count})
+        table = pa.table(
+            {"bytes": pa.array([b"image" * 1000] * count, pa.large_binary()), "label": ["x", "y", *["x"] * (count - 2)], "uri": ["where it was"] * count}
+        )
         pq.write_table(table, tmp_path / name, row_group_size=2, use_dictionary=False, compression="none")
         damaged = bytearray((tmp_path / name).read_bytes())
         # The bytes column stands first in each row group: reading it would fail or be slow, listing must not notice.
         damaged[4:1000] = bytes(996)
         (tmp_path / name).write_bytes(damaged)
     source = open_source(str(tmp_path))
-    assert source.description == "manifest: 2 Parquet files, 8 examples, 1 classes"
+    assert source.description == "manifest: 2 Parquet files, 8 examples, 2 classes"
     places = [("a", 0, 0), ("a", 0, 1), ("a", 1, 0), ("b", 0, 0), ("b", 0, 1), ("b", 1, 0), ("b", 1, 1), ("b", 2, 0)]
     assert rows(source, "uri", "row_group", "row") == [(f"{tmp_path}/{name}.parquet", group, row) for name, group, row in places]
 
@@ -165,25 +168,25 @@ def text(name: str, content: str | bytes) -> Callable[[Path], None]:
     [
         (lambda folder: None, "absent", "auto", "absent does not exist"),
         (lambda folder: None, "", "auto", "is empty"),
-        (lambda folder: None, "", "yolo", "unknown format 'yolo'; use auto, products10k, imagefolder, manifest, coco, voc"),
-        (text("1.jpg", "x"), "", "auto", "is no source: looked for train.csv"),
-        (text("1.jpg", "x"), "1.jpg", "auto", "looked for a file ending in .csv, .tsv, .parquet"),
-        (text("1.jpg", "x"), "", "imagefolder", "expected LABEL/image.jpg"),
-        (text("1.jpg", "x"), "", "products10k", "there is no train.csv"),
+        (lambda folder: None, "", "excel", "unknown format 'excel'; use auto, products10k, manifest, "),
+        (text("1.jpg", "x"), "", "auto", "is no source. 1 images are there, but nothing tells their labels. prodrec looked for products10k, "),
+        (text("1.jpg", "x"), "1.jpg", "auto", "looked for a file ending in .csv, "),
+        (text("1.jpg", "x"), "", "imagefolder", "looked for a folder of images for each label"),
+        (text("1.jpg", "x"), "", "products10k", "looked for train.csv (name, class, group)"),
         (text("1.jpg", "x"), "", "manifest", "looked for manifest.csv"),
         (manifest, "manifest.csv", "imagefolder", "is a file; the format imagefolder is a folder"),
         (text("manifest.json", "{}"), "", "auto", "is prepared already"),
-        (text("m.csv", ""), "m.csv", "auto", "Empty CSV file"),
+        (text("m.csv", ""), "m.csv", "auto", "is empty; give it a header line"),
         (text("m.csv", "uri,label\n"), "m.csv", "auto", "lists no examples"),
-        (text("m.csv", "path,label\na,b\n"), "m.csv", "auto", "no column uri, which a CSV manifest needs; found: path, label"),
+        (text("m.csv", "place,label\na,b\n"), "m.csv", "auto", "no column uri, which a CSV manifest needs; found: place, label"),
         (text("m.csv", "uri,label,label\na,b,c\n"), "m.csv", "auto", "the column 'label' twice"),
-        (text("m.csv", "uri,label\na,b,c\n"), "m.csv", "auto", "cannot be read as CSV"),
-        (text("m.csv", b"uri,label\na,\xff\n"), "m.csv", "auto", "save it as UTF-8"),
-        (text("m.csv", "uri,label,split\na,b,training\n"), "m.csv", "auto", "split 'training' is unknown; use train, val, test"),
+        (text("m.csv", "uri,label\na,b,c\n"), "m.csv", "auto", "m.csv, line 2 has 3 cells"),
+        (text("m.csv", b"uri,label\na,\xff\n"), "m.csv", "auto", "the encoding of its text cannot be told"),
+        (text("m.csv", "uri,label,split\na,b,fold 3\n"), "m.csv", "auto", "split 'fold 3' is unknown; use train, val, test"),
         (text("m.csv", "uri,label,group\na,b,c\nd,b,e\n"), "m.csv", "auto", "label 'b' stands in two groups, 'c' and 'e'"),
-        (text("train.csv", "uri,label\na,b\n"), "", "auto", "no column name and no class, which Products-10K needs; found: uri, label"),
+        (text("train.csv", "uri,label\na,b\n"), "", "auto", "is no source. prodrec looked for"),
         (text("m.parquet", "PAR1 not"), "", "auto", "cannot read"),
-        (parquet(path=["a"]), "", "auto", "no column uri or bytes and no label"),
+        (parquet(place=["a"]), "", "auto", "no column uri or bytes and no label"),
         (parquet(bytes=["a"], label=["b"]), "", "auto", "store the files' bytes as binary"),
         (parquet(uri=["a"], label=[["b"]]), "", "auto", "column 'label' of type list"),
     ],
@@ -222,6 +225,6 @@ def test_a_file_of_another_format_may_be_forced(tmp_path):
 @pytest.mark.skipif(not GROCERY.exists(), reason="real photos are not here: /work/shared/data/grocery")
 def test_grocery_is_listed_with_the_publishers_split():
     source = open_source(str(GROCERY))
-    assert source.description == "manifest: manifest.csv, 5,421 examples, 81 classes in 43 groups"
+    assert source.description == "manifest: manifest.csv, 5,421 examples, 81 classes in 43 groups, publisher's split 2,640 train, 296 val, 2,485 test"
     assert {name: source.listing["split"].to_pylist().count(name) for name in ("train", "val", "test")} == {"train": 2640, "val": 296, "test": 2485}
     assert all(Path(uri).exists() for uri in source.listing["uri"].to_pylist()[::500])

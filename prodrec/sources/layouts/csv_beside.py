@@ -1,0 +1,183 @@
+"""A CSV beside its images, as on Kaggle: a column of names (with or without ending), one of labels, or one for each label, or boxes.
+
+Covered too: Roboflow's `_annotations.csv` (boxes) and `_classes.csv` (a column a label), TensorFlow's CSV of boxes.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from prodrec.errors import SourceError
+from prodrec.sources.layouts.boxes import from_corner
+from prodrec.sources.layouts.columns_meant import GROUP, IMAGE, LABEL, corners, folded, meant, row_splits
+from prodrec.sources.layouts.imagefolder import has_labels
+from prodrec.sources.layouts.listed import Listed, Row, as_listed, names_itself, refuse_untold
+from prodrec.sources.layouts.tree import Tree
+from prodrec.sources.splits import split_of_folders, split_of_path
+from prodrec.sources.tables import read_table
+
+# Tables that are looked into, and rows of which the images are looked for. Source: assumed.
+_MOST, _LOOKED_FOR = 30, 20
+
+Table = list[dict[str, str | None]]
+
+
+def find_csv(tree: Tree) -> list[str]:
+    """Tables with a column of names of images that are here, and labels or boxes. Where folders tell the labels, only those with boxes or splits."""
+    names = [name for name in tree.named(r"([^/]+/){0,2}[^/]+\.(csv|tsv)")[:_MOST] if "submission" not in name.lower()]
+    found = {name: table for name in names if (table := _table(tree, name)) and _fits(tree, table)}
+    boxes = [name for name, table in found.items() if _box_columns(table)]
+    if tree.asked != "csv" and not tree.only and has_labels(tree) and not boxes and len({split_of_path(name) for name in found} - {None}) < 2:
+        found = {name: table for name, table in found.items() if row_splits([*table[0]], table, name, [])}
+    return boxes or list(found)
+
+
+def names_must_be_looked_for(tree: Tree) -> bool:
+    """Whether the one table names images that are here, but not by paths from it as a manifest's are; or tells boxes."""
+    if tree.only is None or not find_csv(tree):
+        return False
+    table = _table(tree, tree.only)
+    image = meant(table[0], IMAGE) or ""
+    named = next((value for row in table if (value := row[image])), "")
+    return bool(_box_columns(table)) or not ("uri" in table[0] or names_itself(named) or tree.folder.exists(named))
+
+
+def list_csv(tree: Tree, names: list[str]) -> Listed:
+    """Lists the rows; the split is told by a column, by the table's name (`val.csv`), or by the folder of the image.
+
+    Raises:
+        SourceError: no column of images, or none of labels or boxes; a corner that is no number.
+    """
+    notes: list[str] = []
+    rows: list[Row] = []
+    for name in names:
+        table = _table(tree, name)
+        rows += _with_boxes(tree, name, table, notes) if _box_columns(table) else _with_labels(tree, name, table, notes)
+    if not all(row["split"] for row in rows):
+        refuse_untold(names, tree.folder.uri)
+    splits = {split_of_path(name) for name in names}
+    if splits == {"train"} and not any(row["split"] in {"val", "test"} for row in rows):
+        # As in competitions: the test images have no labels, so this is all there is.
+        rows = [row | {"split": None} for row in rows]
+        notes.append(f"{', '.join(names)} is all that has labels, so it is divided")
+    others = [name for name in tree.named(r"([^/]+/)?[^/]+\.(csv|tsv)") if name not in names]
+    if others:
+        notes.append(f"{', '.join(others[:3])} not used")
+    return as_listed(tree, f"CSV of images: {', '.join(names)}", rows, f"{tree.folder.uri} ({', '.join(names)})", notes)
+
+
+def _table(tree: Tree, name: str) -> Table:
+    def read() -> Table:
+        try:
+            return read_table(tree.folder, name).to_pylist()
+        except SourceError:
+            if tree.only:
+                raise
+            return []
+
+    found: Table = tree.remembered(name, read)
+    return found
+
+
+def _fits(tree: Tree, table: Table) -> bool:
+    image = meant(table[0], IMAGE)
+    if image is None or not (_box_columns(table) or meant(table[0], LABEL) or _one_hot(table, image)):
+        return False
+    named = [value for row in table[:: -(-len(table) // _LOOKED_FOR)] if (value := row[image])]
+    return sum(_is_here(tree, value) for value in named) * 2 >= len(named) > 0
+
+
+def _is_here(tree: Tree, name: str) -> bool:
+    try:
+        return names_itself(name) or tree.image_index.find(name) is not None
+    except SourceError:  # one of several
+        return True
+
+
+def _box_columns(table: Table) -> list[str] | None:
+    return corners(table[0]) or (["x", "y", "w", "h"] if {"x", "y", "w", "h"} <= set(table[0]) else None) if table else None
+
+
+def _one_hot(table: Table, image: str) -> list[str]:
+    """Columns of 0 and 1, where all others are: a column a label."""
+    others = [name for name in table[0] if name != image]
+    flags = {"0", "1", "0.0", "1.0"}
+    return others if len(others) > 1 and all((row[name] or "").strip() in flags for row in table for name in others) else []
+
+
+def _near(name: str, split: str | None) -> list[str]:
+    folder, _, last = name.rpartition("/")
+    here = f"{folder}/" if folder else ""
+    stem = last.rpartition(".")[0]
+    named = [f"{here}{start}{stem}{end}/" for start in ("", "images/") for end in ("", "_images", "-images")]
+    return [*dict.fromkeys([*named, *([f"{here}{split}/"] if split else []), here, f"{here}images/", "images/", ""])]
+
+
+def _images(tree: Tree, name: str, table: Table, notes: list[str]) -> list[tuple[Row, dict[str, str | None]]]:
+    """Of each row with an image the start of its listing row, and the row."""
+    where = tree.where(name)
+    image = meant(table[0], IMAGE) if table else None
+    if image is None:
+        raise SourceError(f"{where} has no column that names images; call it filename (found: {', '.join(table[0]) if table else 'no row'})")
+    own, by_row = split_of_path(name), row_splits([*table[0]], table, where, notes)
+    near = _near(name, own)
+    found = []
+    for number, row in enumerate(table):
+        value = row[image]
+        split = (by_row[number] if by_row else None) or own or split_of_folders((value or "").rpartition("/")[0])
+        found.append(({"image": value or "", "near": near, "split": split}, row))
+    if empty := sum(not start["image"] for start, _ in found):
+        notes.append(f"{name}: {empty:,} rows that name no image left out")
+    return [(start, row) for start, row in found if start["image"]]
+
+
+def _with_labels(tree: Tree, name: str, table: Table, notes: list[str]) -> list[Row]:
+    images = _images(tree, name, table, notes)
+    image, label, group = meant(table[0], IMAGE), meant(table[0], LABEL), meant(table[0], GROUP)
+    if label == image:
+        label = None
+    flags = [] if label else _one_hot(table, image or "")
+    if label is None and not flags:
+        raise SourceError(f"{tree.where(name)} has no column of labels; call it label (found: {', '.join(table[0])})")
+    if label:
+        return [start | {"label": _clean(row[label]), "group": _clean(row[group]) if group else None} for start, row in images]
+    chosen = [[column.strip() for column in flags if float(row[column] or 0)] for _, row in images]
+    if several := sum(len(labels) != 1 for labels in chosen):
+        notes.append(f"{name}: {several:,} images with no label or several are rejected: an image has one")
+    return [start | {"label": labels[0] if len(labels) == 1 else None} for (start, _), labels in zip(images, chosen, strict=True)]
+
+
+def _with_boxes(tree: Tree, name: str, table: Table, notes: list[str]) -> Iterable[Row]:
+    """Rows of one image, one a box, as one; a row without corners is a picture that shows nothing."""
+    sides = _box_columns(table) or []
+    label, width, height = meant(table[0], LABEL), meant(table[0], ("width", "imagewidth")), meant(table[0], ("height", "imageheight"))
+    if label is None:
+        raise SourceError(f"{tree.where(name)} has no column of labels for its boxes; call it class (found: {', '.join(table[0])})")
+    found: dict[str, Row] = {}
+    for number, (start, row) in enumerate(_images(tree, name, table, notes), start=2):
+        size = {"width": _pixels(row[width]) if width else None, "height": _pixels(row[height]) if height else None}
+        kept = found.setdefault(start["image"], start | size | {"objects": []})
+        if any(row[side] for side in sides):
+            kept["objects"].append(_object(row, sides, label, f"{tree.where(name)}, line {number}", len(kept["objects"])))
+    relative = all(abs(value) <= 1 for row in found.values() for item in row["objects"] for value in item["box"])
+    if relative and any(row["objects"] for row in found.values()):
+        notes.append(f"{name}: no corner is over 1, so boxes are fractions of the pictures' sides")
+    return [row | {"relative": relative} for row in found.values()]
+
+
+def _object(row: dict[str, str | None], sides: list[str], label: str, where: str, number: int) -> Row:
+    try:
+        values = [float(row[side] or "") for side in sides]
+    except ValueError as error:
+        raise SourceError(f"{where}: the corners are {[row[side] for side in sides]}; expected four numbers") from error
+    if not row[label]:
+        raise SourceError(f"{where} has a box and no label; give it one")
+    box = from_corner(*values) if folded(sides[-1]) == "h" else values
+    return {"id": str(number), "label": _clean(row[label]), "box": box, "crowd": False}
+
+
+def _clean(value: Any) -> str | None:
+    return str(value).strip() or None if value is not None else None
+
+
+def _pixels(value: str | None) -> int | None:
+    return int(float(value)) if value and value.replace(".", "", 1).isdecimal() and float(value) else None

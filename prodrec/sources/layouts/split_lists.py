@@ -1,0 +1,92 @@
+"""Text files that name the images of a split. What is given is kept or told; nothing given is divided in silence."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prodrec.errors import SourceError
+from prodrec.sources.layouts.tree import Tree
+from prodrec.sources.matching import NameIndex
+from prodrec.sources.splits import holds_both, split_named
+
+# Where lists stand that are no annotations of one image. Source: Food-101 (meta), Caltech (splits), Darknet (root), CUB.
+_PLACES = r"((meta|splits?|lists?|image_?sets?(/main)?|data|sets|partitions?)/)?[^/]+"
+_FLAG = re.compile(r"\s+-?[01]$")  # of the lists that Pascal-VOC has for each class
+_FURTHEST_FIRST = ("test", "val", "train")
+
+
+@dataclass(frozen=True)
+class SplitList:
+    """A text file that names the images of a split, one a line."""
+
+    name: str
+    split: str
+    lines: list[str]
+
+
+def find_lists(tree: Tree) -> list[SplitList]:
+    """Lists of images called by a split that stand where such lists do; trainval is left out where train and val are there."""
+    named = {path: split for path in tree.named(_PLACES + r"\.(txt|lst|list|csv)") if (split := split_named(path.rpartition("/")[2].rpartition(".")[0]))}
+    both = {"train", "val"} <= {split for path, split in named.items() if not holds_both(path)}
+    lists = [SplitList(path, split, _lines(tree, path)) for path, split in named.items() if not (both and holds_both(path))]
+    return lists or [part for path in tree.named(_PLACES + r"\.json") for part in _of_json(tree, path)]
+
+
+def _lines(tree: Tree, path: str) -> list[str]:
+    """A CSV begins with the names of its columns, unless that line names an image."""
+    lines = tree.lines(path)
+    return lines[1:] if path.lower().endswith(".csv") and lines and not _named(tree.image_index, lines[0]) else lines
+
+
+def _of_json(tree: Tree, path: str) -> list[SplitList]:
+    """`{"train": ["cup/1.jpg", ...], "test": [["mug/2.jpg", 1, "mug"], ...]}`."""
+    content = tree.json(path) if "split" in path.lower() else None
+    if not isinstance(content, dict) or not content or not all(split_named(str(key)) and isinstance(value, list) for key, value in content.items()):
+        return []
+    firsts = {key: [item[0] if isinstance(item, list) and item else item for item in value] for key, value in content.items()}
+    return [SplitList(f"{path} ({key})", split_named(key) or "", [str(item) for item in items if item]) for key, items in firsts.items()]
+
+
+def divide_by_lists(paths: Sequence[str], lists: Sequence[SplitList], where: str) -> tuple[list[str | None], list[bool], list[str]]:
+    """The split of every path by the lists that name it, however they write it.
+
+    Of an image in two lists the one further from training holds. What no list names is kept out where a list of training images
+    is there; else it is what the publisher left for training, and is divided.
+
+    Returns:
+        Of every path the split and whether it is kept; and what is to be told.
+
+    Raises:
+        SourceError: the lists name not one of the paths.
+    """
+    index, found, notes = NameIndex(paths), dict[str, str](), []
+    for part in sorted(lists, key=lambda part: (holds_both(part.name), _FURTHEST_FIRST.index(part.split))):
+        known = [(line, path) for line in part.lines if (path := _named(index, line))]
+        taken = sum(path in found and found[path] != part.split for _, path in known) if not holds_both(part.name) else 0
+        for _, path in known:
+            found.setdefault(path, part.split)
+        if len(known) < len(part.lines):
+            there = {line for line, _ in known}
+            example = next(line for line in part.lines if line not in there)
+            notes.append(f"{part.name}: {len(part.lines) - len(known):,} of {len(part.lines):,} lines name no image that is here, such as '{example}'")
+        if taken:
+            notes.append(f"{part.name}: {taken:,} images stand in a list further from training too, and stay there")
+    if not found:
+        shown = next((line for part in lists for line in part.lines), "")
+        names = ", ".join(part.name for part in lists)
+        raise SourceError(f"{where}: {names} name not one of the {len(paths):,} images (they say '{shown}', the images are '{paths[0]}'); mend or remove them")
+    splits = [found.get(path) for path in paths]
+    closed = any(part.split == "train" for part in lists)
+    unnamed = [path for path, split in zip(paths, splits, strict=True) if split is None]
+    if unnamed:
+        what = "left out (add them to a list, or remove the lists to have all divided)" if closed else "divided, as no list is of train"
+        notes.append(f"{len(unnamed):,} images that no list names, such as '{unnamed[0]}', {what}")
+    return splits, [bool(split) or not closed for split in splits], notes
+
+
+def _named(index: NameIndex, line: str) -> str | None:
+    """A line may end in the flag of a class list, or in a label after a blank, tab or comma."""
+    for written in (line, _FLAG.sub("", line), re.split(r"[\t,;]", line)[0], line.rpartition(" ")[0]):
+        if written and (path := index.find(written)):
+            return path
+    return None

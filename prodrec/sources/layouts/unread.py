@@ -1,0 +1,123 @@
+"""What looks annotated and is not read: refused by name, with what to do; never taken for an image folder."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from prodrec.errors import SourceError
+from prodrec.sources.layouts.coco import coco_without_boxes
+from prodrec.sources.layouts.imagefolder import PARTS, has_labels
+from prodrec.sources.layouts.split_lists import find_lists
+from prodrec.sources.layouts.tree import Tree
+
+_EXPORT = "export it as COCO, Pascal-VOC, YOLO or a CSV of images and labels"
+_MASKS = {
+    "masks",
+    "mask",
+    "segmentations",
+    "segmentationclass",
+    "segmentationobject",
+    "gtfine",
+    "ground_truth",
+    "groundtruth",
+    "gt",
+    "trimaps",
+    "annotations",
+    "labels",
+}
+# Names of images that are looked for in files of unknown kinds. Source: assumed.
+_LOOKED_FOR = 20
+_READ_BYTES, _MOST = 4 << 20, 200
+
+
+class _Sign(NamedTuple):
+    pattern: str
+    what: str
+    do: str
+
+
+_SIGNS = (
+    _Sign(r"\.(tfrecords?|record)(-\d+-of-\d+)?$", "TFRecord", _EXPORT),
+    _Sign(r"\.(h5|hdf5)$", "HDF5", _EXPORT),
+    _Sign(r"\.mat$", "MATLAB", _EXPORT),
+    _Sign(r"\.(pkl|pickle)$", "a pickle (MMDetection's, CIFAR's), which may run code: one", _EXPORT),
+    _Sign(r"\.np[yz]$", "NumPy arrays", _EXPORT),
+    _Sign(r"(^|/)data\.mdb$", "LMDB", _EXPORT),
+    _Sign(r"\.(rec|idx)$", "MXNet RecordIO", _EXPORT),
+    _Sign(r"(^|/)ann/[^/]+\.json$", "Supervisely", _EXPORT),
+    _Sign(r"(^|/)data_batch_\d|-ubyte(\.gz)?$", "CIFAR or MNIST in binary files", "write the images as files, LABEL/image.png"),
+)
+_ARCHIVE = _Sign(r"(?i)\.(zip|tar\.(gz|bz2|xz)|tgz|7z|rar)$", "archives", "unpack them, and give the folder")
+
+
+def refuse_unread(tree: Tree) -> None:
+    """Of a folder that is none of the annotated sets that are read.
+
+    Raises:
+        SourceError: there are signs of annotations, or nothing but archives.
+    """
+    for sign in _SIGNS:
+        if (name := _first(tree.paths, f"(?i){sign.pattern}")) is not None:
+            raise _refusal(tree, name, sign.what, sign.do)
+    if not len(tree.images) and (name := _first(tree.paths, _ARCHIVE.pattern)) is not None:
+        raise _refusal(tree, name, _ARCHIVE.what, _ARCHIVE.do)
+    if name := coco_without_boxes(tree):
+        raise _refusal(tree, name, "COCO of captions, keypoints or segments without boxes, a kind", _EXPORT)
+    _refuse_masks(tree)
+    _refuse_per_image(tree)
+    _refuse_tables(tree)
+
+
+def _refuse_masks(tree: Tree) -> None:
+    """Folders of masks beside one of pictures: `images/` and `masks/`."""
+    folders = pc.struct_field(pc.extract_regex(tree.images, r"^(?P<folder>.*)/[^/]*$"), "folder").unique().drop_null().to_pylist()
+    names = {part.lower() for folder in folders for part in folder.split("/")}
+    clear = names & (_MASKS - {"mask", "masks", "gt", "annotations", "labels", "segmentations"})
+    beside = names & _MASKS if names & (PARTS - _MASKS - {"label", "annotation"}) else set()
+    if found := sorted(clear or beside):
+        raise _refusal(tree, f"{found[0]}/", "masks", "boxes are read, not masks: export boxes as COCO; if these are labels, --format imagefolder")
+
+
+def _refuse_per_image(tree: Tree) -> None:
+    """A file of the same name beside, or in a folder next to, most of the images."""
+    stems = set(pc.replace_substring_regex(tree.images, r"^.*/|\.[^./]*$", "").to_pylist())
+    for suffix in (".txt", ".json", ".xml"):
+        found = [path for path in tree.named(r".*\S" + re.escape(suffix)) if path.rpartition("/")[2].removesuffix(suffix) in stems]
+        if len(found) * 2 >= len(stems) > 1:
+            do = f"a {suffix} file of the same name stands beside {len(found):,} of the images; {_EXPORT}, or --format imagefolder if they are of no use"
+            raise _refusal(tree, found[0], "annotations of a kind", do)
+
+
+def _refuse_tables(tree: Tree) -> None:
+    """A table or JSON that names the images. Beside folders that tell labels a CSV or text is a list of them; JSON and XML are more."""
+    names = _sampled(tree.images)
+    kinds = "json|jsonl|ndjson|xml" if has_labels(tree) else "csv|tsv|json|jsonl|ndjson|txt|xml|ya?ml"
+    lists = {part.name.partition(" (")[0] for part in find_lists(tree)}
+    for path in tree.named(rf"([^/]+/)?[^/]+\.({kinds})")[:_MOST]:
+        text = _head(tree, path) if names and path not in lists else ""
+        if sum(name in text for name in names) * 2 >= max(1, len(names)):
+            raise _refusal(tree, path, "annotations of a kind", f"it names the images; {_EXPORT}, or give a manifest.csv with the columns uri and label")
+
+
+def _sampled(images: pa.Array) -> Sequence[str]:
+    step = -(-len(images) // _LOOKED_FOR) or 1
+    lasts = [path.rpartition("/")[2] for path in images.take(pa.array(range(0, len(images), step), pa.int64())).to_pylist()]
+    return [stem if len(stem := last.partition(".")[0]) > 2 else last for last in lasts]
+
+
+def _head(tree: Tree, path: str) -> str:
+    with tree.folder.filesystem.open_input_stream(tree.folder.within(path)) as stream:
+        return bytes(stream.read(_READ_BYTES)).decode("utf-8", "replace")
+
+
+def _first(paths: pa.Array, pattern: str) -> str | None:
+    found = paths.filter(pc.match_substring_regex(paths, pattern))
+    return found[0].as_py() if len(found) else None
+
+
+def _refusal(tree: Tree, name: str, what: str, do: str) -> SourceError:
+    folders = "; if its folders are the labels, --format imagefolder takes them" if has_labels(tree) else ""
+    return SourceError(f"{tree.folder.uri} looks annotated, but {name} is {what} that prodrec does not read: {do}{folders}")
