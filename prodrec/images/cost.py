@@ -22,8 +22,8 @@ MAX_SEGMENTS = 2_000
 _SHORT_SCANNED_PIXELS = 100_000_000
 _SHORT_PIXELS = 25_000_000
 _SHORT_CHUNKS = 5_000
-# Fill bytes between segments that a decoder steps over one by one.
-_SHORT_FILL = 4_096
+# Bytes between two segments before the first scan: Pillow steps over them one by one. Source: assumed; there should be none.
+MAX_FILLING = 65_536
 
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _SOF = {marker for marker in range(0xC0, 0xD0) if marker not in (0xC4, 0xC8, 0xCC)}
@@ -59,10 +59,11 @@ def _is_small(size: tuple[int, int] | None) -> bool:
 
 def _jpeg(data: bytes) -> Cost:
     """Walks from marker to marker as decoders do; pixels of scans are stepped over at the speed of a search."""
-    size, segments, scans, end, is_odd = None, 0, 0, 2, False
+    size, segments, scans, end = None, 0, 0, 2
     while found := _MARKER.search(data, end):
         marker, start = data[found.start() + 1], found.end()
-        is_odd |= scans == 0 and found.start() - end > _SHORT_FILL
+        if scans == 0 and found.start() - end > MAX_FILLING:
+            raise Reject(RejectCode.TOO_COSTLY, f"a JPEG with {found.start() - end:,} bytes of filling")
         if marker == 0xD9:
             break
         segments += 1
@@ -73,12 +74,12 @@ def _jpeg(data: bytes) -> Cost:
             scans += 1
             pixels = size[0] * size[1] if size else 0
             if scans == 1 and (most := 1 + data.count(b"\xff\xda", start)) <= MAX_SCANS and most * pixels <= _SHORT_SCANNED_PIXELS:
-                return Cost(size, not is_odd)  # more than there are, as metadata behind may look like scans: no need to walk
+                return Cost(size, True)  # more than there are, as metadata behind may look like scans: no need to walk
             _check_scans(scans, pixels)
         if segments - scans > MAX_SEGMENTS:
             raise Reject(RejectCode.TOO_COSTLY, f"a JPEG of more than {MAX_SEGMENTS:,} segments")
         end = start + (0 if marker == 0x01 else int.from_bytes(data[start : start + 2]))
-    return Cost(size, not is_odd and size is not None and scans * size[0] * size[1] <= _SHORT_SCANNED_PIXELS)
+    return Cost(size, size is not None and scans * size[0] * size[1] <= _SHORT_SCANNED_PIXELS)
 
 
 def _check_scans(scans: int, pixels: int) -> None:

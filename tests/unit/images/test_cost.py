@@ -92,6 +92,9 @@ def test_pieces_are_counted():
     segments = photo(0, 1)[:2] + b"\xff\xfe\0\2" * 3_000 + photo(0, 1)[2:]
     with pytest.raises(Reject, match="too_costly"):
         prepare_image(segments, 32)
+    for filling in (b"\xff", b"\xff\0"):
+        with pytest.raises(Reject, match="too_costly"):
+            prepare_image(photo(0, 1)[:2] + filling * 100_000 + photo(0, 1)[2:], 32)
     assert prepare_image(photo(0, 1)[:2] + b"\xff\xfe\0\2" * 300 + photo(0, 1)[2:], 32).width == 32
 
 
