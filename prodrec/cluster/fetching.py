@@ -18,8 +18,9 @@ from prodrec.config import Frozen
 from prodrec.errors import Reject, RejectCode, shown_url
 from prodrec.images.formats import ImageLimits
 from prodrec.scoring.fetch import Fetcher, FetchLimits
-from prodrec.sources.image_bytes import as_spelled, lies_below, read_images
+from prodrec.sources.image_bytes import lies_below, read_images
 from prodrec.sources.listings import DECLARED
+from prodrec.sources.spelling import as_spelled
 
 # Of a listing on its way: tagged before and unchanged, or tagged by this very run; images to score; or out of reach tonight.
 SKIPPED, DONE, TO_DO, KEPT = "skipped", "done", "to_do", "kept"

@@ -1,5 +1,6 @@
 """What every configuration model is made of."""
 
+from collections.abc import Iterator
 from typing import Annotated, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -35,9 +36,17 @@ def explain_validation(error: ValidationError, model: type[BaseModel]) -> str:
 
 def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     for part in path:
-        annotation = model.model_fields[str(part)].annotation
-        sections = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if part not in model.model_fields:
+            continue  # a place in a list, or a key of a mapping; the next part is within
+        sections = list(_models_in(model.model_fields[str(part)].annotation))
         if not sections:
             return []
         model = sections[0]
     return list(model.model_fields)
+
+
+def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)

@@ -18,7 +18,7 @@ _ABSOLUTE = r"^(/|[A-Za-z][A-Za-z0-9+.-]*://)"
 _WHOLE = r"^-?\d{1,9}(\.0*)?$"
 # `4.00638E+12`, in German `4,00638E+12`; and what `as_text` writes.
 _LOST_DIGITS = r"^[+-]?\d([.,]\d+)?[eE]\+\d{2,3}$"
-_WHOLE_FLOAT = r"^-?\d+\.0$"
+_WHOLE_FLOAT = r"^-?\d+\.0+$"
 _LOCAL_URI = r"^file://(localhost)?"
 # Blanks of all kinds, and what has no width: soft hyphen, joiners, direction marks, byte order mark. Not NUL, which is nobody's blank.
 INVISIBLE = (
@@ -51,24 +51,30 @@ def identifiers(values: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArr
     lost = values.filter(pc.fill_null(pc.match_substring_regex(values, _LOST_DIGITS), False))
     if len(lost):
         raise SourceError(
-            f"{where}: {name} '{lost[0]}' is a long number that has lost digits; store the column as text, or as whole numbers, and export it again"
+            f"{where}: {name} '{one_line(lost[0])}' is a long number that has lost digits; store the column as text, or as whole numbers, and export it again"
         )
     if pc.all(pc.match_substring_regex(values, _WHOLE_FLOAT)).as_py():
-        values = pc.utf8_slice_codeunits(values, 0, -2)
+        values = pc.replace_substring_regex(values, r"\.0+$", "")
     return clean(values)
+
+
+def one_line(text: object, letters: int = 60) -> str:
+    """What a table says, as a message shows it."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)[: 2 * letters]).split())
+    return line if len(line) <= letters else f"{line[:letters]}..."
 
 
 def refuse_twins(names: list[str], where: str) -> None:
     """Raises: SourceError: two columns have one name."""
     if twins := sorted({name for name in names if names.count(name) > 1}):
-        raise SourceError(f"{where} has the column '{twins[0]}' twice; rename or remove one")
+        raise SourceError(f"{where} has the column '{one_line(twins[0])}' twice; rename or remove one")
 
 
 def require_columns(names: Sequence[str], needed: Sequence[tuple[str, ...]], where: str, purpose: str, known: Iterable[str] = ()) -> None:
     """Raises: SourceError: of one of the tuples of `needed` no name is there, neither in the table nor among those `known` for another."""
     missing = [" or ".join(either) for either in needed if not set(either) & {*names, *known}]
     if missing:
-        found = f"found: {', '.join(names)[:200] or 'none'}"
+        found = f"found: {one_line(', '.join(names), 200) or 'none'}"
         raise SourceError(f"{where} has no column {' and no '.join(missing)}, which {purpose} needs; {found}; rename the columns, or add a header line")
 
 
@@ -121,7 +127,7 @@ def splits(names: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
     known = {name: split_named(name) for name in values}
     strange = next((name for name in values if known[name] is None), None)
     if strange is not None:
-        raise SourceError(f"{where}: split '{strange}' is unknown; use {', '.join(SPLITS)} (or leave it empty)")
+        raise SourceError(f"{where}: split '{one_line(strange)}' is unknown; use {', '.join(SPLITS)} (or leave it empty)")
     return pc.take(pa.array(list(known.values()), pa.string()), pc.index_in(names, value_set=pa.array(list(known), pa.string())))
 
 
@@ -133,7 +139,7 @@ def whole_numbers(values: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedA
     """
     wrong = values.filter(pc.and_(pc.is_valid(values), pc.invert(pc.match_substring_regex(values, _WHOLE))))
     if len(wrong):
-        raise SourceError(f"{where}: {name} '{wrong[0].as_py()}' is no whole number; write 0, 1, 2, ... (or leave it empty)")
+        raise SourceError(f"{where}: {name} '{one_line(wrong[0])}' is no whole number; write 0, 1, 2, ... (or leave it empty)")
     return pc.replace_substring_regex(values, r"\.0*$", "").cast(pa.int32())
 
 

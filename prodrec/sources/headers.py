@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from prodrec.errors import SourceError
+from prodrec.sources.columns import one_line
 from prodrec.sources.tables import folded
 
 # What other programs and people call a column, as `folded` writes it. What could be either (a `name`, a `link`, a `title`) is none of them.
@@ -31,7 +32,7 @@ def find_columns(names: Sequence[str], wanted: Sequence[str], where: str) -> dic
         other = [name for name in names if known[name] in _SYNONYMS.get(column, "").split() and known[name] not in taken and name not in taken]
         candidates = [column] if column in names else same or other
         if len(candidates) > 1:
-            raise SourceError(f"{where}: the columns {' and '.join(candidates)} could both be the {column}; name one of them {column}")
+            raise SourceError(f"{where}: the columns {one_line(' and '.join(candidates), 200)} could both be the {column}; name one of them {column}")
         if candidates:
             found[column] = candidates[0]
     return found

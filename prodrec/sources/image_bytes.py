@@ -4,7 +4,6 @@ import errno
 import os
 import re
 import stat
-import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +20,7 @@ from pyarrow import fs
 from prodrec import files
 from prodrec.errors import Reject, RejectCode, SourceError
 from prodrec.sources.embedded import embedded_column, leaf
+from prodrec.sources.spelling import as_spelled, forms
 
 # Reads in flight at once from an object store, and images held at once. Source: assumed; a request takes about 50 ms.
 REMOTE_READS = 8
@@ -140,27 +140,6 @@ def _read_local(path: str, max_bytes: int) -> bytes:
         return file.read()
 
 
-def as_spelled(path: str) -> str | None:
-    """A local path as the disk spells it, where it is not there as it is written; None: not there either.
-
-    Each name is looked for as it is, composed (NFC, as most programs write) and decomposed (NFD, as a Mac's zip leaves it); last, with
-    backslashes for slashes, as on Windows.
-    """
-    for written in [path] * (not path.isascii()) + [path.replace("\\", "/")] * ("\\" in path):
-        place: str | None = ""
-        for name in written.split("/")[1:]:
-            place = next((f"{place}/{form}" for form in _forms(name) if os.path.lexists(f"{place}/{form}")), None)
-            if place is None:
-                break
-        if place:
-            return place
-    return None
-
-
-def _forms(name: str) -> dict[str, None]:
-    return dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)))
-
-
 def _read_remote(uri: str, max_bytes: int) -> bytes:
     if uri.startswith(("http://", "https://")):
         raise Reject(RejectCode.MISSING, f"{uri}: http is fetched by `prodrec tag`, not here")
@@ -169,7 +148,7 @@ def _read_remote(uri: str, max_bytes: int) -> bytes:
         return _read_object(filesystem, path, max_bytes)
     except FileNotFoundError:
         slashed = path.replace("\\", "/")
-        for spelling in {**_forms(path), **({} if ".." in slashed.split("/") else _forms(slashed))}:
+        for spelling in {**forms(path), **({} if ".." in slashed.split("/") else forms(slashed))}:
             if spelling != path:
                 with suppress(FileNotFoundError):
                     return _read_object(filesystem, spelling, max_bytes)

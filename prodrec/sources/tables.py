@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from prodrec.errors import SourceError
 from prodrec.files import Folder
-from prodrec.sources.columns import INVISIBLE, as_text, is_text, refuse_twins
+from prodrec.sources.columns import INVISIBLE, as_text, is_text, one_line, refuse_twins
 from prodrec.sources.encodings import utf8
 
 PARQUET_SUFFIX = ".parquet"
@@ -190,7 +190,7 @@ def _even_rows(text: io.TextIOBase, separator: str, names: list[str], where: str
 
 
 def _uneven(row: list[str], names: list[str], where: str, separator: str) -> str:
-    cells = f"{len(row)} cell{'s' * (len(row) != 1)}, beginning with '{row[0][:40]}', and the header has {len(names)} ({', '.join(names)[:80]})"
+    cells = f"{len(row)} cell{'s' * (len(row) != 1)}, beginning with '{one_line(row[0])}', and the header has {len(names)} ({one_line(', '.join(names))})"
     return f"{where} has {cells}; text with {_SEPARATOR_NAMES.get(separator, 'the separator')}, quotes or line breaks in it stands in quotes"
 
 
@@ -204,9 +204,10 @@ def _read_parquet(folder: Folder, name: str, choose: Choose | None) -> pa.Table:
         classes = class_names(file.schema_arrow)
     columns = {}
     for wanted, found in chosen.items():
-        if not is_text(fields[found].type):
-            raise SourceError(f"{where}: column '{found}' of type {fields[found].type} cannot be read as text; store text or numbers")
-        values = as_text(table[fields[found].name])
+        try:  # bytes may be text that was stored without saying so
+            values = as_text(table[fields[found].name])
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise SourceError(f"{where}: column '{found}' of type {fields[found].type} cannot be read as text; store text or numbers") from error
         columns[wanted] = _class_of(values, classes[found], found, where) if found in classes else values
     return with_notes(pa.table(columns), renamed(chosen))
 
@@ -234,7 +235,7 @@ def class_names(schema: pa.Schema) -> dict[str, list[str]]:
     """Of Hugging Face's `ClassLabel` columns: the names of the numbers."""
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-        return {name: feature["names"] for name, feature in features.items() if feature.get("_type") == "ClassLabel"}
+        return {name: feature["names"] for name, feature in features.items() if feature.get("_type") == "ClassLabel" and feature.get("names")}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 

@@ -271,7 +271,7 @@ def test_a_run_that_fails_says_why_and_not_where(settings, calibrated_bundle, tm
 @pytest.mark.parametrize(
     ("data", "name", "told"),
     [
-        (b"listing_id,photo\n1,x.jpg\n", "night.csv", "night.csv has no column uri"),
+        (b"listing_id,place\n1,x.jpg\n", "night.csv", "night.csv has no column uri"),
         (b"PAR1 no more", "night.parquet", "night.parquet"),
     ],
 )

@@ -1,5 +1,7 @@
 import pytest
+from pydantic import ValidationError
 
+from prodrec.config import Frozen, explain_validation
 from prodrec.errors import ConfigError
 from prodrec.recipes import load_recipe, recipe_names
 
@@ -81,3 +83,22 @@ def test_a_list_of_which_nothing_is_valid_is_told_once():
     assert "Tuple" not in str(caught.value)
     with pytest.raises(ConfigError, match=r"fit\.heads: Tuple should have at least 1 item"):
         load_recipe("embed_then_fit", ["fit.heads=[]"])
+
+
+def test_an_unknown_key_is_told_with_the_known_ones_wherever_it_stands():
+    class Inner(Frozen):
+        name: str
+
+    class Outer(Frozen):
+        inner: Inner | None = None
+        several: list[Inner] = []
+        by_name: dict[str, tuple[Inner, ...]] = {}
+
+    for tree, path in (
+        ({"inner": {"nam": "x", "name": "x"}}, "inner.nam"),
+        ({"several": [{"name": "x"}, {"name": "x", "nam": "x"}]}, "several.1.nam"),
+        ({"by_name": {"a": [{"name": "x", "nam": "x"}]}}, "by_name.a.0.nam"),
+    ):
+        with pytest.raises(ValidationError) as raised:
+            Outer.model_validate(tree)
+        assert explain_validation(raised.value, Outer) == f"unknown key '{path}'; valid here: name"

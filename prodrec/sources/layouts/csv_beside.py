@@ -13,7 +13,6 @@ from prodrec.sources.layouts.imagefolder import has_labels
 from prodrec.sources.layouts.listed import Listed, Row, as_listed, names_itself, refuse_untold
 from prodrec.sources.layouts.tree import Tree
 from prodrec.sources.splits import split_of_folders, split_of_path
-from prodrec.sources.tables import read_table
 
 # Tables that are looked into, and rows of which the images are looked for. Source: assumed.
 _MOST, _LOOKED_FOR = 30, 20
@@ -68,7 +67,7 @@ def list_csv(tree: Tree, names: list[str]) -> Listed:
 def _table(tree: Tree, name: str) -> Table:
     def read() -> Table:
         try:
-            return read_table(tree.folder, name).to_pylist()
+            return tree.table(name).to_pylist()
         except SourceError:
             if tree.only:
                 raise

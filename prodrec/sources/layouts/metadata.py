@@ -11,7 +11,6 @@ from prodrec.sources.layouts.columns_meant import GROUP, LABEL, meant, row_split
 from prodrec.sources.layouts.listed import Listed, Row, as_listed, refuse_untold
 from prodrec.sources.layouts.tree import Tree
 from prodrec.sources.splits import split_of_folders
-from prodrec.sources.tables import read_table
 
 _PATTERN = r"(.*/)?metadata\.(csv|jsonl|parquet)"
 
@@ -42,7 +41,7 @@ def _records(tree: Tree, name: str) -> list[dict[str, Any]]:
 
 def _read(tree: Tree, name: str) -> list[dict[str, Any]]:
     if name.lower().endswith(".csv"):
-        return read_table(tree.folder, name).to_pylist()
+        return tree.table(name).to_pylist()
     if name.lower().endswith(".parquet"):
         with tree.folder.filesystem.open_input_file(tree.folder.within(name)) as stream:
             return pq.read_table(stream).to_pylist()

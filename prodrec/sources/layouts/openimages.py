@@ -7,7 +7,6 @@ from prodrec.errors import SourceError
 from prodrec.sources.layouts.listed import Listed, Row, as_listed
 from prodrec.sources.layouts.tree import Tree
 from prodrec.sources.splits import split_of_path
-from prodrec.sources.tables import read_table
 
 _COLUMNS = ["ImageID", "LabelName", "XMin", "YMin", "XMax", "YMax"]
 
@@ -27,7 +26,7 @@ def list_openimages(tree: Tree, names: list[str]) -> Listed:
     rows: dict[tuple[str, str | None], Row] = {}
     for name in names:
         split = split_of_path(name)
-        columns = [*_COLUMNS, "IsGroupOf"] if "IsGroupOf" in (table := read_table(tree.folder, name)).column_names else _COLUMNS
+        columns = [*_COLUMNS, "IsGroupOf"] if "IsGroupOf" in (table := tree.table(name)).column_names else _COLUMNS
         if not set(_COLUMNS) <= set(table.column_names):
             raise SourceError(f"{tree.where(name)} has no columns {', '.join(_COLUMNS)}; found: {', '.join(table.column_names)}")
         for batch in table.select(columns).to_batches(max_chunksize=65_536):

@@ -16,6 +16,7 @@ from prodrec.files import Folder
 from prodrec.sources.encodings import utf8
 from prodrec.sources.matching import NameIndex
 from prodrec.sources.splits import split_named
+from prodrec.sources.tables import notes_of, read_table
 
 # Folders and files that network storage, systems and tools put beside images; all hidden ones (`.git`, `.AppleDouble`, `._1.jpg`,
 # `.DS_Store`, `.ipynb_checkpoints`) count too. Source: manuals of Synology DSM, QNAP QTS, NetApp, Windows and macOS.
@@ -117,6 +118,15 @@ class Tree:
         if note:
             self.guesses.append(f"{name}: {note}")
         return text.decode()
+
+    def table(self, name: str) -> pa.Table:
+        """A CSV, TSV or Parquet file, read once; a guess is kept for people in `guesses`."""
+        return self.remembered(f"table {name}", lambda: self._table(name))
+
+    def _table(self, name: str) -> pa.Table:
+        table = read_table(self.folder, name)
+        self.guesses += [f"{name}: {note}" for note in notes_of(table)]
+        return table
 
     def lines(self, name: str) -> list[str]:
         """Lines that are not blank, without blanks around them."""

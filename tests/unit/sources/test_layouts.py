@@ -743,3 +743,18 @@ def test_files_of_systems_are_left_out_and_counted(tmp_path, name):
     assert set(read_listings(str(folder)).table["listing_id"].to_pylist()) == {"cup/1.jpg", "mug/1.jpg"}
     annotated = put_all(tmp_path / "coco", {"annotations/train.json": coco("1.jpg"), "train/1.jpg": None, f"train/{name}": None})
     assert set(listed(annotated)[1]) == {"train/1.jpg"}
+
+
+def test_a_guessed_encoding_of_a_table_is_told_by_every_layout(tmp_path):
+    (tmp_path / "train").mkdir()
+    for number in range(2):
+        (tmp_path / "train" / f"{number}.jpg").write_bytes(b"x")
+    (tmp_path / "train.csv").write_bytes("name;class;group\n0.jpg;Käse;3.0\n1.jpg;Müsli;4.0\n".encode("cp1252"))
+    source = open_source(str(tmp_path))
+    assert (source.format, source.listing["label"].to_pylist(), source.listing["group"].to_pylist()) == ("products10k", ["Käse", "Müsli"], ["3", "4"])
+    assert source.description.count("train.csv: taken for Windows-1252 (Latin-1) text") == 1
+    (tmp_path / "train.csv").unlink()
+    (tmp_path / "train" / "metadata.csv").write_bytes("file_name,label\n0.jpg,Käse\n1.jpg,Müsli\n".encode("cp1252"))
+    source = open_source(str(tmp_path))
+    assert source.listing["label"].to_pylist() == ["Käse", "Müsli"]
+    assert "metadata.csv: taken for Windows-1252 (Latin-1) text" in source.description

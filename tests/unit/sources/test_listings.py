@@ -54,6 +54,21 @@ def test_prices_as_people_write_them(text, price):
     assert row["price"] == price
 
 
+@pytest.mark.parametrize(
+    ("column", "prices"),
+    [
+        (["1.299,00", "12,5", "1.299", "7"], [1299.0, 12.5, 1299.0, 7.0]),
+        (["1.299", "12.50"], [1.299, 12.5]),
+        (["1.299", "7"], [1.299, 7.0]),
+        (["1,299.00", "12,50"], [1299.0, 12.5]),
+        (["1.234.567,89", None, "free"], [1234567.89, None, None]),
+    ],
+)
+def test_decimal_commas_are_told_by_their_column(column, prices):
+    table = pa.table({"uri": [str(number) for number in range(len(column))], "price": pa.array(column, pa.string())})
+    assert gather("x", table).table["price"].to_pylist() == prices
+
+
 def test_inputs_are_told_apart_by_query_and_limit_without_their_secrets():
     table = pa.table({"uri": ["1", "2"]})
     names = {gather("postgresql://a:geheim@db/x", table, query).name for query in ("SELECT 1", "SELECT  2", "SELECT 2")}

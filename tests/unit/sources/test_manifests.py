@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from decimal import Decimal
 
 import pandas as pd
 import pyarrow as pa
@@ -43,6 +44,7 @@ def test_usual_names_of_columns(tmp_path, uri, label):
     [
         ("path,url,label", "the columns path and url could both be the uri; name one of them uri"),
         ("uri,class,product", "the columns class and product could both be the label; name one of them label"),
+        ('"place\nof it",Label,x', "has no column uri, which a CSV manifest needs; found: place of it, Label, x;"),
         ("uri,Label,LABEL", "the columns Label and LABEL could both be the label"),
         ("uri,name,title", "has no column label, which a CSV manifest needs; found: uri, name, title; rename the columns, or add a header line"),
         ("img/1.jpg,mug,x", "has no column uri and no label, which a CSV manifest needs; found: img/1.jpg, mug, x"),
@@ -53,6 +55,7 @@ def test_what_could_be_two_columns_is_refused(tmp_path, header, said):
     with pytest.raises(SourceError) as raised:
         open_source(str(tmp_path / "m.csv"))
     assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_column_of_the_right_name_goes_before_all_others(tmp_path):
@@ -152,6 +155,25 @@ def test_numbers_that_have_lost_digits_are_refused(tmp_path, values, column):
     if column == "listing_id":
         with pytest.raises(SourceError, match=r"listing_id '.*' is a long number that has lost digits"):
             open_listings(str(tmp_path / "m.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (pa.array([b"mug", b"cup"]), ["mug", "cup"]),
+        (pa.array(["mug", "cup"], pa.large_string()), ["mug", "cup"]),
+        (pa.array(["mug", "cup"], pa.string_view()), ["mug", "cup"]),
+        (pa.array(["mug", "cup"]).dictionary_encode(), ["mug", "cup"]),
+        (pa.array([1.0, 2.0]).dictionary_encode(), ["1", "2"]),
+        (pa.array([Decimal("4006381333931.00"), None]), ["4006381333931", None]),
+        (pa.array([2**64 - 1, 7], pa.uint64()), ["18446744073709551615", "7"]),
+        (pa.array([True, False]), ["true", "false"]),
+        (pa.array([0.5, 3.0]), ["0.5", "3"]),
+    ],
+)
+def test_labels_of_any_type_that_parquet_has(tmp_path, values, text):
+    pq.write_table(pa.table({"uri": ["a.jpg", "b.jpg"], "label": values}), tmp_path / "m.parquet")
+    assert [label for (label,) in listed(tmp_path / "m.parquet", "label")] == text
 
 
 def test_labels_and_ids_are_stripped_and_composed(tmp_path):

@@ -154,6 +154,7 @@ def test_a_separator_stands_in_the_header_and_holds_for_the_rows(folder):
     [
         ("uri,label\na.jpg,mug\nb.jpg\n", "t.csv, line 3 has 1 cell, beginning with 'b.jpg', and the header has 2 (uri, label)"),
         ('uri,label\n"a\n\n.jpg",mug\nb.jpg,blue, cup\n', "t.csv, line 5 has 3 cells, beginning with 'b.jpg'"),
+        ('"uri\nof",label\n"a\nb",c,d\n', "t.csv, line 3 has 3 cells, beginning with 'a b', and the header has 2 (uri of, label)"),
         ("sep=;\nuri;label\na;b;c\n", "t.csv, line 3 has 3 cells, beginning with 'a', and the header has 2 (uri, label); text with semicolons"),
         ('uri,label\na.jpg,mug\nb.jpg,"cup\nc.jpg,mug\n', "a quote that is opened in line 3 or below is not closed"),
         ('uri,label\na.jpg,mug\nb.jpg,"cup', "a quote that is opened in line 3 or below is not closed"),
