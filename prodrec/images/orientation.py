@@ -5,15 +5,16 @@ Annotation tools differ: of two that open the same photo one shows it turned, on
 
 from typing import Any, Literal, NamedTuple, get_args
 
-from PIL import ExifTags
-
-from prodrec.images.formats import image_format, open_image
+from prodrec.errors import Reject
+from prodrec.images.formats import image_format
+from prodrec.images.reading import open_image, orientation_of
 
 BoxesOn = Literal["auto", "stored", "upright"]
 BOXES_ON: tuple[str, ...] = get_args(BoxesOn)
 # Tools round corners, and count from 0 or 1. Source: assumed.
 _ROUNDING_PX = 2
 _SWAPS_SIDES = {5, 6, 7, 8}
+_WITH_EXIF = {"JPEG", "PNG", "WebP", "TIFF", "AVIF"}
 # Orientation -> of an upright picture's corner x and y, in fractions of the stored one's x and y. Source: EXIF 2.32, tag 0x0112.
 _UPRIGHT = {
     2: lambda x, y: (1 - x, y),
@@ -41,10 +42,14 @@ class Placed(NamedTuple):
 
 
 def stored_orientation(data: bytes) -> int:
-    """EXIF orientation, 1..8, of the file as it is stored; damaged EXIF says 1, as for the pixels."""
+    """EXIF orientation, 1..8, of the file as it is stored; damaged EXIF says 1, as for the pixels.
+
+    HEIC says 1: its decoder turns it, by what stands in the file beside EXIF, and tools show it upright.
+    """
     try:
-        return int(open_image(data, image_format(data)).getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:
+        format_name = image_format(data)
+        return orientation_of(open_image(data, format_name)) if format_name in _WITH_EXIF else 1
+    except (Reject, OSError, SyntaxError, ValueError):
         return 1
 
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from prodrec.errors import Reject
 from prodrec.evaluation.calibration import Floats
 from prodrec.evaluation.predictions import Predictions, confusions
+from prodrec.images.pictures import upright
 from prodrec.labels import Label
 
 Positions = npt.NDArray[np.intp]
@@ -74,10 +75,10 @@ class Thumbnails:
         """Data URI of a JPEG with sides of at most 128 px; None where the bytes are no whole picture."""
         out = io.BytesIO()
         try:
-            with Image.open(io.BytesIO(self._image_of(row)), formats=["JPEG"]) as image:
-                image.thumbnail((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX))
-                image.convert("RGB").save(out, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
-        except OSError:  # a report of hours of training must not fail for one picture; the page shows which one
+            image = upright(self._image_of(row), short_side=THUMBNAIL_SIDE_PX)
+            image.thumbnail((THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX))
+            image.save(out, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
+        except (Reject, OSError):  # a report of hours of training must not fail for one picture; the page shows which one
             return None
         return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
 
