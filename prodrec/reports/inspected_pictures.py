@@ -10,7 +10,8 @@ from PIL import Image, ImageFile
 
 from prodrec.errors import Reject, RejectCode
 from prodrec.images.decode import prepare_image
-from prodrec.images.formats import ImageLimits, image_format, open_image
+from prodrec.images.formats import ImageLimits, image_format
+from prodrec.images.reading import open_image
 from prodrec.reports.drawing import Box, draw_boxes
 from prodrec.shards.facts import Facts
 from prodrec.shards.finding import shortened
