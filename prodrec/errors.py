@@ -81,6 +81,8 @@ class RejectCode(StrEnum):
     TRUNCATED = "truncated"
     TOO_LARGE = "too_large"
     TOO_MANY_PIXELS = "too_many_pixels"
+    # Few pixels or bytes, but built so that decoding takes minutes: thousands of scans, segments or chunks.
+    TOO_COSTLY = "too_costly"
     UNSUPPORTED_FORMAT = "unsupported_format"
     MISSING = "missing"
     UNLABELLED = "unlabelled"

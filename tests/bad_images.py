@@ -20,7 +20,7 @@ MAGIC = {
     "TIFF, big-endian": b"MM\0*\0\0\0\x08",
     "BigTIFF": b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0",
 }
-UNREAD = {"HEIC": b"\0\0\0\x18ftypheic", "AVIF": b"\0\0\0\x18ftypavif", "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n", "PSD": b"8BPS\0\1", "PDF": b"%PDF-1.7\n"}
+UNREAD = {"JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n", "PSD": b"8BPS\0\1", "PDF": b"%PDF-1.7\n"}
 
 
 def all_images() -> list[BadImage]:

@@ -61,7 +61,7 @@ def _framed() -> Iterator[BadForm]:
     yield _form("two boundaries", good, FORM, f"; boundary={BOUNDARY}; boundary=other")
     yield _form("nothing", b"", UNREAD)
     yield _form("no part", closed(), UNREAD)
-    yield _form("not closed", part(PHOTO))
+    yield _form("not closed", part(PHOTO), UNREAD)
     yield _form("random bytes", bytes(range(256)) * 20, UNREAD)
     yield _form("the photo alone", PHOTO, UNREAD)
     yield _form("text before", b"preamble\r\n" + good)
@@ -71,11 +71,13 @@ def _framed() -> Iterator[BadForm]:
     yield _form("boundary's beginnings without end", closed(part(b"\r\n--b0undar" * 20_000)))
     yield _form("line ends without end", b"\r\n" * 200_000 + good)
     for place in (1, 10, 30, 60, 90, 100, len(good) - 20, len(good) - 3, len(good) - 1):
-        yield _form(f"cut at {place}", good[:place])
+        yield _form(f"cut at {place}", good[:place], FORM if place == len(good) - 1 else UNREAD)  # the last line end may lack
     yield _form("a form within", closed(part(good, more=f"Content-Type: multipart/mixed; boundary={BOUNDARY}2\r\n".encode())))
     yield _form("two files", closed(part(PHOTO), part(PHOTO)), frozenset({413}))
     yield _form("a field, no file", closed(part(PHOTO, b'form-data; name="file"')), UNREAD)
     yield _form("a file of no bytes", closed(part(b"")), frozenset({422}))
+    yield _form("a field in which no file was chosen", closed(part(b"", b'form-data; name="file"; filename=""')), UNREAD)
+    yield _form("a file, and a field in which none was chosen", closed(part(PHOTO), part(b"", b'form-data; name="other"; filename=""')), FORM)
     yield _form("a file and a field", closed(part(PHOTO), part(b"7", b'form-data; name="listing_id"')), READ)
 
 

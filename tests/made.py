@@ -214,3 +214,24 @@ def write_listings(folder: Path, listings: int) -> Path:
                 lines.append(f"images/{number}.jpg,{label},{label}-{listing},{view}")
     (folder / "manifest.csv").write_text("\n".join(["uri,label,listing_id,view", *rng.permutation(lines)]) + "\n")
     return folder
+
+
+def progressive_bomb(width: int, height: int, scans: int) -> bytes:
+    """A grey progressive JPEG of one DC scan and `scans` + 1 empty AC scans: few bytes, minutes of decoding."""
+    import struct
+
+    def segment(marker: int, body: bytes) -> bytes:
+        return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+
+    blocks = -(-width // 8) * -(-height // 8)
+    bits, left = "", blocks
+    while left > 0:  # runs of blocks without a coefficient: EOB14
+        more = max(0, min(32767, left) - 16384)
+        bits, left = bits + f"0{more:014b}", left - 16384 - more
+    bits += "1" * (-len(bits) % 8)
+    empty = int(bits, 2).to_bytes(len(bits) // 8).replace(b"\xff", b"\xff\0")
+    tables = segment(0xDB, b"\0" + b"\1" * 64) + segment(0xC2, struct.pack(">BHHB", 8, height, width, 1) + b"\1\x11\0")
+    tables += segment(0xC4, bytes([0, 1, *[0] * 15, 0])) + segment(0xC4, bytes([0x10, 1, *[0] * 15, 0xE0]))
+    dc = segment(0xDA, b"\1\1\0\0\0\0") + bytes(-(-blocks // 8))
+    ac, refining = (segment(0xDA, b"\1\1\0" + bytes([1, 63, near])) + empty for near in (0x0D, 0xDC))
+    return b"\xff\xd8" + tables + dc + ac + refining * scans + b"\xff\xd9"

@@ -22,12 +22,12 @@ from prodrec.cluster.fetching import TagPlan, fetch_listings
 from prodrec.cluster.tagging import COUNTS, Ledger, ListingScorer
 from prodrec.config import explain_validation
 from prodrec.errors import ConfigError
+from prodrec.images.formats import ImageLimits
 from prodrec.models.bundle import load_bundle
 from prodrec.models.bundle_files import bundle_folder, load_info
 from prodrec.models.bundle_info import BundleInfo, joined_id, now_utc
 from prodrec.scoring.fetch import FetchLimits
 from prodrec.scoring.policy import load_policy
-from prodrec.scoring.recognizer import TIME_LIMIT_S
 from prodrec.sources.listings import Listings
 from prodrec.version import code_version
 
@@ -70,7 +70,7 @@ def plan_tags(
     fetch: dict[str, Any],
     gpu: bool,
     prepared: bool = False,
-    time_limit_s: float = TIME_LIMIT_S,
+    time_limit_s: float = ImageLimits().max_seconds,
     whole: bool = True,
 ) -> TagPlan:
     """Reads what the bundles and the policy say.

@@ -55,7 +55,7 @@ class TagPlan(Frozen):
         trusted: the input's URI, whose credentials its images may be read with.
         within: folders that images may be read from, beside the web and the input itself; None: from anywhere.
         store_url: None: nothing is looked up or written (a dry run).
-        time_limit_s: of preparing one image.
+        time_limit_s: of decoding one image, on one core.
     """
 
     run_id: str

@@ -16,6 +16,7 @@ import torch
 from prodrec.catalog import rows_table
 from prodrec.cluster.fetching import DONE, KEPT, SKIPPED, TO_DO, TagPlan, json_sha256, worker_store
 from prodrec.errors import BundleError, RejectCode
+from prodrec.images.formats import ImageLimits
 from prodrec.models.bundle import load_bundle
 from prodrec.models.bundle_info import joined_id
 from prodrec.scoring.decision import Decider, Decision
@@ -47,7 +48,7 @@ class ListingScorer:
         self.plan, self.ledger, self.store = plan, ledger, worker_store(plan.store_url, plan.run_id)
         # The same after a restart, and of this actor alone.
         self.me = ray.get_runtime_context().get_actor_id()
-        self.recognizer = Recognizer(classifier, tagger, device=device, threads=cpus, time_limit_s=plan.time_limit_s)
+        self.recognizer = Recognizer(classifier, tagger, device=device, threads=cpus, limits=ImageLimits(max_seconds=plan.time_limit_s))
         self.decider = Decider(self.recognizer.classifier_info, self.recognizer.tagger_info, Policy.model_validate_json(plan.policy))
 
     def __call__(self, listings: pa.Table) -> pa.Table:

@@ -1,44 +1,27 @@
-"""Which image format bytes are in, by their first bytes, and opening them with that format's decoder and no other.
+"""Which image format bytes are in, by their first bytes, and what an image may cost. Not covered: whether the rest of the file is sound."""
 
-Pillow's `Image.open` is left out on purpose: it guards against large images with a process-wide setting and a warning.
-Here the caller checks the size that the header states. Not covered: whether the rest of the file is sound.
-"""
-
-import io
 import re
-import struct
-from collections.abc import Callable
 
-from PIL import BmpImagePlugin, GifImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
-
-from prodrec.config import Frozen, PositiveInt
+from prodrec.config import Frozen, PositiveFloat, PositiveInt
 from prodrec.errors import Reject, RejectCode
 
 
 class ImageLimits(Frozen):
-    """What is refused before it costs memory.
+    """What is refused before it costs memory or time.
 
     Attributes:
         max_bytes: of the file. Source: assumed; five times the largest phone JPEG (about 10 MB).
         max_pixels: of the decoded image. Source: assumed; 300 MB of RGB, twice a 48-megapixel phone photo.
+        max_seconds: of decoding, on one core. Source: assumed; ten times what the largest image that is allowed takes.
     """
 
     max_bytes: PositiveInt = 50_000_000
     max_pixels: PositiveInt = 100_000_000
+    max_seconds: PositiveFloat = 20.0
 
 
 # Bytes looked at. An SVG may open with an XML declaration and a comment.
 HEAD_BYTES = 1024
-
-# An MPO (several JPEGs in one file) opens as its first JPEG.
-_OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
-    "JPEG": JpegImagePlugin.JpegImageFile,
-    "PNG": PngImagePlugin.PngImageFile,
-    "WebP": WebPImagePlugin.WebPImageFile,
-    "GIF": GifImagePlugin.GifImageFile,
-    "BMP": BmpImagePlugin.BmpImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
-}
 
 # Source: the formats' specifications. "BM" alone would take a text that begins so: the header's length is looked at too.
 _READ = {
@@ -48,10 +31,11 @@ _READ = {
     "GIF": rb"GIF8[79]a",
     "BMP": rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0",
     "TIFF": rb"II[*+]\0|MM\0[*+]",
+    # The general brands of HEIF, mif1 and msf1, say which codec it is among those that follow.
+    "AVIF": rb".{4}ftyp(?:avi[fs]|m[is]f1.{4}(?:.{4}){0,15}?avi[fs])",
+    "HEIC": rb".{4}ftyp(?:hei[cmsx]|hev[cmsx]|mif1|msf1)",
 }
 _NOT_READ = {
-    "HEIC": rb".{4}ftyp(?:hei[cmsx]|hevc|hevx|mif1|msf1)",
-    "AVIF": rb".{4}ftypavi[fs]",
     "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
     "JPEG XL": rb"\0\0\0\x0cJXL |\xff\x0a",
     "JPEG XR": rb"II\xbc",
@@ -75,7 +59,7 @@ _READ_PATTERN, _NOT_READ_PATTERN = _one_of(_READ), _one_of(_NOT_READ)
 
 
 def image_format(data: bytes) -> str:
-    """Name of the format that `data` begins as: JPEG, PNG, WebP, GIF, BMP or TIFF.
+    """Name of the format that `data` begins as: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF.
 
     Raises:
         Reject: `unsupported_format` for a known image format that is not read, `not_an_image` for anything else.
@@ -87,13 +71,3 @@ def image_format(data: bytes) -> str:
         name = list(_NOT_READ)[(other.lastindex or 1) - 1]
         raise Reject(RejectCode.UNSUPPORTED_FORMAT, f"{name} is not read; convert it to one of {', '.join(_READ)}")
     raise Reject(RejectCode.NOT_AN_IMAGE, f"begins with {head[:12]!r}" if data else "the file is empty (0 bytes)")
-
-
-def declared_png_size(data: bytes) -> tuple[int, int]:
-    """Width and height that a PNG's first chunk declares; Pillow opens a PNG only once it has found pixels. (0, 0) if cut before them."""
-    return struct.unpack(">II", data[16:24]) if len(data) >= 24 else (0, 0)
-
-
-def open_image(data: bytes, format_name: str) -> ImageFile.ImageFile:
-    """Reads the header; pixels are decoded on `load()`. Raises whatever the decoder raises on damaged bytes."""
-    return _OPENERS[format_name](io.BytesIO(data))

@@ -11,24 +11,24 @@ from typing import Any, NamedTuple
 
 import torch
 
-from prodrec.files import Folder
-from prodrec.shards.listing_shards import by_listing, views_shown
-from prodrec.shards.reading import Shards, open_shards
 from prodrec.errors import ProdrecError, ShardsError
 from prodrec.evaluation.choice import PROMOTION_RULE, RULE, Candidate, Choice, choose, explained, holm, paired
-from prodrec.reports.compare_page import write_compare_page
 from prodrec.evaluation.cost import machine_facts, size_of, time_all
 from prodrec.evaluation.judging import open_judged, predicted
 from prodrec.evaluation.metrics import evaluate
 from prodrec.evaluation.predictions import Predictions
-from prodrec.registry.promotion import promote_if_better
-from prodrec.registry.releases import Registry
 from prodrec.evaluation.summary import describe, headline
+from prodrec.files import Folder
 from prodrec.machine import torch_device
 from prodrec.models.bundle import Bundle
 from prodrec.models.bundle_files import load_info
 from prodrec.models.bundle_info import ClassifierInfo, now_utc
 from prodrec.models.scorer import Scorer
+from prodrec.registry.promotion import promote_if_better
+from prodrec.registry.releases import Registry
+from prodrec.reports.compare_page import write_compare_page
+from prodrec.shards.listing_shards import by_listing, views_shown
+from prodrec.shards.reading import Shards, open_shards
 from prodrec.version import code_sha256
 
 _JUDGED = ("val", "test")

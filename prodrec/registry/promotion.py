@@ -5,21 +5,21 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from prodrec.shards.listing_shards import seen_by, views_shown
-from prodrec.shards.reading import Shards, open_shards
-from prodrec.shards.stream import eval_transform
 from prodrec.errors import ShardsError
 from prodrec.evaluation.calibration import Bools
 from prodrec.evaluation.choice import Candidate, Verdict, beats
 from prodrec.evaluation.cost import gflops_of, time_all
 from prodrec.evaluation.detections import coco_metrics
 from prodrec.evaluation.judging import detected, open_judged, whole_split
-from prodrec.registry.releases import Overtaken, Pointer, Registry, standing, withdrawn
 from prodrec.evaluation.summary import LEARNED_ELSEWHERE
 from prodrec.machine import torch_device
 from prodrec.models.bundle import Bundle, load_bundle
 from prodrec.models.bundle_info import BundleInfo, ClassifierInfo
 from prodrec.models.scorer import Scorer
+from prodrec.registry.releases import Overtaken, Pointer, Registry, standing, withdrawn
+from prodrec.shards.listing_shards import seen_by, views_shown
+from prodrec.shards.reading import Shards, open_shards
+from prodrec.shards.stream import eval_transform
 
 # As often, another promotion may come in between while two bundles are judged. Source: assumed.
 _TRIES = 3

@@ -18,8 +18,8 @@ from typing import Literal, NamedTuple
 from pydantic import ValidationError
 
 from prodrec.config import Frozen, explain_validation
-from prodrec.files import Folder, locked
 from prodrec.errors import BundleError, ConfigError, ProdrecError
+from prodrec.files import Folder, locked
 from prodrec.models.bundle_files import INFO, POINTER, bundle_folder, copy_bundle, load_info
 from prodrec.models.bundle_info import INFOS, BundleInfo, now_utc
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from PIL import Image
 
+from prodrec.errors import Reject
 from prodrec.evaluation.detections import TaggedPicture, matched
 from prodrec.files import Folder
+from prodrec.images.pictures import upright
 from prodrec.reports.charts import loss_curve, precision_recall_chart, tags_curve
 from prodrec.reports.drawing import BAD, GOOD, MISSED, Box, draw_boxes, drawn_name
 from prodrec.reports.page import ReportPage, data_uri, render, write_page
@@ -110,11 +111,11 @@ def _name(report: TagsReport, label: int) -> str:
 def _uri(image_of: Callable[[int], bytes], picture: TaggedPicture, boxes: list[Box]) -> str | None:
     out = io.BytesIO()
     try:
-        with Image.open(io.BytesIO(image_of(picture.row)), formats=["JPEG"]) as image:
-            image.thumbnail((PICTURE_SIDE_PX, PICTURE_SIDE_PX))
-            scales = [image.width / picture.size[0], image.height / picture.size[1]] * 2
-            placed = [box._replace(corners=[float(edge) * scale for edge, scale in zip(box.corners, scales, strict=True)]) for box in boxes]
-            draw_boxes(image, placed).save(out, "JPEG", quality=PICTURE_QUALITY, optimize=True)
-    except OSError:  # a report of hours of training must not fail for one picture; the page shows which one
+        image = upright(image_of(picture.row), short_side=PICTURE_SIDE_PX)
+        image.thumbnail((PICTURE_SIDE_PX, PICTURE_SIDE_PX))
+        scales = [image.width / picture.size[0], image.height / picture.size[1]] * 2
+        placed = [box._replace(corners=[float(edge) * scale for edge, scale in zip(box.corners, scales, strict=True)]) for box in boxes]
+        draw_boxes(image, placed).save(out, "JPEG", quality=PICTURE_QUALITY, optimize=True)
+    except (Reject, OSError):  # a report of hours of training must not fail for one picture; the page shows which one
         return None
     return data_uri(out.getvalue())

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from prodrec.errors import Reject, RejectCode, SourceError
 from prodrec.files import Folder
-from prodrec.images.formats import image_format, open_image
+from prodrec.images.pictures import upright
 
 # Sides of a cut-out, pixels: scenes show it smaller. Source: assumed.
 MOST_SIDE_PX = 400
@@ -64,11 +64,7 @@ def cut_out(data: bytes) -> Image.Image:
 
 
 def _opened(data: bytes) -> Image.Image:
-    try:
-        with open_image(data, image_format(data)) as image:
-            picture: Image.Image = ImageOps.exif_transpose(image).convert("RGBA")
-    except OSError as error:
-        raise Reject(RejectCode.TRUNCATED, str(error)) from error
+    picture = upright(data, short_side=MOST_SIDE_PX, keep_alpha=True)
     picture.thumbnail((MOST_SIDE_PX, MOST_SIDE_PX), Image.Resampling.LANCZOS)
     return picture
 

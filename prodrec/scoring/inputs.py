@@ -1,12 +1,13 @@
-"""From image bytes to model inputs, in threads and within a limit of time.
+"""From image bytes to model inputs, in threads.
 
 Images are prepared as `prodrec prepare` does and transformed as each bundle says, so that what is served is what was judged.
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from prodrec.images.box_transforms import place
 from prodrec.images.decode import decode_rgb, prepare_image
 from prodrec.images.formats import ImageLimits
 from prodrec.images.objects import Objects
+from prodrec.images.pictures import is_short
 from prodrec.images.quality import WORKING_SIDE_PX, quality
 from prodrec.images.transforms import resize
 from prodrec.models.bundle_info import BundleInfo
@@ -24,8 +26,6 @@ from prodrec.scoring.recognition import Recognition
 
 # Side that the photo rules are measured at where the bundles see less. Source: benchmarks/quality.py, whose limits hold there.
 QUALITY_SIDE_PX = 256
-# How often a limit of time is looked at, seconds. Source: assumed.
-_POLL_S = 0.05
 
 
 class Inputs(NamedTuple):
@@ -66,91 +66,66 @@ def _inputs(data: bytes, classifier: BundleInfo | None, tagger: BundleInfo | Non
     return Inputs(answer, to_classify, to_tag, frame)
 
 
+class Crowded(Exception):
+    """Too many images that may take long are at work."""
+
+
 class InputThreads:
-    """Prepares images in threads. An image that takes longer than the limit is rejected as `too_slow`, and costs its thread, no other image.
+    """Prepares images in threads: what is short in most of them, what may take long beside them, so that nothing waits for it.
+
+    No thread is ever stuck: what may take long is decoded in a process that ends itself (`prodrec.images.apart`).
 
     Args:
-        threads: that decode at once.
-        limit_s: of one image, seconds.
+        threads: that prepare short images at once; half as many, but one at least, wait for long ones.
+        most_long: images that may take long, at work or waiting at once; one more is `Crowded`. None: any number.
     """
 
-    def __init__(self, make: Callable[[bytes], Inputs], threads: int, limit_s: float) -> None:
-        self.make, self.threads, self.limit_s = make, threads, limit_s
-        self.pool = self._start()
+    def __init__(self, make: Callable[[bytes], Inputs], threads: int, most_long: int | None = None) -> None:
+        self._make = make
+        self._places = threading.Semaphore(most_long) if most_long else None
+        self._short, self._long = _threads(threads, "prepare"), _threads(max(1, threads // 2), "prepare-long")
 
-    def submit(self, images: Sequence[bytes]) -> "list[Job]":
-        """Begins a batch."""
-        return [Job(self, data) for data in images]
-
-    def collect(self, batch: "Sequence[Job]") -> list[Inputs]:
-        """The inputs of a batch, in order."""
-        return [job.result() for job in batch]
+    def submit(self, images: Sequence[bytes]) -> list[Future[Inputs]]:
+        """Begins a batch; a future an image, in order."""
+        return [self._begun(data) for data in images]
 
     async def prepared(self, data: bytes) -> Inputs:
-        """The inputs of one image, for a server's event loop."""
-        return await Job(self, data).outcome()
+        """The inputs of one image, for a server's event loop. Where nobody waits any more, what has not begun never will.
 
-    def replace_threads(self) -> None:
-        """Leaves a stuck thread behind: Python cannot end it."""
-        self.pool.shutdown(wait=False, cancel_futures=True)
-        self.pool = self._start()
+        Raises: Crowded.
+        """
+        return await asyncio.wrap_future(self._begun(data))
 
-    def _start(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.threads, thread_name_prefix="prepare", initializer=torch.set_num_threads, initargs=(1,))
+    def _begun(self, data: bytes) -> Future[Inputs]:
+        future: Future[Inputs] = Future()
+        self._short.submit(self._sort, data, future)
+        return future
 
+    def _sort(self, data: bytes, future: Future[Inputs]) -> None:
+        if future.cancelled() or is_short(data):
+            self._run(data, future)
+        elif self._has_place_until(future):
+            self._long.submit(self._run, data, future)
+        elif future.set_running_or_notify_cancel():
+            future.set_exception(Crowded())
 
-class Job:
-    """One image in the threads."""
+    def _has_place_until(self, future: Future[Inputs]) -> bool:
+        if (places := self._places) is None:
+            return True
+        if has_place := places.acquire(blocking=False):
+            future.add_done_callback(lambda _: places.release())
+        return has_place
 
-    def __init__(self, owner: InputThreads, data: bytes) -> None:
-        self.owner, self.data = owner, data
-        self.started: float | None = None
-        self.future = self._submit()
-
-    def result(self) -> Inputs:
-        while True:
+    def _run(self, data: bytes, future: Future[Inputs]) -> None:
+        if future.set_running_or_notify_cancel():
             try:
-                return self.future.result(_POLL_S)
-            except CancelledError:  # another image's thread was left behind before this one had begun
-                self.future = self._submit()
-            except TimeoutError:
-                if self._is_late():
-                    return self._given_up()
+                future.set_result(self._make(data))
+            except BaseException as error:
+                future.set_exception(error)
 
-    async def outcome(self) -> Inputs:
-        """As `result`; an event loop waits without a thread. Where nobody waits any more, what has not begun never will."""
-        try:
-            while True:
-                done, _ = await asyncio.wait([asyncio.wrap_future(self.future)], timeout=self.owner.limit_s)
-                if done and not self.future.cancelled():
-                    return self.future.result()
-                if done:
-                    self.future = self._submit()
-                elif self._is_late():
-                    return self._given_up()
-        except asyncio.CancelledError:
-            if not self.future.cancel():  # its thread is at it, and may be stuck with nobody watching
-                asyncio.get_running_loop().call_later(self.owner.limit_s, self._leave_behind)
-            raise
 
-    def _leave_behind(self) -> None:
-        if not self.future.done() and self.pool is self.owner.pool:
-            self.owner.replace_threads()
-
-    def _is_late(self) -> bool:
-        return self.started is not None and time.perf_counter() - self.started > self.owner.limit_s
-
-    def _given_up(self) -> Inputs:
-        self.owner.replace_threads()
-        return Inputs(_rejected(Reject(RejectCode.TOO_SLOW, f"not prepared within {self.owner.limit_s:g} s")))
-
-    def _submit(self) -> Future[Inputs]:
-        self.pool = self.owner.pool
-        return self.pool.submit(self._run)
-
-    def _run(self) -> Inputs:
-        self.started = time.perf_counter()
-        return self.owner.make(self.data)
+def _threads(count: int, name: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, name, initializer=torch.set_num_threads, initargs=(1,))
 
 
 def _rejected(reject: Reject) -> Recognition:

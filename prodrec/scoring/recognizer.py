@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
@@ -18,14 +19,12 @@ from prodrec.labels import Label
 from prodrec.machine import usable_cores
 from prodrec.models.bundle import Bundle, load_bundle
 from prodrec.models.scorer import Scorer
-from prodrec.scoring.inputs import Inputs, InputThreads, Job, make_inputs
+from prodrec.scoring.inputs import Inputs, InputThreads, make_inputs
 from prodrec.scoring.recognition import Product, Recognition, Tag
 from prodrec.shards.listing_shards import evenly
 
 # Images scored at once. Source: assumed.
 BATCH_SIZE = 16
-# Of preparing one image, seconds. Source: assumed; the largest that is allowed (100 megapixels) takes about 2.
-TIME_LIMIT_S = 20.0
 # Batches that are prepared while one is scored. Source: assumed.
 _AHEAD = 2
 
@@ -38,8 +37,8 @@ class Recognizer:
         top_k: number of candidates.
         threshold: least score of a tag; None: that of its label in the bundle.
         threads: that prepare images; None: the cores that this process may use.
-        time_limit_s: of preparing one image.
-        limits: what is refused unread or undecoded.
+        limits: what is refused unread or undecoded, or takes too long.
+        most_long: images that may take long to decode, at once; see `InputThreads`.
     """
 
     def __init__(
@@ -51,8 +50,8 @@ class Recognizer:
         top_k: int = 5,
         threshold: float | None = None,
         threads: int | None = None,
-        time_limit_s: float = TIME_LIMIT_S,
         limits: ImageLimits = ImageLimits(),
+        most_long: int | None = None,
     ) -> None:
         if not classifier and not tagger:
             raise ConfigError("there is nothing to recognize with; give --classifier BUNDLE, --tagger BUNDLE or both")
@@ -60,7 +59,7 @@ class Recognizer:
         self.top_k, self.threshold = top_k, threshold
         self.classifier_info, self.tagger_info = (bundle.info if bundle else None for bundle in (classifier, tagger))
         make = partial(make_inputs, classifier=self.classifier_info, tagger=self.tagger_info, limits=limits)
-        self.inputs = InputThreads(make, threads or usable_cores(), time_limit_s)
+        self.inputs = InputThreads(make, threads or usable_cores(), most_long)
 
     @classmethod
     def load(cls, classifier: str | None = None, tagger: str | None = None, **options: Any) -> "Recognizer":
@@ -145,13 +144,13 @@ class Recognizer:
         return found
 
     def _prepared(self, batches: Iterable[list[bytes]]) -> Iterator[list[Inputs]]:
-        waiting: deque[list[Job]] = deque()
+        waiting: deque[list[Future[Inputs]]] = deque()
         for batch in batches:
             waiting.append(self.inputs.submit(batch))
             if len(waiting) > _AHEAD:
-                yield self.inputs.collect(waiting.popleft())
+                yield [future.result() for future in waiting.popleft()]
         while waiting:
-            yield self.inputs.collect(waiting.popleft())
+            yield [future.result() for future in waiting.popleft()]
 
     def _tag(self, batch: list[Inputs]) -> list[dict[str, Any]]:
         if not self.tagger or not batch:

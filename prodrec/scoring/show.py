@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from PIL import ImageOps
-
 from prodrec.errors import SourceError
 from prodrec.files import Folder
-from prodrec.images.colors import to_rgb_or_grey
-from prodrec.images.formats import image_format, open_image
+from prodrec.images.pictures import upright
 from prodrec.reports.drawing import Box, draw_boxes, drawn_name
 from prodrec.scoring.decision import Decision
 from prodrec.scoring.recognition import Recognition
@@ -69,8 +66,6 @@ def draw_tags(data: bytes, answer: Recognition, path: Path) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    with open_image(data, image_format(data)) as image:
-        picture = to_rgb_or_grey(ImageOps.exif_transpose(image)).convert("RGB")
-    drawn, out = draw_boxes(picture, [Box(tag.box, f"{drawn_name(tag.label, tag.title)} {tag.score:.2f}") for tag in answer.tags]), io.BytesIO()
+    drawn, out = draw_boxes(upright(data), [Box(tag.box, f"{drawn_name(tag.label, tag.title)} {tag.score:.2f}") for tag in answer.tags]), io.BytesIO()
     drawn.save(out, "PNG")
     Folder(path.parent).make().write(path.name, out.getvalue())

@@ -41,6 +41,11 @@ class _FormParser(MultiPartParser):
     """Keeps files in memory, where their bytes are counted: nothing of an image comes to a disk, and none needs to be writable."""
 
     spool_max_size = sys.maxsize
+    is_whole = False
+
+    def on_end(self) -> None:
+        """The closing boundary has come: without it, files may be missing that were on their way."""
+        self.is_whole = True
 
 
 class Bodies:
@@ -105,20 +110,26 @@ class Bodies:
         found = []
         for _, part in form.multi_items():
             if isinstance(part, UploadFile):
-                found.append(Upload(_shown(part.filename or ""), await part.read()))
+                upload = Upload(_shown(part.filename or ""), await part.read())
                 await part.close()
+                if upload.name or upload.data:  # a browser sends neither for a field in which no file was chosen
+                    found.append(upload)
         return found
 
     async def _form(self, request: Request, most: int) -> FormData:
         _, options = parse_options_header(request.headers["content-type"])
         if options.get(b"charset", b"utf-8").lower() not in _CHARSETS:
             raise Problem(400, "bad_request", "the form's charset is not read; send it as UTF-8")
+        parser = _FormParser(request.headers, request.stream(), max_files=most, max_fields=_FIELDS)
         try:
-            return await _FormParser(request.headers, request.stream(), max_files=most, max_fields=_FIELDS).parse()
+            form = await parser.parse()
         except MultiPartException as error:
             if "Too many files" in error.message:
                 raise Problem(413, "too_many_files", f"at most {most} files are read") from error
             raise Problem(400, "bad_request", f"the form cannot be read: {error.message}") from error
+        if not parser.is_whole:
+            raise Problem(400, "bad_request", "the form is cut off before its closing boundary", "send it again, whole")
+        return form
 
     async def _fetched(self, request: Request, tree: dict[str, object]) -> bytes:
         if not isinstance(url := tree.get("image_url"), str):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -18,7 +18,7 @@ from prodrec.machine import usable_cores
 from prodrec.models.bundle import Bundle
 from prodrec.scoring.explain import explain
 from prodrec.scoring.heat_map import overlay
-from prodrec.scoring.inputs import Inputs
+from prodrec.scoring.inputs import Crowded, Inputs
 from prodrec.scoring.recognition import Recognition
 from prodrec.scoring.recognizer import Recognizer
 from prodrec.serving.backend import MOST_CANDIDATES, Ask, Busy, Explained, Scored, Served
@@ -39,7 +39,8 @@ class Engine:
 
     def __init__(self, classifier: Bundle | None, tagger: Bundle | None, meter: Meter, device: str = "cpu", options: EngineOptions = EngineOptions()) -> None:
         self._limits = ImageLimits(max_pixels=options.max_pixels)
-        self._recognizer = Recognizer(classifier, tagger, device=device, top_k=MOST_CANDIDATES, threads=options.threads, limits=self._limits)
+        limited: dict[str, Any] = {"threads": options.threads, "limits": self._limits, "most_long": options.max_long}
+        self._recognizer = Recognizer(classifier, tagger, device=device, top_k=MOST_CANDIDATES, **limited)
         self.served = Served(self._recognizer.classifier_info, self._recognizer.tagger_info)
         self._photos = [bundle.photos for bundle in (classifier, tagger) if bundle]
         self._kind = "classifier" if tagger is None else "tagger" if classifier is None else "both"
@@ -52,8 +53,11 @@ class Engine:
             raise ProdrecError(f"a grey picture cannot be scored: {code}")
 
     async def recognize(self, data: bytes) -> Scored:
-        """A bad image is an answer with a reason code."""
-        inputs = await self._recognizer.inputs.prepared(data)
+        """A bad image is an answer with a reason code. Raises: Busy: too many images that take long to decode."""
+        try:
+            inputs = await self._recognizer.inputs.prepared(data)
+        except Crowded as error:
+            raise Busy("too many images that take long to decode") from error
         if inputs.answer.code:
             return Scored(inputs.answer, self.served)
         return Scored(await self._batcher(_Waiting(inputs, time.perf_counter())), self.served)

@@ -24,6 +24,7 @@ TITLES = {
     "not_an_image": "The bytes are no image",
     "truncated": "The image is cut short or damaged",
     "too_many_pixels": "The image has too many pixels",
+    "too_costly": "The image takes too long to decode",
     "too_slow": "The image took too long",
     "crashed": "The image cannot be decoded",
     "missing": "There is no image at this address",
@@ -38,10 +39,11 @@ TITLES = {
 }
 _HINTS = {
     "unsupported_format": "send it as JPEG, PNG or WebP",
-    "not_an_image": "send an image file: JPEG, PNG, WebP, GIF, BMP or TIFF",
+    "not_an_image": "send an image file: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF",
     "truncated": "upload it again from where it was taken",
     "too_many_pixels": "send a smaller copy",
     "too_large": "send a smaller copy",
+    "too_costly": "save it anew as JPEG and send that",
     "too_slow": "send a smaller copy",
     "crashed": "save it anew as JPEG and send that",
     "busy": "send it again after the time in Retry-After",

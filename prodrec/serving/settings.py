@@ -28,12 +28,15 @@ class EngineOptions(Frozen):
         threads: that prepare images, and half as many score; None: the cores that this process may use.
         max_pixels: of an image; a larger one is refused by its header. Source: assumed; a 48-megapixel phone photo. Each thread that
             prepares holds 4 bytes a pixel, and a file of 200 kB may be that large.
+        max_long: images that may take long to decode (HEIC, AVIF, TIFF, GIF, BMP, very large ones), at work or waiting at once: the places of
+            a server are not filled by them. Source: as many as a request of several has at work at once.
         max_explaining: heat maps that are made or wait for it at once; they are made one by one. Source: assumed; a few seconds.
     """
 
     max_batch_size: PositiveInt = 32
     threads: PositiveInt | None = None
     max_pixels: PositiveInt = 50_000_000
+    max_long: PositiveInt = 16
     max_explaining: PositiveInt = 4
 
 

@@ -25,7 +25,7 @@ from prodrec.shards.label_photos import PhotoPicker
 from prodrec.shards.naming import Naming, named_labels
 from prodrec.shards.reading import MANIFEST, Shards
 from prodrec.shards.schema import REJECT_SCHEMA, SHARD_SCHEMA, BoxCounts, ShardFile, ShardsManifest
-from prodrec.shards.split import Earlier, Fractions, assign_splits
+from prodrec.shards.split import Earlier, Fractions, assign_splits, split_origin
 from prodrec.shards.writers import ShardWriters, compression
 from prodrec.sources.schema import SPLITS
 
@@ -87,10 +87,7 @@ def assemble(
     good = rows["code"].isna()
     if not good.any():
         out.delete(STAGING)
-        reasons = ", ".join(f"{n} {code}" for code, n in Counter(rows["code"]).most_common())
-        uri, detail = (str(rows[name].iloc[0]) for name in ("uri", "detail"))
-        first = f"the first: {detail if uri in detail else f'{uri}: {detail}'}"
-        raise ShardsError(f"not one of {rows_in} rows of the source is a usable image ({reasons}; {first}); nothing was written to {out.uri}")
+        raise _nothing_usable(rows, out.uri)
     has_boxes = bool(rows["objects"].notna().any())
     if has_boxes:
         rows["label"] = _rarest_labels(rows["objects"])
@@ -128,7 +125,7 @@ def assemble(
         earlier=[shards.manifest_sha256 for shards in earlier],
         listings=int(kept["listing_id"].nunique()) or None,
         photos=picker.counts(),
-        split_origin=_split_origin(kept, before),
+        split_origin=split_origin(kept, before),
         **provenance,
     )
     out.write(MANIFEST, json.dumps(manifest.model_dump(mode="json"), indent=1).encode())
@@ -136,13 +133,11 @@ def assemble(
     return manifest
 
 
-def _split_origin(kept: pd.DataFrame, before: Earlier) -> dict[str, dict[str, int]]:
-    """Where the split of the images comes from: counts by split and origin."""
-    is_earlier = kept["sha256"].isin(before.of_image) | kept["listing_id"].isin(before.of_listing)
-    given = kept["given_split"]
-    origin = pd.Series("drawn", index=kept.index).mask(given.notna(), "drawn_from_train").mask(given == kept["split"], "publisher").mask(is_earlier, "earlier")
-    counts = Counter(zip(kept["split"], origin, strict=True))
-    return {split: {name: n for (where, name), n in sorted(counts.items()) if where == split} for split in SPLITS if (kept["split"] == split).any()}
+def _nothing_usable(rows: pd.DataFrame, out: str) -> ShardsError:
+    reasons = ", ".join(f"{n} {code}" for code, n in Counter(rows["code"]).most_common())
+    uri, detail = (str(rows[name].iloc[0]) for name in ("uri", "detail"))
+    first = f"the first: {detail if uri in detail else f'{uri}: {detail}'}"
+    return ShardsError(f"not one of {len(rows)} rows of the source is a usable image ({reasons}; {first}); nothing was written to {out}")
 
 
 def _earlier(earlier: Sequence[Shards]) -> Earlier:

@@ -20,6 +20,7 @@ The rule (a function of the image bytes, their label and their listing only, so 
 """
 
 import hashlib
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -105,6 +106,20 @@ def assign_splits(
     split = split.mask((rows["level"] > 0) & (rows["level"] < rows["unit"].map(images["level"])) & ~goes_along, None)
     level = split.map(_LEVELS).fillna(0)
     return split.mask(level < level.groupby(rows["sha256"]).transform("max"), None)
+
+
+def split_origin(rows: pd.DataFrame, earlier: Earlier) -> dict[str, dict[str, int]]:
+    """Where the splits of images come from: counts by split and origin (`ShardsManifest.split_origin`).
+
+    Args:
+        rows: columns split, given_split (the publisher's or None), sha256 and listing_id.
+        earlier: splits that were kept.
+    """
+    is_earlier = rows["sha256"].isin(earlier.of_image) | rows["listing_id"].isin(earlier.of_listing)
+    given = rows["given_split"]
+    origin = pd.Series("drawn", index=rows.index).mask(given.notna(), "drawn_from_train").mask(given == rows["split"], "publisher").mask(is_earlier, "earlier")
+    counts = Counter(zip(rows["split"], origin, strict=True))
+    return {split: {name: n for (where, name), n in sorted(counts.items()) if where == split} for split in _LEVELS if (rows["split"] == split).any()}
 
 
 def _kept(sha256: pd.Series, listing_id: pd.Series | None, earlier: Earlier) -> pd.Series:

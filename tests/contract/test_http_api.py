@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from made import photo
+from made import photo, progressive_bomb
 from PIL import ExifTags, Image
 from prometheus_client.parser import text_string_to_metric_families
 from shop import IMAGE, Shop
@@ -146,6 +146,26 @@ def test_files_names_come_back_without_folders_and_signs(client):
     sent = [("files", (name, PHOTO)) for name in ("../../etc/passwd", "C:\\a\\b.jpg", "ünï.jpg", "a\u202eb.jpg", "x" * 400)]
     names = [result["name"] for result in client.post("/v1/recognize/batch", files=sent).json()["results"]]
     assert names == ["passwd", "b.jpg", "ünï.jpg", "ab.jpg", "x" * 200]
+
+
+def test_a_batch_that_is_cut_off_is_no_batch_of_fewer(client):
+    """Wherever: before its closing boundary nobody knows what else was on its way."""
+    request = client.build_request("POST", "/v1/recognize/batch", files=files(PHOTO, PHOTO, PHOTO))
+    body, kind = request.read(), {"content-type": request.headers["content-type"]}
+    ends = [at for at in range(len(body)) if body.startswith(b"--" + kind["content-type"].partition("boundary=")[2].encode(), at)]
+    assert len(ends) == 4
+    for cut in (*ends[1:], *(end - 2 for end in ends[1:]), ends[2] + 60, len(body) - 3):
+        refused(client.post("/v1/recognize/batch", content=body[:cut], headers=kind), 400, "bad_request")
+    assert len(client.post("/v1/recognize/batch", content=body, headers=kind).json()["results"]) == 3
+
+
+def test_a_bomb_is_refused_at_once_alone_and_among_others(client):
+    bomb = progressive_bomb(3000, 3000, 400)
+    refused(client.post("/v1/recognize", content=bomb), 422, "too_costly")
+    refused(client.post("/v1/explain", content=bomb), 422, "too_costly")
+    results = client.post("/v1/recognize/batch", files=files(PHOTO, bomb)).json()["results"]
+    assert [result["status"] for result in results] == [200, 422]
+    assert results[1]["problem"]["code"] == "too_costly"
 
 
 def test_what_is_no_batch(client):

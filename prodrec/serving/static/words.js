@@ -26,12 +26,13 @@ const REASONS = {
 };
 
 const PROBLEMS = {
-  not_an_image: ["This is not an image", "Choose a photo: JPEG, PNG, WebP, GIF, BMP or TIFF."],
+  not_an_image: ["This is not an image", "Choose a photo: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF."],
   unsupported_format: ["This kind of file is not supported", "Save it as JPEG or PNG, and try again."],
   truncated: ["The file is damaged or incomplete", "Copy or export it once more."],
   too_large: ["The file is too large", "Save the photo smaller, and try again."],
   too_many_pixels: ["The photo has too many pixels", "Save it smaller, and try again."],
   too_slow_body: ["Sending took too long", "Check the connection, and try again."],
+  too_costly: ["The photo is built so that reading it takes too long", "Save it anew as JPEG, and try again."],
   too_slow: ["The photo took too long to read", "Save it as JPEG, and try again."],
   crashed: ["The photo could not be read", "Save it as JPEG, and try again."],
   timeout: ["The server took too long", "Try again in a moment."],

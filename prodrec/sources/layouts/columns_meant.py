@@ -8,10 +8,10 @@ from prodrec.sources.splits import split_named
 
 # In the order in which they are looked for; without case and separators. Source: names in sets of Kaggle, Hugging Face, Roboflow, TensorFlow.
 IMAGE = ["filename", "imagefilename", "imagefile", "imagepath", "imgpath", "imagepaths", "filepath", "filepaths", "file", "path", "uri", "imagename"]
-IMAGE += ["imgname", "image", "img", "images", "photo", "picture", "imageid", "imgid", "id"]
+IMAGE += ["imgname", "image", "img", "images", "photo", "picture", "imageid", "imgid", "articleid", "id"]
 LABEL = ["labelname", "classname", "categoryname", "productname", "label", "labels", "class", "classes", "category", "categories", "target", "product"]
 LABEL += ["productid", "productcode", "sku", "species", "breed", "variety", "cultivar", "itemid", "labelid", "classid", "categoryid", "labelgroup"]
-LABEL += ["groundtruth", "y"]
+LABEL += ["groundtruth", "landmarkid", "articletype", "producttypename", "producttype", "type", "y"]
 SPLIT = ["split", "splits", "subset", "partition", "set", "dataset", "datasplit", "datasetsplit", "imageset", "setname", "splitname", "phase", "usage"]
 SPLIT += ["purpose", "fold", "kfold"]
 GROUP = ("group", "supercategory", "superclass")

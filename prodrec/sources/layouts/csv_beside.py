@@ -21,13 +21,16 @@ Table = list[dict[str, str | None]]
 
 
 def find_csv(tree: Tree) -> list[str]:
-    """Tables with a column of names of images that are here, and labels or boxes. Where folders tell the labels, only those with boxes or splits."""
+    """Tables with a column of names of images that are here, and labels or boxes. Where folders tell the same labels, only those that tell splits."""
     names = [name for name in tree.named(r"([^/]+/){0,2}[^/]+\.(csv|tsv)")[:_MOST] if "submission" not in name.lower()]
     found = {name: table for name in names if (table := _table(tree, name)) and _fits(tree, table)}
     boxes = [name for name, table in found.items() if _box_columns(table)]
-    if tree.asked != "csv" and not tree.only and has_labels(tree) and not boxes and len({split_of_path(name) for name in found} - {None}) < 2:
-        found = {name: table for name, table in found.items() if row_splits([*table[0]], table, name, [])}
-    return boxes or list(found)
+    asked = tree.asked == "csv" or tree.only is not None
+    if boxes or asked or not has_labels(tree) or not all(_folders_tell(tree, table) for table in found.values()):
+        return boxes or list(found)
+    if len({split_of_path(name) for name in found} - {None}) > 1:
+        return list(found)
+    return [name for name, table in found.items() if row_splits([*table[0]], table, name, [])]
 
 
 def names_must_be_looked_for(tree: Tree) -> bool:
@@ -85,6 +88,14 @@ def _fits(tree: Tree, table: Table) -> bool:
     return sum(_is_here(tree, value) for value in named) * 2 >= len(named) > 0
 
 
+def _folders_tell(tree: Tree, table: Table) -> bool:
+    """Whether labels of the table stand in the paths of most of their images: then its images' folders tell as much."""
+    image, label = meant(table[0], IMAGE) or "", meant(table[0], LABEL) or ""
+    rows = [row for row in table[:: -(-len(table) // _LOOKED_FOR)] if row[image] and row.get(label)]
+    told = [str(row[label]) in (tree.image_index.find(str(row[image])) or "").split("/") for row in rows if _is_here(tree, str(row[image]))]
+    return sum(told) * 2 >= len(told)
+
+
 def _is_here(tree: Tree, name: str) -> bool:
     try:
         return names_itself(name) or tree.image_index.find(name) is not None
@@ -138,11 +149,28 @@ def _with_labels(tree: Tree, name: str, table: Table, notes: list[str]) -> list[
     if label is None and not flags:
         raise SourceError(f"{tree.where(name)} has no column of labels; call it label (found: {', '.join(table[0])})")
     if label:
-        return [start | {"label": _clean(row[label]), "group": _clean(row[group]) if group else None} for start, row in images]
+        rows = [start | {"label": _clean(row[label]), "group": _clean(row[group]) if group else None} for start, row in images]
+        return _once(rows, name, tree.where(name), notes)
     chosen = [[column.strip() for column in flags if float(row[column] or 0)] for _, row in images]
     if several := sum(len(labels) != 1 for labels in chosen):
         notes.append(f"{name}: {several:,} images with no label or several are rejected: an image has one")
     return [start | {"label": labels[0] if len(labels) == 1 else None} for (start, _), labels in zip(images, chosen, strict=True)]
+
+
+def _once(rows: list[Row], name: str, where: str, notes: list[str]) -> list[Row]:
+    """Rows that say the same twice are one.
+
+    Raises:
+        SourceError: an image has two labels.
+    """
+    found: dict[tuple[str, str | None], Row] = {}
+    for row in rows:
+        first = found.setdefault((row["image"], row["split"]), row)
+        if first["label"] != row["label"]:
+            raise SourceError(f"{where}: the image {row['image']} has the labels '{first['label']}' and '{row['label']}'; an image has one: keep one row")
+    if len(found) < len(rows):
+        notes.append(f"{name}: {len(rows) - len(found):,} rows that stand there twice")
+    return list(found.values())
 
 
 def _with_boxes(tree: Tree, name: str, table: Table, notes: list[str]) -> Iterable[Row]:

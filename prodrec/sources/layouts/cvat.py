@@ -12,7 +12,7 @@ from prodrec.sources.splits import split_named, split_of_path
 
 # Files with other names are not looked into where there are many: they are an image's each. Source: assumed.
 _MANY = 20
-_POINTS = {"polygon", "polyline", "points", "cuboid", "skeleton", "mask", "ellipse"}
+_READ, _UNREAD = {"box", "polygon"}, {"polyline", "points", "cuboid", "skeleton", "mask", "ellipse"}
 
 
 def find_cvat(tree: Tree) -> list[str]:
@@ -28,12 +28,13 @@ def list_cvat(tree: Tree, names: list[str]) -> Listed:
         SourceError: tracks of a video, an image without a name, or a shape that cannot be read: it names file and image.
     """
     images = [(name, image) for name in names for image in _images(tree, name)]
-    has_boxes = any(item.tag in {"box", "polygon"} for _, image in images for item in image)
+    has_boxes = any(item.tag in _READ for _, image in images for item in image)
     notes: list[str] = []
+    unread = [image for _, image in images if has_boxes and {item.tag for item in image} & _UNREAD and not {item.tag for item in image} & _READ]
+    images = [(name, image) for name, image in images if image not in unread]
     rows = [_row(tree, name, image, has_boxes) for name, image in images]
-    other = sorted({item.tag for _, image in images for item in image if item.tag in _POINTS - {"polygon"}})
-    if other:
-        notes.append(f"shapes of the kinds {', '.join(other)} are not read")
+    if other := sorted({item.tag for image in [*unread, *(image for _, image in images)] for item in image if item.tag in _UNREAD}):
+        notes.append(f"shapes of the kinds {', '.join(other)} are not read, and {len(unread):,} images that show nothing else left out")
     several = [row["image"] for row in rows if not has_boxes and row.pop("several")]
     if several:
         notes.append(f"{len(several):,} images with several tags, such as {several[0]}, have no one label and are rejected")
@@ -70,7 +71,7 @@ def _row(tree: Tree, name: str, image: ET.Element, has_boxes: bool) -> Row:
     near = [f"images/{subset}/", f"{subset}/"] if subset else []
     row: Row = {"image": image.get("name"), "near": [*near, "images/", "data/", ""], "split": split, **size}
     if has_boxes:
-        return row | {"objects": [_object(item, number, where) for number, item in enumerate(image, start=1) if item.tag in {"box", "polygon"}]}
+        return row | {"objects": [_object(item, number, where) for number, item in enumerate(image, start=1) if item.tag in _READ]}
     labels = sorted({item.get("label", "").strip() for item in image.iter("tag")} - {""})
     return row | {"label": labels[0] if len(labels) == 1 else None, "several": len(labels) > 1}
 

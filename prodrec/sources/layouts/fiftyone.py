@@ -77,13 +77,13 @@ def _of_samples(tree: Tree, name: str, notes: list[str]) -> list[Row]:
         raise SourceError(f"{tree.where(name)} has no field of Classification or Detections; export the field of labels")
     if len(fields) > 1:
         notes.append(f"the field {field} is read, not {', '.join(other for other in fields if other != field)}")
-    folder = name.rpartition("/")[0]
+    folder, has_boxes = name.rpartition("/")[0], any(_kind(sample.get(field)) == "Detections" for sample in samples)
     rows: list[Row] = []
     for sample in samples:
         splits = {split for tag in sample.get("tags") or () if (split := split_named(str(tag)))}
         row: Row = {"image": str(sample["filepath"]), "near": [f"{folder}/" if folder else ""], "split": splits.pop() if len(splits) == 1 else None}
         value, where = sample.get(field) or {}, f"{tree.where(name)}, image {sample['filepath']}"
-        if _kind(value) == "Classification" or (not value and not rows):
+        if not has_boxes:
             rows.append(row | {"label": _named(value.get("label"), [], where)})
         else:
             items = value.get("detections") or []

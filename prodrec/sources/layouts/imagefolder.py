@@ -47,7 +47,7 @@ def list_imagefolder(tree: Tree, names: list[str]) -> Listed:
     chosen = images.filter(inside)
     if not len(chosen):
         raise SourceError(f"{tree.folder.uri} is no image folder: expected LABEL/image.jpg or train/LABEL/image.jpg below it")
-    labels = _folder_at(chosen, level + 1 if by_split else level)
+    labels = _labels(tree, chosen, level + 1) if by_split else _folder_at(chosen, level)
     columns = {"uri": absolute_uris(tree.folder, chosen), "label": labels}
     notes = _left_out(tree, images.filter(pc.invert(inside)), by_split)
     if split_level is not None:
@@ -64,6 +64,22 @@ def list_imagefolder(tree: Tree, names: list[str]) -> Listed:
         notes += _repeated(inside_of) or [f"WARNING: '{name}', with folders in it, is taken as a label" for name in inside_of if split_named(name)]
     layout = "/".join([*([base] if base else []), *(["SPLIT", "LABEL"] if by_split else ["LABEL", "SPLIT"] if split_level is not None else ["LABEL"]), "image"])
     return Listed(f"image folder: {layout}", listing(len(columns["uri"]), columns), tuple(notes))
+
+
+def _labels(tree: Tree, chosen: pa.Array, level: int) -> pa.Array:
+    """Labels in folders of splits; a folder `images` in each is a level that tells nothing.
+
+    Raises:
+        SourceError: only some of the splits have folders of labels.
+    """
+    labels = _folder_at(chosen, level)
+    holders = {name for name in _names(labels) if name.lower() in _HOLDERS}
+    if holders and holders == _names(labels):
+        return _folder_at(chosen, level + 1)
+    if holders:
+        where = sorted({"/".join(path.split("/")[: level + 1]) for path in chosen.filter(pc.is_in(labels, value_set=pa.array(list(holders)))).to_pylist()})
+        raise SourceError(f"{tree.folder.uri}: {', '.join(where[:3])} hold images without a label, beside folders of labels; sort them by label, or move them")
+    return labels
 
 
 def _holder(tree: Tree) -> str | None:

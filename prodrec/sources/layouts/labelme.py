@@ -31,9 +31,11 @@ def list_labelme(tree: Tree, names: list[str]) -> Listed:
         rows = [row for row in pool.map(lambda name: _labelme_row(tree, name), names) if row]
     if len(rows) < len(names):
         notes.append(f"{len(names) - len(rows):,} JSON files of other kinds left out")
-    other = {kind for row in rows for kind in row.pop("others")}
+    other = {kind for row in rows for kind in row["others"]}
     if other:
-        notes.append(f"shapes of the kinds {', '.join(sorted(other))} are not read")
+        shown = [row for row in rows if row["objects"] or not row["others"]]
+        notes.append(f"shapes of the kinds {', '.join(sorted(other))} are not read, and {len(rows) - len(shown):,} images that show nothing else left out")
+        rows = shown
     return as_listed(tree, f"LabelMe: {len(rows):,} JSON files", rows, tree.folder.uri, notes)
 
 

@@ -34,7 +34,7 @@ def list_labelstudio(tree: Tree, names: list[str]) -> Listed:
     rows = [
         _row(tree, name, task, result, f"{tree.where(name)}, task {task.get('id', number)}", has_boxes)
         for (name, number, task), result in zip(tasks, results, strict=True)
-        if result is not None
+        if result is not None and not (has_boxes and result and not any(_kind(item) in _LABELS for item in result))
     ]
     return as_listed(tree, f"Label Studio: {', '.join(names)}", rows, f"{tree.folder.uri} ({', '.join(names)})", _notes(tasks, results))
 
@@ -46,7 +46,7 @@ def _notes(tasks: list[Any], results: list[list[Row] | None]) -> Iterator[str]:
         yield f"{again:,} tasks with several annotations: the first of each is read"
     others = {_kind(item) for result in results for item in result or ()} - {*_LABELS, "choices"}
     if others:
-        yield f"results of the kinds {', '.join(sorted(others))} are not read"
+        yield f"results of the kinds {', '.join(sorted(others))} are not read; beside boxes, tasks with nothing else are left out"
 
 
 def _is_tasks(content: Any) -> bool:
@@ -117,9 +117,8 @@ def _file(tree: Tree, image: str) -> str:
         return local[0]
     if parts.scheme or not parts.path.startswith("/data/"):
         return image
-    path = unquote(parts.path)
-    folder, _, last = path.rpartition("/")
-    return path if tree.image_index.find(last) else f"{folder}/{_UPLOADED.sub('', last)}"
+    last = unquote(parts.path).rpartition("/")[2]
+    return last if tree.image_index.find(last) else _UPLOADED.sub("", last)
 
 
 def _object(item: Row, number: int, where: str) -> Row | None:

@@ -10,7 +10,9 @@ from prodrec.sources.matching import NameIndex
 from prodrec.sources.splits import holds_both, split_named
 
 # Where lists stand that are no annotations of one image. Source: Food-101 (meta), Caltech (splits), Darknet (root), CUB.
-_PLACES = r"((meta|splits?|lists?|image_?sets?(/main)?|data|sets|partitions?)/)?[^/]+"
+_PLACES = r"((meta|eval|splits?|lists?|image_?sets?(/main)?|data|sets|partitions?)/)?[^/]+"
+# Numbers for splits. Source: CUB-200-2011 (train_test_split.txt), CelebA (list_eval_partition.txt).
+_OF_CUB, _OF_CELEBA = {"1": "train", "0": "test"}, {"0": "train", "1": "val", "2": "test"}
 _FLAG = re.compile(r"\s+-?[01]$")  # of the lists that Pascal-VOC has for each class
 _FURTHEST_FIRST = ("test", "val", "train")
 
@@ -29,7 +31,8 @@ def find_lists(tree: Tree) -> list[SplitList]:
     named = {path: split for path in tree.named(_PLACES + r"\.(txt|lst|list|csv)") if (split := split_named(path.rpartition("/")[2].rpartition(".")[0]))}
     both = {"train", "val"} <= {split for path, split in named.items() if not holds_both(path)}
     lists = [SplitList(path, split, _lines(tree, path)) for path, split in named.items() if not (both and holds_both(path))]
-    return lists or [part for path in tree.named(_PLACES + r"\.json") for part in _of_json(tree, path)]
+    lists = lists or [part for path in tree.named(_PLACES + r"\.json") for part in _of_json(tree, path)]
+    return lists or [part for path in tree.named(_PLACES + r"\.(txt|csv)") for part in _of_partition(tree, path)]
 
 
 def _lines(tree: Tree, path: str) -> list[str]:
@@ -45,6 +48,26 @@ def _of_json(tree: Tree, path: str) -> list[SplitList]:
         return []
     firsts = {key: [item[0] if isinstance(item, list) and item else item for item in value] for key, value in content.items()}
     return [SplitList(f"{path} ({key})", split_named(key) or "", [str(item) for item in items if item]) for key, items in firsts.items()]
+
+
+def _of_partition(tree: Tree, path: str) -> list[SplitList]:
+    """A line an image with its split: `img/1.jpg train` (DeepFashion), `1.jpg 2` (CelebA), or of numbers that `images.txt` names `7 0` (CUB)."""
+    last = path.rpartition("/")[2].lower()
+    if "split" not in last and "partition" not in last:
+        return []
+    pairs = [cells for line in tree.lines(path) if len(cells := re.split(r"[\s,;]+(?=\S+$)", line)) == 2]
+    names = {number: name for line in tree.lines(images) for number, _, name in [line.partition(" ")]} if (images := _numbered(tree, path)) else {}
+    codes = _OF_CUB if names else _OF_CELEBA
+    found: dict[str, list[str]] = {}
+    for name, told in pairs:
+        if split := split_named(told) or codes.get(told):
+            found.setdefault(split, []).append(names.get(name, name))
+    return [SplitList(f"{path} ({split})", split, lines) for split, lines in found.items()] if len(found) > 1 else []
+
+
+def _numbered(tree: Tree, path: str) -> str | None:
+    images = path.rpartition("/")[0] + "/images.txt" if "/" in path else "images.txt"
+    return images if images in tree.annotations else None
 
 
 def divide_by_lists(paths: Sequence[str], lists: Sequence[SplitList], where: str) -> tuple[list[str | None], list[bool], list[str]]:

@@ -12,6 +12,7 @@ from prodrec.sources.layouts.coco import coco_without_boxes
 from prodrec.sources.layouts.imagefolder import PARTS, has_labels
 from prodrec.sources.layouts.split_lists import find_lists
 from prodrec.sources.layouts.tree import Tree
+from prodrec.sources.splits import split_named
 
 _EXPORT = "export it as COCO, Pascal-VOC, YOLO or a CSV of images and labels"
 _MASKS = {
@@ -97,7 +98,8 @@ def _refuse_tables(tree: Tree) -> None:
     kinds = "json|jsonl|ndjson|xml" if has_labels(tree) else "csv|tsv|json|jsonl|ndjson|txt|xml|ya?ml"
     lists = {part.name.partition(" (")[0] for part in find_lists(tree)}
     for path in tree.named(rf"([^/]+/)?[^/]+\.({kinds})")[:_MOST]:
-        text = _head(tree, path) if names and path not in lists else ""
+        of_split = bool(lists) and split_named(path.rpartition("/")[2].partition(".")[0]) is not None  # Food-101 has its lists twice
+        text = _head(tree, path) if names and path not in lists and not of_split else ""
         if sum(name in text for name in names) * 2 >= max(1, len(names)):
             raise _refusal(tree, path, "annotations of a kind", f"it names the images; {_EXPORT}, or give a manifest.csv with the columns uri and label")
 

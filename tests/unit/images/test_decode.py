@@ -17,10 +17,13 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from prodrec.errors import Reject, RejectCode
-from prodrec.images.decode import _damage_as_reject, decode_rgb, prepare_image
+from prodrec.images.color_spaces import adobe_rgb
+from prodrec.images.decode import decode_rgb, prepare_image
 from prodrec.images.formats import ImageLimits
+from prodrec.images.reading import damage_as_reject
 
 GROCERY = Path("/work/shared/data/grocery")
+FILES = Path(__file__).parent / "files"
 SHORT_SIDE = 64
 
 
@@ -81,7 +84,7 @@ def test_a_huge_header_costs_no_memory():
 
 @pytest.mark.parametrize("take", [lambda: bytearray(2**62), lambda: torch.empty(2**60, dtype=torch.uint8)], ids=["Python's", "torch's"])
 def test_too_little_memory_is_not_told_as_damage(take):
-    with pytest.raises(Reject) as raised, _damage_as_reject("PNG"):
+    with pytest.raises(Reject) as raised, damage_as_reject("PNG"):
         take()
     assert raised.value.code is RejectCode.CRASHED
 
@@ -117,12 +120,65 @@ def test_truncated_files_never_become_images(name, tenth):
     assert raised.value.code in {RejectCode.TRUNCATED, RejectCode.NOT_AN_IMAGE}
 
 
-@pytest.mark.parametrize("side", [SHORT_SIDE, 2_000])
-@pytest.mark.parametrize("cut", [2, 100])
-def test_jpegs_that_lack_their_end_are_truncated_on_each_path(side, cut):
-    data = encoded(picture().resize((side * 4 // 3, side)))
-    with pytest.raises(Reject, match="truncated"):
-        prepare_image(data[:-cut], SHORT_SIDE)
+@pytest.mark.parametrize("side", [SHORT_SIDE, 600])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"icc_profile": adobe_rgb()}])
+def test_jpegs_that_lack_their_last_rows_are_truncated_on_each_path(side, options):
+    data = encoded(picture().resize((side * 4 // 3, side)), **options)
+    cuts = [3, 10, 100] if not options.get("progressive") else [100]  # the last bytes of the last scan may say that nothing follows
+    for rest in (*(data[:-cut] for cut in cuts), data[:-100] + bytes(200), data[:-100] + b"\xff"):
+        with pytest.raises(Reject, match="truncated") as raised:
+            prepare_image(rest, SHORT_SIDE)
+        assert f"of its {side:,} rows" in raised.value.detail
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("side", [SHORT_SIDE, 600])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_jpegs_that_lack_only_their_end_marker_are_whole(mode, side, options):
+    data = encoded(picture().resize((side * 4 // 3, side)).convert(mode), **options)
+    expected = pixels(data, SHORT_SIDE)
+    for rest in (data[:-2], data[:-1], data[:-2] + bytes(50), data[:-2] + b"a trailer", data + b"a trailer \xff\xda"):
+        assert np.abs(pixels(rest, SHORT_SIDE) - expected).mean() < 1.5, rest[-10:]  # one is kept as it is, the other encoded anew
+
+
+def test_arithmetic_coding_is_read():
+    assert np.abs(pixels((FILES / "arithmetic.jpg").read_bytes()) - drawn()).mean() < 2
+
+
+def drawn() -> np.ndarray:
+    """What the files of this folder show."""
+    y, x = np.mgrid[0:90, 0:120]
+    return np.stack([x * 2, y * 2, x + y], -1).astype(np.uint8).astype(float)
+
+
+@pytest.mark.parametrize("name", ["sideways_p3", "ten_bits", "second_is_primary"])
+def test_heic_as_phones_write_it(name):
+    data = (FILES / f"{name}.heic").read_bytes()
+    found = prepare_image(data, 1000)
+    assert (found.source_width, found.source_height) == (120, 90)
+    assert np.abs(pixels(data) - drawn()).mean() < 2
+
+
+def test_heic_and_avif_keep_their_limits_and_transparency_and_damage_is_told():
+    transparent = pixels((FILES / "alpha.heic").read_bytes())
+    assert transparent[:, 70:].min() > 240 and np.abs(transparent - drawn())[:, :50].mean() < 3
+    clear = picture().convert("RGBA")
+    clear.putalpha(0)
+    assert pixels(encoded(clear, "AVIF")).min() > 240
+    for data in ((FILES / "ten_bits.heic").read_bytes(), encoded(picture(), "AVIF")):
+        with pytest.raises(Reject, match="too_many_pixels"):
+            prepare_image(data, SHORT_SIDE, ImageLimits(max_pixels=120 * 90 - 1))
+        for share in (0.3, 0.7, 0.95):
+            with pytest.raises(Reject, match="truncated"):
+                prepare_image(data[: int(len(data) * share)], SHORT_SIDE)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_avif_is_turned_once(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    found = prepare_image(encoded(picture(), "AVIF", exif=exif), 1000)
+    assert (found.source_width, found.source_height) == ((120, 90) if orientation < 5 else (90, 120))
 
 
 def assert_answered(data: bytes) -> None:

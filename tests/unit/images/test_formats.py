@@ -9,8 +9,6 @@ from prodrec.errors import Reject, RejectCode
 from prodrec.images.formats import image_format
 
 UNREAD = {
-    "HEIC": b"\0\0\0\x18ftypheic\0\0\0\0",
-    "AVIF": b"\0\0\0\x1cftypavif\0\0\0\0",
     "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n",
     "JPEG XL": b"\xff\x0a\x80",
     "PSD": b"8BPS\0\x01",
@@ -27,7 +25,7 @@ def test_known_formats_that_are_not_read_are_named(name):
     assert raised.value.code == RejectCode.UNSUPPORTED_FORMAT
 
 
-@pytest.mark.parametrize("name", ["ICO", "AVIF", "DDS", "JPEG2000"])
+@pytest.mark.parametrize("name", ["ICO", "DDS", "JPEG2000"])
 def test_files_as_pillow_writes_them_are_known_and_not_read(name):
     out = io.BytesIO()
     Image.new("RGB", (32, 32)).save(out, name)
@@ -36,11 +34,19 @@ def test_files_as_pillow_writes_them_are_known_and_not_read(name):
     assert raised.value.code == RejectCode.UNSUPPORTED_FORMAT
 
 
-@pytest.mark.parametrize("name", ["JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "AVIF"])
 def test_files_as_pillow_writes_them_are_read(name):
     out = io.BytesIO()
     Image.new("RGB", (8, 8)).save(out, name)
     assert image_format(out.getvalue()) == name
+
+
+@pytest.mark.parametrize(
+    ("brands", "name"),
+    [("heic0000mif1heic", "HEIC"), ("mif10000mif1heic", "HEIC"), ("mif10000mif1avifmiaf", "AVIF"), ("avis0000avismsf1", "AVIF"), ("msf10000hevcmsf1", "HEIC")],
+)
+def test_heif_is_told_by_its_brands(brands, name):
+    assert image_format(b"\0\0\0\x20ftyp" + brands.encode()) == name
 
 
 @pytest.mark.parametrize("data", [b"\0\0\0\x18ftypmp42", b"PK\x03\x04", b"<svgless>", b"P6 is a phone", b"\x1f\x8b\x08\0"])

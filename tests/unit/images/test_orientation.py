@@ -66,6 +66,11 @@ def test_what_nothing_tells_is_upright_and_unknown(orientation, annotated):
     assert (on, found) == ("unknown", BOX)
 
 
+def test_boxes_that_only_one_of_the_pictures_has_room_for_tell():
+    assert placed(6, [50, 4, 60, 12])[0] == "stored"
+    assert placed(6, [4, 50, 12, 60])[0] == "upright"
+
+
 def test_what_is_asked_for_holds_where_nothing_tells():
     assert placed(6, on="upright")[:2] == ("upright", BOX)
     assert placed(3, annotated=(WIDTH, HEIGHT), on="stored")[0] == "stored"

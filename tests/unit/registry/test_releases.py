@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prodrec.config import ModelConfig, PreprocessSpec
-from prodrec.labels import Label
 from prodrec.errors import BundleError, ConfigError
-from prodrec.registry.releases import Overtaken, Registry, Release, standing, withdrawn
+from prodrec.labels import Label
 from prodrec.models.bundle import load_bundle, write_bundle
 from prodrec.models.bundle_files import load_info
 from prodrec.models.bundle_info import ClassifierInfo
 from prodrec.models.registry import create_classifier
+from prodrec.registry.releases import Overtaken, Registry, Release, standing, withdrawn
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from PIL import Image
 from prodrec.errors import Reject, RejectCode
 from prodrec.models.bundle import load_bundle
 from prodrec.scoring import occlusion
-from prodrec.scoring.inputs import Inputs, InputThreads
+from prodrec.scoring.inputs import Crowded, Inputs, InputThreads
 from prodrec.scoring.occlusion import OccluderConfig
 from prodrec.scoring.recognition import Recognition
 from prodrec.serving.backend import Ask, Busy, Scored, Served, each
@@ -33,7 +33,7 @@ def test_images_of_callers_who_have_gone_are_not_prepared():
         return Inputs(Recognition())
 
     async def ask() -> None:
-        threads = InputThreads(make, 1, 20.0)
+        threads = InputThreads(make, 1)
         first = asyncio.create_task(threads.prepared(b"first"))
         await asyncio.to_thread(began.wait, 30)
         others = [asyncio.create_task(threads.prepared(b"other")) for _ in range(5)]
@@ -47,6 +47,34 @@ def test_images_of_callers_who_have_gone_are_not_prepared():
 
     asyncio.run(ask())
     assert made == [b"first", b"last"]
+
+
+def test_images_that_take_long_do_not_fill_the_server():
+    """One that is too many is told so at once; when they are done, and when nobody waits for them, there are places again."""
+    go_on, tiff = threading.Event(), io.BytesIO()
+    Image.new("RGB", (8, 8)).save(tiff, "TIFF")
+
+    def make(data: bytes) -> Inputs:
+        assert data == b"short" or go_on.wait(30)
+        return Inputs(Recognition())
+
+    async def ask() -> None:
+        threads = InputThreads(make, 1, most_long=2)
+        long = [asyncio.create_task(threads.prepared(tiff.getvalue())) for _ in range(2)]
+        await asyncio.sleep(0)
+        await threads.prepared(b"short")
+        with pytest.raises(Crowded):
+            await threads.prepared(tiff.getvalue())
+        long[1].cancel()
+        await asyncio.gather(long[1], return_exceptions=True)
+        third = asyncio.create_task(threads.prepared(tiff.getvalue()))
+        await asyncio.sleep(0)
+        await threads.prepared(b"short")
+        assert not third.done()
+        go_on.set()
+        await asyncio.gather(long[0], third)
+
+    asyncio.run(ask())
 
 
 def test_a_heat_map_that_nobody_waits_for_is_given_up(calibrated_bundle, monkeypatch):
@@ -74,29 +102,6 @@ def test_a_heat_map_that_nobody_waits_for_is_given_up(calibrated_bundle, monkeyp
 
     asyncio.run(leave())
     assert len(batches) < 2 + 32 * 32 / 32, "all of its places were scored"
-
-
-def test_a_decoder_that_is_stuck_for_a_caller_who_has_gone_is_left_behind():
-    """Nobody would watch it, and a few such images would end all decoding."""
-    began, never = threading.Event(), threading.Event()
-
-    def make(data: bytes) -> Inputs:
-        if data == b"stuck":
-            began.set()
-            never.wait(30)
-        return Inputs(Recognition(width=1))
-
-    async def ask() -> Inputs:
-        threads = InputThreads(make, 1, 0.2)
-        gone = asyncio.create_task(threads.prepared(b"stuck"))
-        await asyncio.to_thread(began.wait, 30)
-        gone.cancel()
-        return await asyncio.wait_for(threads.prepared(b"good"), 10)
-
-    try:
-        assert asyncio.run(ask()).answer.width == 1
-    finally:
-        never.set()
 
 
 def test_scoring_has_the_threads_of_the_process_and_not_of_those_that_prepare(calibrated_bundle, monkeypatch):

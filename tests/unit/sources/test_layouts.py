@@ -400,6 +400,23 @@ def test_csv_beside_images(tmp_path, files, expected):
     assert {name: value[:2] for name, value in found.items()} == expected
 
 
+def test_a_csv_whose_labels_are_not_the_folders_goes_before_them(tmp_path):
+    files = {"train.csv": "id,landmark_id\na1,cup\nb2,mug\n", "train/a/1/a1.jpg": None, "train/b/2/b2.jpg": None}
+    source, found = listed(put_all(tmp_path, files))
+    assert source.format == "csv"
+    assert {value[0] for value in found.values()} == {"cup", "mug"}
+
+
+def test_a_csv_row_twice_is_one_and_an_image_has_one_label(tmp_path):
+    twice = {"train.csv": "filename,label\n1.jpg,cup\n1.jpg,cup\n2.jpg,mug\n", "train/1.jpg": None, "train/2.jpg": None}
+    source, found = listed(put_all(tmp_path, twice))
+    assert len(found) == 2
+    assert "1 rows that stand there twice" in source.description
+    put_all(tmp_path, {"train.csv": "filename,label\n1.jpg,cup\n1.jpg,mug\n"})
+    with pytest.raises(SourceError, match=r"train.csv: the image 1.jpg has the labels 'cup' and 'mug'"):
+        open_source(str(tmp_path))
+
+
 ROBOFLOW = "filename,width,height,class,xmin,ymin,xmax,ymax\n1.jpg,64,48,cup,1,2,11,22\n"
 
 
@@ -502,6 +519,12 @@ def test_fiftyone(tmp_path, files, expected):
     assert found == expected
 
 
+def test_fiftyone_samples_without_a_label_stay_unlabelled(tmp_path):
+    samples = [{"filepath": "data/1.jpg", "ground_truth": {"_cls": "Classification", "label": "cup"}}, {"filepath": "data/2.jpg", "ground_truth": None}]
+    _, found = listed(put_all(tmp_path, {"samples.json": {"samples": samples}, "data/1.jpg": None, "data/2.jpg": None}))
+    assert found == {"data/1.jpg": ("cup", None, None), "data/2.jpg": (None, None, None)}
+
+
 def test_labelme_and_createml(tmp_path):
     shape = {"label": "cup", "shape_type": "rectangle", "points": [[11, 22], [1, 2]]}
     labelme = {"version": "5", "shapes": [shape], "imagePath": "..\\images\\1.jpg", "imageWidth": 64, "imageHeight": 48}
@@ -510,6 +533,22 @@ def test_labelme_and_createml(tmp_path):
     createml = [{"image": "1.jpg", "annotations": [{"label": "cup", "coordinates": {"x": 6, "y": 12, "width": 10, "height": 20}}]}]
     source, found = listed(put_all(tmp_path / "b", {"train/_annotations.createml.json": createml, "train/1.jpg": None}))
     assert (source.format, found) == ("createml", {"train/1.jpg": (None, "train", CUP)})
+
+
+def test_images_that_show_only_what_is_not_read_are_no_empty_pictures(tmp_path):
+    shapes = [{"label": "cup", "shape_type": kind, "points": [[1, 2], [11, 22]]} for kind in ("rectangle", "circle")]
+    for number, shape in enumerate(shapes):
+        put_all(tmp_path / "labelme", {f"{number}.json": {"shapes": [shape], "imagePath": f"{number}.jpg"}, f"{number}.jpg": None})
+    source, found = listed(tmp_path / "labelme")
+    assert found == {"0.jpg": (None, None, CUP)}
+    assert "circle are not read, and 1 images that show nothing else left out" in source.description
+    line = '<image id="2" name="3.jpg"><polyline label="cup" points="1,2;3,4"/></image></annotations>'
+    text = CVAT.format(subset="").replace("</annotations>", line)
+    source, found = listed(put_all(tmp_path / "cvat", {"annotations.xml": text, "a/1.jpg": None, "2.jpg": None, "3.jpg": None}))
+    assert set(found) == {"a/1.jpg", "2.jpg"}
+    assert "polyline are not read, and 1 images that show nothing else left out" in source.description
+    tasks = [studio("1.jpg", **RECTANGLE), studio("2.jpg", rle=[1], brushlabels=["cup"])]
+    assert set(listed(put_all(tmp_path / "studio", {"e.json": tasks, "1.jpg": None, "2.jpg": None}))[1]) == {"1.jpg"}
 
 
 def archive(path: Path, members: dict[str, bytes], mode: str = "w") -> None:
@@ -582,6 +621,7 @@ def test_webdataset_with_repeated_texts_and_with_captions(tmp_path):
             "the name of quiz/metadata.csv tells no split",
         ),
         ({"a.json": coco("1.jpg"), "x/1.jpg": 0, "y/1.jpg": 0}, r"\(a.json\): '1.jpg' may be x/1.jpg or y/1.jpg"),
+        ({"train/a/1.jpg": 0, "train/b/2.jpg": 0, "val/images/3.jpg": 0}, "val/images hold images without a label, beside folders of labels"),
         ({"set.h5": "x"}, "set.h5 is HDF5"),
         ({"photos.zip": "x"}, "photos.zip is archives that prodrec does not read: unpack them"),
         ({"data_batch_1": "x", "batches.meta": "x"}, "data_batch_1 is CIFAR"),
@@ -648,6 +688,7 @@ def test_what_looks_annotated_and_is_not_read_is_refused_by_name(tmp_path, files
             {"photos/cup/1.jpg": ("photos", None), "photos/mug/2.jpg": ("photos", None)},
             "only one label, 'photos'.*photos/ holds cup, mug; if these are the labels, give",
         ),
+        ({"train/images/cup/1.jpg": 0, "val/images/mug/2.jpg": 0}, {"train/images/cup/1.jpg": ("cup", "train"), "val/images/mug/2.jpg": ("mug", "val")}, ""),
         ({"trains/a/1.jpg": 0, "cars/b/2.jpg": 0}, {"trains/a/1.jpg": ("trains", None), "cars/b/2.jpg": ("cars", None)}, "WARNING: 'trains'"),
     ],
 )
@@ -669,6 +710,10 @@ def test_image_folders_with_splits(tmp_path, files, expected, told):
         {"all.csv": "file,label,split\ncup/1.jpg,cup,Training\nmug/2.jpg,mug,holdout\n"},
         {"split.json": {"train": ["cup/1.jpg"], "test": ["mug/2.jpg"]}},
         {"split_zhou.json": {"train": [["cup/1.jpg", 0, "cup"]], "test": [["mug/2.jpg", 1, "mug"]]}},
+        {"images.txt": "1 cup/1.jpg\n2 mug/2.jpg\n", "train_test_split.txt": "1 1\n2 0\n"},
+        {"eval/list_eval_partition.txt": "2\nimage_name evaluation_status\ncup/1.jpg train\nmug/2.jpg test\n"},
+        {"list_eval_partition.csv": "image_id,partition\n1.jpg,0\n2.jpg,2\n"},
+        {"meta/train.txt": "cup/1\n", "meta/test.txt": "mug/2\n", "meta/train.json": {"cup": ["cup/1"]}, "meta/test.json": {"mug": ["mug/2"]}},
         {"splits/train_list.txt": "1\n", "splits/test_list.txt": "2\n"},
         {"lists/TRAIN.TXT": "\ufeffCUP\\1.JPG\r\n", "lists/Test.lst": b"\xff\xfe" + "2.jpg".encode("utf-16-le")},
     ],
