@@ -1,27 +1,28 @@
-"""Small JPEGs of prepared images, for people to look at."""
+"""Small JPEGs of pictures, for people to look at."""
 
 import io
 from collections.abc import Sequence
 
-from PIL import Image
+from prodrec.images.formats import ImageLimits
+from prodrec.images.pictures import upright
 
 # Source: assumed; artefacts do not show at this size.
 THUMBNAIL_QUALITY = 80
 
 
-def thumbnail(jpeg: bytes, side_px: int, box: Sequence[float] | None = None) -> bytes:
-    """A JPEG whose longer side has at most `side_px` pixels; never enlarged.
+def thumbnail(data: bytes, side_px: int, box: Sequence[float] | None = None, limits: ImageLimits = ImageLimits()) -> bytes:
+    """A JPEG, upright and sRGB, whose longer side has at most `side_px` pixels; never enlarged.
 
     Args:
-        jpeg: a prepared image.
         box: xyxy pixels that are cut out; None: all of it.
 
     Raises:
-        OSError: it is no whole JPEG.
+        Reject: the picture cannot be used.
     """
-    out = io.BytesIO()
-    with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
-        picture = image if box is None else image.crop((int(box[0]), int(box[1]), max(int(box[0]) + 1, round(box[2])), max(int(box[1]) + 1, round(box[3]))))
-        picture.thumbnail((side_px, side_px))
-        picture.convert("RGB").save(out, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
+    picture, out = upright(data, limits, short_side=None if box else side_px), io.BytesIO()
+    if box:
+        left, top, right, bottom = (round(edge) for edge in box)
+        picture = picture.crop((left, top, max(left + 1, right), max(top + 1, bottom)))
+    picture.thumbnail((side_px, side_px))
+    picture.save(out, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
     return out.getvalue()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from prodrec.errors import Reject
 from prodrec.evaluation.calibration import Floats
 from prodrec.evaluation.predictions import Predictions, confusions
 from prodrec.images.thumbnails import thumbnail
@@ -71,7 +72,7 @@ class Thumbnails:
         """Data URI of a JPEG with sides of at most 128 px; None where the bytes are no whole picture."""
         try:
             return data_uri(thumbnail(self._image_of(row), THUMBNAIL_SIDE_PX))
-        except OSError:  # a report of hours of training must not fail for one picture; the page shows which one
+        except (Reject, OSError):  # a report of hours of training must not fail for one picture; the page shows which one
             return None
 
 

@@ -25,6 +25,8 @@ _UNUSABLE: dict[str, tuple[str, str]] = {
     RejectCode.TRUNCATED: ("cut short or damaged", "Copy or download them again."),
     RejectCode.TOO_LARGE: ("files that are too large", "Save them smaller."),
     RejectCode.TOO_MANY_PIXELS: ("more pixels than are decoded", "Save them smaller."),
+    RejectCode.TOO_COSTLY: ("decoding costs too much", "Save them again as plain JPEG."),
+    RejectCode.TOO_SLOW: ("decoding takes too long", "Save them again as plain JPEG."),
     RejectCode.MISSING: ("no such file", "Compare the paths of the source with where the images are."),
     RejectCode.FETCH_FAILED: ("the disk, the object store or the rights failed", "Check these, and run it again."),
     RejectCode.UNLABELLED: ("no label", "Add their labels, or take their rows out."),

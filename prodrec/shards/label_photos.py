@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from prodrec.errors import Reject
 from prodrec.files import Folder
-from prodrec.images.decode import prepare_image
 from prodrec.images.formats import ImageLimits
 from prodrec.images.thumbnails import thumbnail
 from prodrec.label_photos import PHOTO_SIDE_PX, PHOTOS, packed_photos, photo_id
@@ -26,8 +25,6 @@ from prodrec.sources.labels import LabelText
 
 # Photos that are held at once, and refused ones that the manifest names. Source: assumed.
 _AT_ONCE, _NAMED = 64, 20
-# Of a photo that is given, before it is shrunk to PHOTO_SIDE_PX. Source: assumed; four times that.
-_SHORT_SIDE_PX = 512
 
 
 class GivenPhotos(NamedTuple):
@@ -108,7 +105,7 @@ def _shrunk(data: bytes | Reject, limits: ImageLimits) -> bytes | Reject:
     if isinstance(data, Reject):
         return data
     try:
-        return thumbnail(prepare_image(data, _SHORT_SIDE_PX, limits).jpeg, PHOTO_SIDE_PX)
+        return thumbnail(data, PHOTO_SIDE_PX, limits=limits)
     except Reject as reject:
         return reject
 
