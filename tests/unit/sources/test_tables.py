@@ -130,9 +130,9 @@ ONE = [["a.jpg", "mug"], ["b.jpg", "cup"]]
         (b"uri,label,,\na.jpg,mug,,\nb.jpg,cup,,\n", "t.csv"),
         (b"uri,label\na.jpg,mug,\nb.jpg,cup,,\n", "t.csv"),
         (b"uri,label\na.jpg,mug\n   \nb.jpg,cup\n", "t.csv"),
-        (gzip.compress(b"uri,label\na.jpg,mug\nb.jpg,cup\n"), "t.csv.gz"),
-        (gzip.compress(b"uri\tlabel\na.jpg\tmug\nb.jpg\tcup\n"), "t.tsv.gz"),
-        (gzip.compress(b"uri,label\na.jpg,mug\nb.jpg,cup\n"), "t.csv"),
+        (gzip.compress(b"uri,label\na.jpg,mug\nb.jpg,cup\n", mtime=0), "t.csv.gz"),
+        (gzip.compress(b"uri\tlabel\na.jpg\tmug\nb.jpg\tcup\n", mtime=0), "t.tsv.gz"),
+        (gzip.compress(b"uri,label\na.jpg,mug\nb.jpg,cup\n", mtime=0), "t.csv"),
     ],
 )
 def test_one_table_as_many_programs_write_it(folder, content, name):
@@ -165,7 +165,7 @@ def test_a_separator_stands_in_the_header_and_holds_for_the_rows(folder):
         (b"PAR1xx", "t.csv is no CSV but a Parquet file; name it .parquet"),
         (b"PK\x03\x04xx", "is no CSV but a zip or an Excel workbook; save it as CSV"),
         (b"\x1f\x8bxx", "is a damaged gzip file"),
-        (gzip.compress(b"uri,label\n" * 99)[:-9], "is a damaged gzip file"),
+        (gzip.compress(b"uri,label\n" * 99, mtime=0)[:-9], "is a damaged gzip file"),
         ("uri,label\na.jpg,Käse\nb.jpg,Käse Brötchen\nc.jpg,Müsli\n".encode() + b"d.jpg,Caf\xe9\n", "t.csv, line 5: bytes that are no UTF-8, though the rest"),
         (b"\xef\xbb\xbfuri,label\na.jpg,Caf\xe9\n", "t.csv, line 2: bytes that are no UTF-8"),
         (b"\xff\xfeu\0r\0i\0,\0l\0\x0a\0x", "is damaged UTF-16-LE text"),
