@@ -58,6 +58,19 @@ def identifiers(values: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArr
     return clean(values)
 
 
+def told_name(value: object, what: str, where: str) -> str | None:
+    """An id or label that JSON or YAML tells: a text or number; None: nothing. A whole float is written as a whole number.
+
+    Raises:
+        SourceError: it is neither, or a number that has lost digits.
+    """
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_BELOW[pa.float64()]:
+        value = int(value)
+    if value is not None and (not isinstance(value, str | int | float) or (isinstance(value, float) and not abs(value) < _EXACT_BELOW[pa.float64()])):
+        raise SourceError(f"{where}: {what} '{one_line(value)}' is no text and no number that is whole to its last digit; store it as text")
+    return str(value).strip(INVISIBLE) or None if value is not None else None
+
+
 def one_line(text: object, letters: int = 60) -> str:
     """What a table says, as a message shows it."""
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)[: 2 * letters]).split())

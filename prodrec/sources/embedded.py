@@ -12,7 +12,7 @@ from prodrec.sources.schema import IMAGE_COLUMN
 from prodrec.sources.tables import folded, mapped
 
 BYTES_COLUMN = "bytes"
-_OTHER_NAMES = {IMAGE_COLUMN, "image_bytes", "image_data", "img", "img_bytes", "picture", "photo", "content", "jpeg", "jpg", "png"}
+_OTHER_NAMES = {IMAGE_COLUMN, "imagebytes", "imagedata", "img", "imgbytes", "picture", "photo", "content", "jpeg", "jpg", "png"}
 # Rows whose bytes are looked at together, where the file does not tell how many have none. Source: assumed; at 50 MB an image 800 MB.
 _ROWS_AT_ONCE = 16
 

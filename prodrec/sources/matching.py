@@ -1,11 +1,15 @@
 """Which file is meant by a name as people write it: with or without ending and folders, other slashes, case or normal form."""
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from prodrec.errors import SourceError
 from prodrec.sources.splits import split_of_folders
+
+# An ending begins with a letter: `item.2` is a name of its own, not `item` with another ending.
+_ENDING = re.compile(r"(?<=.)\.[^\W\d_]\w{0,4}$")
 
 
 def written(name: str) -> str:
@@ -69,5 +73,4 @@ def _folded(name: str) -> str:
 
 
 def _stem(name: str) -> str:
-    head, dot, _ = name.rpartition(".")
-    return head if dot and head else name
+    return _ENDING.sub("", name)

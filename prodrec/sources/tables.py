@@ -223,12 +223,12 @@ def mapped(where: str) -> Iterator[None]:
 
 def renamed(chosen: dict[str, str]) -> list[str]:
     """What is told of columns that were taken by another name than their own."""
-    return [f"column '{found}' read as {wanted}" for wanted, found in chosen.items() if folded(found) != wanted and folded(found) != folded(wanted)]
+    return [f"column '{found}' read as {wanted}" for wanted, found in chosen.items() if folded(found) != folded(wanted)]
 
 
 def folded(name: str) -> str:
-    """A column's name without regard to case, blanks and hyphens: `Image-Path ` is `image_path`."""
-    return re.sub(r"[\W_]+", "_", name.strip().casefold()).strip("_")
+    """A column's name without regard to case and separators: `Image-Path ` and `imagePath` are `imagepath`."""
+    return re.sub(r"[\W_]+", "", name.casefold())
 
 
 def class_names(schema: pa.Schema) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from prodrec.errors import SourceError
+from prodrec.sources.columns import told_name
 from prodrec.sources.layouts.boxes import from_corner
 from prodrec.sources.layouts.listed import Listed, Row, as_listed, refuse_untold
 from prodrec.sources.layouts.tree import Tree
@@ -67,7 +68,7 @@ def _is_empty_copy(content: Any) -> bool:
 def _rows(tree: Tree, name: str, split: str | None) -> Iterator[Row]:
     where = tree.where(name)
     content = _checked(tree, name)
-    categories = {category["id"]: str(category["name"]).strip() for category in content["categories"]}
+    categories = {category["id"]: told_name(category["name"], f"the name of category {category['id']}", where) for category in content["categories"]}
     objects: dict[Any, list[Row]] = {image["id"]: [] for image in content["images"]}
     for annotation in content["annotations"]:
         _check_references(annotation, objects, categories, where)
@@ -118,6 +119,8 @@ def _check_references(annotation: Row, objects: Row, categories: Row, where: str
     for key, known in (("image_id", objects), ("category_id", categories)):
         if not isinstance(annotation[key], int | str) or annotation[key] not in known:
             raise SourceError(f"{where}: annotation id {annotation.get('id')} names {key} {annotation[key]}, which the file does not have; mend or remove it")
+    if not categories[annotation["category_id"]]:
+        raise SourceError(f"{where}: category {annotation['category_id']}, of annotation id {annotation.get('id')}, has an empty name; give it one")
 
 
 def _object(annotation: Row, categories: Row, where: str) -> Row:

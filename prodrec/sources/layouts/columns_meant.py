@@ -1,20 +1,12 @@
-"""Which column of a table is meant for what, by the names that people give them."""
+"""Columns of tables beside images that are several in one: the corners of boxes, and the splits of rows."""
 
-import re
 from collections.abc import Iterable, Sequence
 
 from prodrec.errors import SourceError
+from prodrec.sources.headers import meant
 from prodrec.sources.splits import split_named
+from prodrec.sources.tables import folded
 
-# In the order in which they are looked for; without case and separators. Source: names in sets of Kaggle, Hugging Face, Roboflow, TensorFlow.
-IMAGE = ["filename", "imagefilename", "imagefile", "imagepath", "imgpath", "imagepaths", "filepath", "filepaths", "file", "path", "uri", "imagename"]
-IMAGE += ["imgname", "image", "img", "images", "photo", "picture", "imageid", "imgid", "articleid", "id"]
-LABEL = ["labelname", "classname", "categoryname", "productname", "label", "labels", "class", "classes", "category", "categories", "target", "product"]
-LABEL += ["productid", "productcode", "sku", "species", "breed", "variety", "cultivar", "itemid", "labelid", "classid", "categoryid", "labelgroup"]
-LABEL += ["groundtruth", "landmarkid", "articletype", "producttypename", "producttype", "type", "y"]
-SPLIT = ["split", "splits", "subset", "partition", "set", "dataset", "datasplit", "datasetsplit", "imageset", "setname", "splitname", "phase", "usage"]
-SPLIT += ["purpose", "fold", "kfold"]
-GROUP = ("group", "supercategory", "superclass")
 _CORNERS = (
     ("xmin", "ymin", "xmax", "ymax"),
     ("x1", "y1", "x2", "y2"),
@@ -24,16 +16,6 @@ _CORNERS = (
 )
 _FLAGS = {"isvalid": "val", "isval": "val", "isvalidation": "val", "istest": "test", "istesting": "test"}
 _YES, _NO = {"1", "true", "yes", "1.0", "t"}, {"0", "false", "no", "0.0", "f", ""}
-
-
-def folded(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def meant(names: Iterable[str], wanted: Sequence[str]) -> str | None:
-    """The first column that is called by one of the wanted names."""
-    by_folded = {folded(name): name for name in reversed([*names])}
-    return next((by_folded[name] for name in wanted if name in by_folded), None)
 
 
 def corners(names: Iterable[str]) -> list[str] | None:
@@ -52,7 +34,7 @@ def row_splits(names: Sequence[str], rows: Sequence[dict[str, str | None]], wher
     if flag and {str(row[flag] or "").lower() for row in rows} <= _YES | _NO:
         held_out = _FLAGS[folded(flag)]
         return [held_out if str(row[flag] or "").lower() in _YES else "train" for row in rows]
-    column = meant(names, SPLIT)
+    column = meant(names, "split")
     if column is None:
         return None
     known = {value: split_named(value) for row in rows if (value := row[column])}

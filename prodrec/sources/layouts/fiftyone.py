@@ -3,6 +3,7 @@
 from typing import Any
 
 from prodrec.errors import SourceError
+from prodrec.sources.columns import told_name
 from prodrec.sources.layouts.boxes import from_corner
 from prodrec.sources.layouts.listed import Listed, Row, as_listed
 from prodrec.sources.layouts.tree import Tree
@@ -51,13 +52,12 @@ def _of_labels(tree: Tree, name: str) -> list[Row]:
 
 
 def _named(label: Any, classes: list[str], where: str) -> str | None:
-    if isinstance(label, int) and classes:
+    if isinstance(label, int | float) and classes and label == int(label):
+        label = int(label)
         if not 0 <= label < len(classes):
             raise SourceError(f"{where} has the label {label}, but only {len(classes)} classes are named; mend it")
         return str(classes[label]).strip()
-    if isinstance(label, dict | list):
-        raise SourceError(f"{where} has the label {label}; expected a name or a number")
-    return str(label).strip() if label is not None else None
+    return told_name(label, "the label", where)
 
 
 def _object(item: Any, number: int, classes: list[str], where: str) -> Row:

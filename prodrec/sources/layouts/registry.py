@@ -68,7 +68,7 @@ LAYOUTS = (
     Layout("voc", "an XML file <annotation> for each image", find_voc, list_voc),
     Layout("openimages", "CSV with ImageID, LabelName, XMin, ...", find_openimages, list_openimages, (".csv",)),
     Layout("yolo", "text files with class and box for each image, data.yaml, classes.txt or obj.names", find_yolo, list_yolo, (".yaml", ".yml")),
-    Layout("csv", "a CSV that names the images beside it, with labels or boxes", find_csv, list_csv, (".csv", ".tsv")),
+    Layout("csv", "a CSV, TSV or Parquet file that names the images beside it, with labels or boxes", find_csv, list_csv, TABLE_SUFFIXES),
     Layout("webdataset", "tar archives with KEY.jpg and KEY.cls, .json or .txt", find_webdataset, list_webdataset, (".tar",)),
     Layout("imagefolder", "a folder of images for each label, such as blue-mug/1.jpg", find_imagefolder, list_imagefolder),
 )

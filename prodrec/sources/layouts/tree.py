@@ -133,6 +133,10 @@ class Tree:
         """Lines that are not blank, without blanks around them."""
         return [stripped for line in self.text(name).splitlines() if (stripped := line.strip())]
 
+    def numbered_lines(self, name: str) -> list[str]:
+        """Lines whose place is a number: blank ones between them count."""
+        return [line.strip() for line in self.text(name).rstrip().splitlines()]
+
     def json(self, name: str) -> Any:
         """Raises: SourceError: it is not JSON."""
         return self.remembered(name, lambda: _parsed(self.text(name), self.where(name)))

@@ -15,8 +15,8 @@ import pyarrow as pa
 from pyarrow import fs
 
 from prodrec.errors import SourceError
-from prodrec.sources.columns import absolute_uris, listing
-from prodrec.sources.layouts.columns_meant import GROUP, LABEL, meant
+from prodrec.sources.columns import absolute_uris, listing, told_name
+from prodrec.sources.headers import meant
 from prodrec.sources.layouts.listed import Listed, Row, refuse_untold
 from prodrec.sources.layouts.tree import Tree
 from prodrec.sources.splits import split_of_path
@@ -93,20 +93,28 @@ def _members(tree: Tree, name: str) -> Iterator[tuple[_Member, str | None]]:
                 if info.isfile():
                     is_label = info.name.lower().endswith(tuple(f".{kind}" for kind in _LABELS)) and info.size <= _LABEL_BYTES
                     data = archive.extractfile(info).read() if is_label else None  # type: ignore[union-attr]
-                    yield _Member(info.name, info.offset_data, info.size), data.decode("utf-8", "replace") if data is not None else None
+                    yield _Member(info.name, info.offset_data, info.size), _decoded(data, f"{tree.where(name)}#{info.name}") if data is not None else None
     except tarfile.TarError as error:
         raise SourceError(f"{tree.where(name)} cannot be read as a tar archive: {error}; is it whole, and not compressed?") from error
 
 
+def _decoded(data: bytes, where: str) -> str:
+    """A caption may be damaged, a label may not."""
+    try:
+        return data.decode("utf-8", "replace" if where.lower().endswith(".txt") else "strict")
+    except UnicodeError as error:
+        raise SourceError(f"{where} is no UTF-8 text ({error}); write the label anew") from error
+
+
 def _labelled(tree: Tree, rows: list[Row]) -> list[str]:
     """Gives each row its label; what is told."""
-    names = next((tree.lines(name) for name in tree.annotations if re.fullmatch(r"(.*/)?class(_?names|es)\.txt", name, re.IGNORECASE)), [])
+    names = next((tree.numbered_lines(name) for name in tree.annotations if re.fullmatch(r"(.*/)?class(_?names|es)\.txt", name, re.IGNORECASE)), [])
     texts = Counter(row["txt"].strip() for row in rows if "txt" in row)
     repeat = bool(texts) and len(texts) * 2 <= sum(texts.values()) and max(map(len, texts)) <= _LONGEST_LABEL
     for row in rows:
-        told, group = _told(row)
+        told, group = _told(row, tree.where(row["uri"]))
         label = told if told is not None else row["txt"].strip() if repeat and "txt" in row else None
-        row["label"] = names[int(label)] if label is not None and label.isdecimal() and int(label) < len(names) else label
+        row["label"] = (names[int(label)] or label) if label is not None and label.isdecimal() and int(label) < len(names) else label
         row["group"] = group
     without = sum(not row["label"] for row in rows)
     if without == len(rows):
@@ -116,7 +124,7 @@ def _labelled(tree: Tree, rows: list[Row]) -> list[str]:
     return ["labels are numbers: there is no classnames.txt"] if numbers else []
 
 
-def _told(row: Row) -> tuple[str | None, str | None]:
+def _told(row: Row, where: str) -> tuple[str | None, str | None]:
     """Label and group by `cls` or JSON."""
     for kind in ("cls", "label"):
         if kind in row:
@@ -127,10 +135,10 @@ def _told(row: Row) -> tuple[str | None, str | None]:
         content: Any = json.loads(row["json"])
     except ValueError:
         return None, None
-    if isinstance(content, str | int):
-        return str(content), None
+    if isinstance(content, str | int | float):
+        return told_name(content, "the label", where), None
     if not isinstance(content, dict):
         return None, None
-    label, group = (content.get(key) if (key := meant(content, wanted)) else None for wanted in (("cls", *LABEL), GROUP))
-    plain = isinstance(label, str | int) and not isinstance(label, bool)
-    return str(label).strip() if plain else None, str(group).strip() if isinstance(group, str | int) else None
+    label, group = (content.get(key) if (key := meant(content, *wanted)) else None for wanted in (("cls", "label"), ("group",)))
+    plain = isinstance(label, str | int | float) and not isinstance(label, bool)
+    return told_name(label, "the label", where) if plain else None, str(group).strip() if isinstance(group, str | int) else None

@@ -88,7 +88,7 @@ def _yamls(tree: Tree) -> list[str]:
 
 def _settings(tree: Tree, name: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(tree.text(name))
+        content = yaml.load(tree.text(name), Loader=yaml.BaseLoader)  # all as it is written: a label may be `no` or `007`
     except yaml.YAMLError as error:
         raise SourceError(f"{tree.where(name)} is not YAML: {' '.join(str(error).split())}; export it again") from error
     return content if isinstance(content, dict) else {}
@@ -101,7 +101,7 @@ def _classes(tree: Tree, settings: dict[str, Any], name: str) -> dict[int, str]:
             return {int(number): str(label).strip() for number, label in told.items()}
         except (TypeError, ValueError) as error:
             raise SourceError(f"{tree.where(name)}: the keys of 'names' are no numbers; write 0: cup") from error
-    lines = told if isinstance(told, list) else tree.lines(name) if re.fullmatch(_NAMES, name, re.IGNORECASE) else []
+    lines = told if isinstance(told, list) else tree.numbered_lines(name) if re.fullmatch(_NAMES, name, re.IGNORECASE) else []
     return {number: str(label).strip() for number, label in enumerate(lines)}
 
 
@@ -112,8 +112,8 @@ def _objects(tree: Tree, name: str, classes: dict[int, str], keypoints: bool) ->
             raise SourceError(f"{where} is '{line[:60]}'; expected a class number and x, y, width, height (or a polygon) in fractions")
         first, *values = line.split()
         label, numbers = int(float(first)), [float(value) for value in values]
-        if classes and label not in classes:
-            raise SourceError(f"{where} has the class {label}, but only {len(classes)} are named; add its name")
+        if classes and not classes.get(label):
+            raise SourceError(f"{where} has the class {label}, but only {sum(map(bool, classes.values()))} are named; add its name")
         polygon = len(numbers) >= 6 and len(numbers) % 2 == 0 and not keypoints
         box = around([*zip(numbers[::2], numbers[1::2], strict=True)]) if polygon else from_centre(*numbers[:4])
         yield {"id": str(number), "label": classes.get(label, str(label)), "box": box, "crowd": False}
