@@ -10,12 +10,13 @@ _NAMES = {
     "val": ("val", "valid", "validation", "validate", "validating", "minival", "dev", "develop", "development", "eval", "evaluation"),
     "test": ("test", "testing", "tst", "minitest", "testdev", "teststd", "teststandard", "testchallenge", "holdout", "heldout", "testval"),
 }
-_SPLIT_OF = {name + end: split for split, names in _NAMES.items() for name in names for end in ("", "set", "s")}
+_SPLIT_OF = {name + end: split for split, names in _NAMES.items() for name in names for end in ("", "set", "s", "list", "lists", "split", "files")}
 # Of these lists the others take away: trainval holds val too.
 _BOTH = ("trainval", "trainvalid", "trainvalidation")
 # Words beside the name of a split that do not make it another thing.
 _FILLERS = {"images", "image", "imgs", "img", "photos", "photo", "pictures", "pics", "jpegimages", "data", "dataset", "set", "split", "splits", "subset"}
-_FILLERS |= {"samples", "part", "of", "full", "final", "clean", "a", "b", "c", "v", "k", "coco", "voc", "autosplit", "list", "ids"}
+_FILLERS |= {"samples", "part", "of", "full", "final", "clean", "a", "b", "c", "v", "k", "coco", "voc", "autosplit", "list", "lists"}
+_FILLERS |= {"ids", "id", "idx", "index", "indices", "file", "files", "filename", "filenames", "names", "paths"}
 
 
 def split_named(name: str) -> str | None:

@@ -14,7 +14,7 @@ _CORNERS = (
     ("bboxxmin", "bboxymin", "bboxxmax", "bboxymax"),
     ("bboxx1", "bboxy1", "bboxx2", "bboxy2"),
 )
-_FLAGS = {"isvalid": "val", "isval": "val", "isvalidation": "val", "istest": "test", "istesting": "test"}
+FLAGS = {"isvalid": "val", "isval": "val", "isvalidation": "val", "istest": "test", "istesting": "test"}
 _YES, _NO = {"1", "true", "yes", "1.0", "t"}, {"0", "false", "no", "0.0", "f", ""}
 
 
@@ -30,9 +30,9 @@ def row_splits(names: Sequence[str], rows: Sequence[dict[str, str | None]], wher
     Raises:
         SourceError: a column `split` with a name that is not known.
     """
-    flag = next((name for name in names if folded(name) in _FLAGS), None)
+    flag = next((name for name in names if folded(name) in FLAGS), None)
     if flag and {str(row[flag] or "").lower() for row in rows} <= _YES | _NO:
-        held_out = _FLAGS[folded(flag)]
+        held_out = FLAGS[folded(flag)]
         return [held_out if str(row[flag] or "").lower() in _YES else "train" for row in rows]
     column = meant(names, "split")
     if column is None:

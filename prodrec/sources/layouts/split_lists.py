@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prodrec.errors import SourceError
+from prodrec.sources.headers import meant
+from prodrec.sources.layouts.columns_meant import FLAGS, row_splits
 from prodrec.sources.layouts.tree import Tree
 from prodrec.sources.matching import NameIndex
 from prodrec.sources.splits import holds_both, split_named
@@ -14,6 +16,8 @@ _PLACES = r"((meta|eval|splits?|lists?|image_?sets?(/main)?|data|sets|partitions
 # Numbers for splits. Source: CUB-200-2011 (train_test_split.txt), CelebA (list_eval_partition.txt).
 _OF_CUB, _OF_CELEBA = {"1": "train", "0": "test"}, {"0": "train", "1": "val", "2": "test"}
 _FLAG = re.compile(r"\s+-?[01]$")  # of the lists that Pascal-VOC has for each class
+# Names of each split that are looked for to learn whether a table is about these images. Source: assumed.
+_LOOKED_INTO = 20
 _FURTHEST_FIRST = ("test", "val", "train")
 
 
@@ -32,13 +36,14 @@ def find_lists(tree: Tree) -> list[SplitList]:
     both = {"train", "val"} <= {split for path, split in named.items() if not holds_both(path)}
     lists = [SplitList(path, split, _lines(tree, path)) for path, split in named.items() if not (both and holds_both(path))]
     lists = lists or [part for path in tree.named(_PLACES + r"\.json") for part in _of_json(tree, path)]
+    lists = lists or [part for path in tree.named(_PLACES + r"\.(csv|tsv|parquet)") for part in _of_table(tree, path)]
     return lists or [part for path in tree.named(_PLACES + r"\.(txt|csv)") for part in _of_partition(tree, path)]
 
 
 def _lines(tree: Tree, path: str) -> list[str]:
     """A CSV begins with the names of its columns, unless that line names an image."""
     lines = tree.lines(path)
-    return lines[1:] if path.lower().endswith(".csv") and lines and not _named(tree.image_index, lines[0]) else lines
+    return lines[1:] if path.lower().endswith(".csv") and lines and not names_image(tree.image_index, lines[0]) else lines
 
 
 def _of_json(tree: Tree, path: str) -> list[SplitList]:
@@ -48,6 +53,24 @@ def _of_json(tree: Tree, path: str) -> list[SplitList]:
         return []
     firsts = {key: [item[0] if isinstance(item, list) and item else item for item in value] for key, value in content.items()}
     return [SplitList(f"{path} ({key})", split_named(key) or "", [str(item) for item in items if item]) for key, items in firsts.items()]
+
+
+def _of_table(tree: Tree, path: str) -> list[SplitList]:
+    """A column of images and one of splits; one table is enough, so it is what the publisher gives."""
+    try:
+        table = tree.table(path)
+    except SourceError:
+        return []
+    image = meant(table.column_names, "uri")
+    rows = table.to_pylist() if image and meant(table.column_names, "split", *FLAGS) else []
+    told = row_splits(table.column_names, rows, path, []) if rows else None
+    found: dict[str, list[str]] = {}
+    for row, split in zip(rows, told or (), strict=bool(told)):
+        if split and row[image]:
+            found.setdefault(split, []).append(row[image])
+    shown = [name for names in found.values() for name in names[:_LOOKED_INTO]]
+    here = sum(names_image(tree.image_index, name) is not None for name in shown)
+    return [SplitList(f"{path} ({split})", split, names) for split, names in found.items()] if here * 2 > len(shown) else []
 
 
 def _of_partition(tree: Tree, path: str) -> list[SplitList]:
@@ -84,7 +107,7 @@ def divide_by_lists(paths: Sequence[str], lists: Sequence[SplitList], where: str
     """
     index, found, notes = NameIndex(paths), dict[str, str](), []
     for part in sorted(lists, key=lambda part: (holds_both(part.name), _FURTHEST_FIRST.index(part.split))):
-        known = [(line, path) for line in part.lines if (path := _named(index, line))]
+        known = [(line, path) for line in part.lines if (path := names_image(index, line))]
         taken = sum(path in found and found[path] != part.split for _, path in known) if not holds_both(part.name) else 0
         for _, path in known:
             found.setdefault(path, part.split)
@@ -107,7 +130,7 @@ def divide_by_lists(paths: Sequence[str], lists: Sequence[SplitList], where: str
     return splits, [bool(split) or not closed for split in splits], notes
 
 
-def _named(index: NameIndex, line: str) -> str | None:
+def names_image(index: NameIndex, line: str) -> str | None:
     """A line may end in the flag of a class list, or in a label after a blank, tab or comma."""
     for written in (line, _FLAG.sub("", line), re.split(r"[\t,;]", line)[0], line.rpartition(" ")[0]):
         if written and (path := index.find(written)):

@@ -1,6 +1,9 @@
 """What looks annotated and is not read: refused by name, with what to do; never taken for an image folder."""
 
+import io
 import re
+import zipfile
+import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,9 +13,9 @@ import pyarrow.compute as pc
 from prodrec.errors import SourceError
 from prodrec.sources.layouts.coco import coco_without_boxes
 from prodrec.sources.layouts.imagefolder import PARTS, has_labels
-from prodrec.sources.layouts.split_lists import find_lists
+from prodrec.sources.layouts.split_lists import find_lists, names_image
 from prodrec.sources.layouts.tree import Tree
-from prodrec.sources.splits import split_named
+from prodrec.sources.splits import split_named, split_of_folders, split_of_path
 
 _EXPORT = "export it as COCO, Pascal-VOC, YOLO or a CSV of images and labels"
 _MASKS = {
@@ -70,6 +73,8 @@ def refuse_unread(tree: Tree) -> None:
     _refuse_masks(tree)
     _refuse_per_image(tree)
     _refuse_tables(tree)
+    _refuse_workbooks(tree)
+    _refuse_lists(tree)
 
 
 def _refuse_masks(tree: Tree) -> None:
@@ -95,13 +100,44 @@ def _refuse_per_image(tree: Tree) -> None:
 def _refuse_tables(tree: Tree) -> None:
     """A table or JSON that names the images. Beside folders that tell labels a CSV or text is a list of them; JSON and XML are more."""
     names = _sampled(tree.images)
-    kinds = "json|jsonl|ndjson|xml" if has_labels(tree) else "csv|tsv|json|jsonl|ndjson|txt|xml|ya?ml"
+    kinds = "json|jsonl|ndjson|xml|ya?ml" if has_labels(tree) else "csv|tsv|json|jsonl|ndjson|txt|xml|ya?ml"
     lists = {part.name.partition(" (")[0] for part in find_lists(tree)}
     for path in tree.named(rf"([^/]+/)?[^/]+\.({kinds})")[:_MOST]:
         of_split = bool(lists) and split_named(path.rpartition("/")[2].partition(".")[0]) is not None  # Food-101 has its lists twice
         text = _head(tree, path) if names and path not in lists and not of_split else ""
         if sum(name in text for name in names) * 2 >= max(1, len(names)):
             raise _refusal(tree, path, "annotations of a kind", f"it names the images; {_EXPORT}, or give a manifest.csv with the columns uri and label")
+
+
+def _refuse_workbooks(tree: Tree) -> None:
+    """Excel's workbooks (zip archives of XML) and SQLite's databases that name the images."""
+    names = _sampled(tree.images)
+    for path in tree.named(r"([^/]+/)?[^/]+\.(xlsx|xlsm|ods|xls|db|sqlite3?)")[:_MOST]:
+        text = _unpacked(tree, path) if path.lower().endswith((".xlsx", ".xlsm", ".ods")) else _head(tree, path)
+        if names and sum(name in text for name in names) * 2 >= len(names):
+            raise _refusal(tree, path, "a workbook or database", "it names the images; save it as CSV (UTF-8) with the columns uri and label")
+
+
+def _unpacked(tree: Tree, path: str) -> str:
+    """The texts of a workbook, so far as they are looked at."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(tree.folder.read(path))) as archive:
+            parts = [name for name in archive.namelist() if re.search(r"sharedStrings|/sheet\d+\.xml$|content\.xml$", name)]
+            return "".join(archive.open(name).read(_READ_BYTES).decode("utf-8", "replace") for name in parts[:_LOOKED_FOR])
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error, EOFError):  # damaged, or with a password: nothing is told by it
+        return ""
+
+
+def _refuse_lists(tree: Tree) -> None:
+    """Beside folders of labels: a text that names images of a split, but not as lists are read, so all would be divided in silence."""
+    if not has_labels(tree) or find_lists(tree):
+        return
+    for path in tree.named(r".*\.(txt|lst|list|csv|tsv)")[:_MOST]:
+        split = split_of_path(path)
+        lines = [line.strip() for line in _head(tree, path).splitlines()[:_LOOKED_FOR]] if split else []
+        named = [image for line in lines if (image := names_image(tree.image_index, line))]
+        if named and len(named) * 2 >= len(lines) and any(split_of_folders(image) != split for image in named):
+            raise _refusal(tree, path, f"a list of {split} images", f"call it {split}.txt, beside the folders, with an image a line, or remove it")
 
 
 def _sampled(images: pa.Array) -> Sequence[str]:

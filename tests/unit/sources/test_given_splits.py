@@ -1,0 +1,99 @@
+"""Splits that stand beside folders of labels, however a publisher writes them: kept, or refused by name, never divided in silence."""
+
+import io
+import sqlite3
+import zipfile
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from prodrec.errors import SourceError
+from prodrec.sources.source import open_source
+from tests.unit.sources.test_layouts import listed, put_all
+
+IMAGES = ["cup/a.jpg", "cup/b.jpg", "mug/c.jpg", "mug/d.jpg"]
+TRAIN, TEST = "cup/a.jpg\nmug/c.jpg\n", "cup/b.jpg\nmug/d.jpg\n"
+SPLITS = ["train", "test", "train", "test"]
+
+
+def parquet() -> bytes:
+    stream = io.BytesIO()
+    pq.write_table(pa.table({"path": IMAGES, "phase": SPLITS}), stream)
+    return stream.getvalue()
+
+
+def table(header: str, separator: str, splits=SPLITS) -> str:
+    return "\n".join([header, *(f"{name}{separator}{split}" for name, split in zip(IMAGES, splits, strict=True))])
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        *(
+            {f"train{end}": TRAIN, f"test{end}": TEST}
+            for end in ("list01.txt", "_files.txt", "_filenames.txt", "-index.lst", "Split.txt", "_file_names.csv", "_paths.txt", "_image_list.txt")
+        ),
+        {"lists/trainlist.txt": TRAIN, "lists/testlist.txt": TEST},
+        {"split.tsv": table("file\tsplit", "\t")},
+        {"metadata.csv": table("file;phase", ";")},
+        {"index.parquet": parquet()},
+        {"files.csv": table("filename,is_test", ",", [0, 1, 0, 1])},
+        {"meta/images.csv": table("image path,data-split", ",", ["Train", "Holdout", "Train", "Holdout"])},
+    ],
+)
+def test_a_split_beside_folders_of_labels_is_kept(files, tmp_path):
+    source, found = listed(put_all(tmp_path, dict.fromkeys(IMAGES) | files))
+    assert {path: value[:2] for path, value in found.items()} == {name: (name[:3], split) for name, split in zip(IMAGES, SPLITS, strict=True)}
+    assert "publisher's split 2 train, 2 test" in source.description
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"train_idx.txt": "0\n2\n", "test_idx.txt": "1\n3\n"}, "train_idx.txt name not one of the 4 images"),
+        ({"my_train_pictures.txt": TRAIN, "my_test_pictures.txt": TEST}, "my_test_pictures.txt is a list of test images .* call it test.txt"),
+        ({"annotations/test_split/these.txt": TEST}, "annotations/test_split/these.txt is a list of test images"),
+        ({"split.yaml": "train: [cup/aaa.jpg, mug/ccc.jpg]\ntest: [cup/bbb.jpg, mug/ddd.jpg]\n"}, "split.yaml is annotations"),
+    ],
+)
+def test_a_split_that_is_not_read_is_refused_by_name(files, words, tmp_path):
+    names = ["cup/aaa.jpg", "cup/bbb.jpg", "mug/ccc.jpg", "mug/ddd.jpg"] if "split.yaml" in files else IMAGES
+    with pytest.raises(SourceError, match=words):
+        open_source(str(put_all(tmp_path, dict.fromkeys(names) | files)))
+
+
+def test_lists_within_the_folders_of_splits_say_nothing_new(tmp_path):
+    names = [f"{split}/{name}" for split in ("train", "test") for name in IMAGES]
+    files = {"train/these_train_files_here.txt": "\n".join(names[:4]), "test/these_test_files_here.txt": "\n".join(names[4:])}
+    assert listed(put_all(tmp_path, dict.fromkeys(names) | files))[0].format == "imagefolder"
+
+
+def workbook(texts) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/sharedStrings.xml", "".join(f"<si><t>{text}</t></si>" for text in texts))
+    return stream.getvalue()
+
+
+def database(path, texts) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE images (file TEXT, label TEXT)")
+        connection.executemany("INSERT INTO images VALUES (?, 'cup')", [(text,) for text in texts])
+    connection.close()
+
+
+@pytest.mark.parametrize("kind", ["labels.xlsx", "shop.db"])
+def test_a_workbook_or_database_that_names_the_images_is_refused(kind, tmp_path):
+    names = ["2023/one.jpg", "2023/two.jpg", "2024/three.jpg", "2024/four.jpg"]
+    put_all(tmp_path, dict.fromkeys(names))
+    if kind.endswith("xlsx"):
+        (tmp_path / kind).write_bytes(workbook(names))
+    else:
+        database(tmp_path / kind, names)
+    with pytest.raises(SourceError, match=f"{kind} is a workbook or database that prodrec does not read: it names the images; save it as CSV"):
+        open_source(str(tmp_path))
+    (tmp_path / kind).write_bytes(workbook(["prices", "of 2024"]))
+    assert open_source(str(tmp_path)).format == "imagefolder"  # one about other things, and a damaged one, are nothing's
+    (tmp_path / kind).write_bytes(b"PK\x03\x04 no more")
+    assert open_source(str(tmp_path)).format == "imagefolder"
