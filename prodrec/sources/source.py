@@ -54,7 +54,7 @@ def open_source(uri: str, format: str = "auto") -> Source:
         format: one of FORMATS, or `auto`: the first that fits of them (`prodrec.sources.layouts.registry`).
 
     Raises:
-        SourceError: nothing there, nothing recognisable, not of this format, no example in it, or a label in two groups.
+        SourceError: nothing there, nothing recognisable, not of this format, no example in it, or labels that are names within their groups.
     """
     if format not in ("auto", *FORMATS):
         raise SourceError(f"unknown format '{format}'; use auto, {', '.join(FORMATS)}")
@@ -70,11 +70,12 @@ def open_source(uri: str, format: str = "auto") -> Source:
     if not len(listed.table):
         raise SourceError("; ".join([f"{folder.uri} lists no examples", *listed.notes]))
     table, left_out = _without_photos(_cleaned(listed.table), said)
-    groups = _check_groups(table, folder.uri)
+    table, torn = _one_group(table, folder.uri)
+    groups = _groups(table)
     labels, told = joined(said, groups, named) if said else ({}, [])
     titles = [f"{named} names {sum(one.title is not None for one in labels.values()):,} of them", *told] if said else []
     in_groups = {*groups.values(), *(one.group for one in labels.values())} - {None}
-    notes = [*titles, *left_out, *_not_used(tree, layout, names), *listed.notes, *_nearly_equal(list(groups)), *_one_label(tree, layout, table)]
+    notes = [*torn, *titles, *left_out, *_not_used(tree, layout, names), *listed.notes, *_nearly_equal(list(groups)), *_one_label(tree, layout, table)]
     description = "; ".join([f"{listed.what}, {_counts(table, len(groups), len(in_groups))}", *notes])
     return Source(folder.uri, layout.name, description, table, labels)
 
@@ -199,13 +200,35 @@ def _nearly_equal(labels: list[str]) -> list[str]:
     return [f"nearly equal labels are kept apart: {shown}" + (f" and {len(found) - 3:,} more" if len(found) > 3 else "")]
 
 
-def _check_groups(table: pa.Table, where: str) -> dict[str, str | None]:
-    """The group of each label, None where it has none; a label belongs to one at most."""
-    grouped = table.filter(pc.is_valid(table["group"])).group_by("label").aggregate([("group", "min"), ("group", "max")])
-    torn = grouped.filter(pc.and_(pc.is_valid(grouped["label"]), pc.not_equal(grouped["group_min"], grouped["group_max"]))).slice(0, 1).to_pylist()
-    if torn:
-        label, one, other = torn[0]["label"], torn[0]["group_min"], torn[0]["group_max"]
-        raise SourceError(f"{where}: label '{label}' stands in two groups, '{one}' and '{other}'; give it one group, or make it two labels")
+def _one_group(table: pa.Table, where: str) -> tuple[pa.Table, list[str]]:
+    """A label belongs to one group at most: of several it has that of most of its images, which is told; where none has most, none.
+
+    Raises:
+        SourceError: most labels stand in several groups: they are names within their groups, and one name is several products.
+    """
+    grouped = table.filter(pc.and_(pc.is_valid(table["label"]), pc.is_valid(table["group"])))
+    counts: dict[str, Counter[str]] = {}
+    for row in grouped.group_by(["label", "group"]).aggregate([("uri", "count")]).to_pylist():
+        counts.setdefault(row["label"], Counter())[row["group"]] = row["uri_count"]
+    torn = sorted(label for label, found in counts.items() if len(found) > 1)
+    if not torn:
+        return table, []
+    first = f"'{torn[0]}' ({', '.join(f'{count:,} in {group}' for group, count in sorted(counts[torn[0]].items(), key=lambda one: (-one[1], one[0])))})"
+    if len(torn) * 2 > len(counts):
+        told = f"label {first} stands in several groups, as do {len(torn):,} of {len(counts):,}"
+        raise SourceError(f"{where}: {told}; give each label one group, or make it several labels, such as GROUP LABEL")
+    chosen = {label: max(found, key=lambda group: found[group]) for label, found in counts.items()}
+    chosen = {label: group for label, group in chosen.items() if counts[label][group] * 2 > counts[label].total()}
+    known = pc.index_in(table["label"], value_set=pa.array(list(counts), pa.string()))
+    groups = pc.if_else(pc.is_valid(known), pc.take(pa.array([chosen.get(label) for label in counts], pa.string()), known), table["group"])
+    several = f"{len(torn):,} label{'s stand' if len(torn) > 1 else ' stands'} in several groups"
+    note = f"WARNING: {several}, such as {first}; a label has one: that of most of its images, or none"
+    return table.set_column(table.column_names.index("group"), table.schema.field("group"), groups), [note]
+
+
+def _groups(table: pa.Table) -> dict[str, str | None]:
+    """The group of each label, None where it has none."""
+    grouped = table.filter(pc.is_valid(table["group"])).group_by("label").aggregate([("group", "min")])
     groups = dict(zip(grouped["label"].to_pylist(), grouped["group_min"].to_pylist(), strict=True))
     return {label: groups.get(label) for label in pc.drop_null(_label_names(table).unique()).to_pylist()}
 

@@ -183,7 +183,12 @@ def text(name: str, content: str | bytes) -> Callable[[Path], None]:
         (text("m.csv", "uri,label\na,b,c\n"), "m.csv", "auto", "m.csv, line 2 has 3 cells"),
         (text("m.csv", b"uri,label\na,\xff\n"), "m.csv", "auto", "the encoding of its text cannot be told"),
         (text("m.csv", "uri,label,split\na,b,fold 3\n"), "m.csv", "auto", "split 'fold 3' is unknown; use train, val, test"),
-        (text("m.csv", "uri,label,group\na,b,c\nd,b,e\n"), "m.csv", "auto", "label 'b' stands in two groups, 'c' and 'e'"),
+        (
+            text("m.csv", "uri,label,group\na,b,c\nd,b,e\n"),
+            "m.csv",
+            "auto",
+            "label 'b' (1 in c, 1 in e) stands in several groups, as do 1 of 1; give each label one group",
+        ),
         (text("train.csv", "uri,label\na,b\n"), "", "auto", "is no source. prodrec looked for"),
         (text("m.parquet", "PAR1 not"), "", "auto", "cannot read"),
         (parquet(place=["a"]), "", "auto", "no column uri or bytes and no label"),
@@ -228,3 +233,12 @@ def test_grocery_is_listed_with_the_publishers_split():
     assert source.description == "manifest: manifest.csv, 5,421 examples, 81 classes in 43 groups, publisher's split 2,640 train, 296 val, 2,485 test"
     assert {name: source.listing["split"].to_pylist().count(name) for name in ("train", "val", "test")} == {"train": 2640, "val": 296, "test": 2485}
     assert all(Path(uri).exists() for uri in source.listing["uri"].to_pylist()[::500])
+
+
+def test_a_label_in_several_groups_has_that_of_most_of_its_images(tmp_path):
+    rows = [("cup", "Kitchen")] * 3 + [("cup", "Office")] + [("mug", "Office"), ("mug", "Kitchen")] + [("pen", "Office"), ("pan", "Kitchen"), ("pot", "")]
+    (tmp_path / "manifest.csv").write_text("uri,label,group\n" + "".join(f"{i}.jpg,{label},{group}\n" for i, (label, group) in enumerate(rows)))
+    source = open_source(str(tmp_path))
+    found = {(row["label"], row["group"]) for row in source.listing.to_pylist()}
+    assert found == {("cup", "Kitchen"), ("mug", None), ("pen", "Office"), ("pan", "Kitchen"), ("pot", None)}
+    assert "WARNING: 2 labels stand in several groups, such as 'cup' (3 in Kitchen, 1 in Office); a label has one" in source.description
