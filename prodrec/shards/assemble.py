@@ -48,30 +48,15 @@ def assemble(
     """
     staged = Staged(out)
     rows = staged.frame
-    if len(rows) != rows_in:
-        raise ShardsError(f"{rows_in} rows went in but {len(rows)} were staged in {out / STAGING}; run prepare again")
-    good = rows["code"].isna()
-    if not good.any():
-        out.delete(STAGING)
-        raise _nothing_usable(rows, out.uri)
-    has_boxes = bool(rows["objects"].notna().any())
-    if has_boxes:
-        rows["label"] = _rarest_labels(rows["objects"])
-    usable = rows[good]
+    has_boxes = _check(rows, rows_in, out)
     before = _earlier(earlier)
-    split = assign_splits(usable["sha256"], usable["label"], usable["split"], fractions, usable["listing_id"], before)
-    rows["given_split"] = rows["split"]
-    rows["split"] = split.reindex(rows.index)
-    dropped = good & rows["split"].isna()
-    kept = rows[good & ~dropped]
-    _mark_dropped(rows, dropped, kept)
+    kept = _divided(rows, fractions, before)
     names = _object_labels(kept["objects"]) if has_boxes else sorted(kept["label"].unique(), key=label_order)
     picker = PhotoPicker(kept, naming.photos, naming.fills)
     files = _write_shards(out, staged, kept, {name: number for number, name in enumerate(names)}, picker)
     labels = named_labels(names, kept, naming, picker.jpegs)
     picker.write(out)
-    rejects = rows[rows["code"].notna()]
-    bad_boxes = _bad_boxes(kept)
+    rejects, bad_boxes = rows[rows["code"].notna()], _bad_boxes(kept)
     _write_rejects(out, pd.concat([rejects, bad_boxes]))
     manifest = ShardsManifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -93,6 +78,31 @@ def assemble(
     out.write(MANIFEST, json.dumps(manifest.model_dump(mode="json"), indent=1).encode())
     out.delete(STAGING)
     return manifest
+
+
+def _check(rows: pd.DataFrame, rows_in: int, out: Folder) -> bool:
+    """Whether the rows are of pictures with boxes. Raises: ShardsError: rows were lost, or not one is usable."""
+    if len(rows) != rows_in:
+        raise ShardsError(f"{rows_in} rows went in but {len(rows)} were staged in {out / STAGING}; run prepare again")
+    if rows["code"].notna().all():
+        out.delete(STAGING)
+        raise _nothing_usable(rows, out.uri)
+    return bool(rows["objects"].notna().any())
+
+
+def _divided(rows: pd.DataFrame, fractions: Fractions, before: Earlier) -> pd.DataFrame:
+    """The rows that stand in a split. All get the columns split and given_split; those that can be in none get the code of a reject."""
+    if rows["objects"].notna().any():
+        rows["label"] = _rarest_labels(rows["objects"])
+    good = rows["code"].isna()
+    usable = rows[good]
+    split = assign_splits(usable["sha256"], usable["label"], usable["split"], fractions, usable["listing_id"], before)
+    rows["given_split"] = rows["split"]
+    rows["split"] = split.reindex(rows.index)
+    dropped = good & rows["split"].isna()
+    kept = rows[good & ~dropped]
+    _mark_dropped(rows, dropped, kept)
+    return kept
 
 
 def _nothing_usable(rows: pd.DataFrame, out: str) -> ShardsError:

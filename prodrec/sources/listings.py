@@ -17,7 +17,7 @@ from pyarrow import fs
 
 from prodrec.errors import SourceError, shown_url
 from prodrec.files import Folder
-from prodrec.sources.columns import absolute_uris, clean, identifiers, text, whole_numbers
+from prodrec.sources.columns import absolute_uris, clean, identifiers, one_line, text, whole_numbers
 from prodrec.sources.layouts.tree import image_paths
 from prodrec.sources.manifests import manifest_names, read_manifest
 from prodrec.sources.tables import TABLE_SUFFIXES, notes_of, with_notes
@@ -30,6 +30,8 @@ _DECIMAL_COMMA = r"^[+-]?\d+,\d{1,2}$"
 _COMMA_COLUMN = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+),\d{1,2}$"
 _POINT_COLUMN = r"^[+-]?\d[\d,]*\.(\d{1,2}|\d{4,})$|^[+-]?\d{1,3}(,\d{3})+\."
 _POINTED_THOUSANDS = r"^[+-]?\d{1,3}(\.\d{3})+(,\d{1,2})?$"
+# What stands between thousands beside points and commas: `1 299,00`, `1'299.00`.
+_BLANK_THOUSANDS = r"^[+-]?\d{1,3}([ \x{A0}\x{2009}\x{202F}'\x{2019}]\d{3})+([.,]\d{1,2})?$"
 _THOUSANDS = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"
 
 
@@ -109,7 +111,11 @@ def gather(uri: str, images: pa.Table, query: str = "") -> Listings:
     if not len(images):
         raise SourceError(f"{shown_url(uri)} lists no images; there is nothing to tag")
     notes = notes_of(images)
+    written = text(images, "price", shown_url(uri))
     images = _completed(images, shown_url(uri))
+    unread = written.filter(pc.and_(pc.is_valid(written), pc.is_null(images["price"])))
+    if len(unread):
+        notes = (*notes, f"{len(unread):,} prices are no numbers, such as '{one_line(unread[0])}', and left out")
     kept = _by_view(_firsts(images))
     columns = [(name, "first") for name in DECLARED] + [(name, "list") for name in ("uri", "row_group", "row")]
     grouped = kept.group_by("listing_id", use_threads=False).aggregate(columns)
@@ -146,6 +152,8 @@ def _completed(images: pa.Table, where: str) -> pa.Table:
 
 def _prices(written: pa.ChunkedArray) -> pa.ChunkedArray:
     """Prices as people write them: `1,299.00`, `12,50`, and `1.299,00`; where one is written so, the point of `1.299` stands for nothing."""
+    spread = pc.match_substring_regex(written, _BLANK_THOUSANDS)
+    written = pc.if_else(spread, pc.replace_substring_regex(written, r"[^\d.,+-]", ""), written)
     if pc.any(pc.match_substring_regex(written, _COMMA_COLUMN)).as_py() and not pc.any(pc.match_substring_regex(written, _POINT_COLUMN)).as_py():
         written = pc.if_else(pc.match_substring_regex(written, _POINTED_THOUSANDS), pc.replace_substring(written, ".", ""), written)
     grouped = pc.match_substring_regex(written, _THOUSANDS)

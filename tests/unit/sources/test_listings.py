@@ -47,11 +47,30 @@ def test_what_the_seller_declared_is_taken_where_it_is_said_first():
 
 
 @pytest.mark.parametrize(
-    ("text", "price"), [("1,299.00", 1299.0), ("1e3", 1000.0), (".5", 0.5), ("7.", 7.0), ("-2", -2.0), ("1,29", 1.29), ("1,2345", None), ("3 EUR", None)]
+    ("text", "price"),
+    [
+        ("1,299.00", 1299.0),
+        ("1e3", 1000.0),
+        (".5", 0.5),
+        ("7.", 7.0),
+        ("-2", -2.0),
+        ("1,29", 1.29),
+        ("1,2345", None),
+        ("3 EUR", None),
+        ("1 299,00", 1299.0),
+        ("1'299.50", 1299.5),
+        ("1\u202f299", 1299.0),
+        ("1 29", None),
+    ],
 )
 def test_prices_as_people_write_them(text, price):
     [row] = gather("x", pa.table({"uri": ["1"], "price": [text]})).table.to_pylist()
     assert row["price"] == price
+
+
+def test_prices_that_are_no_numbers_are_told():
+    listings = gather("x", pa.table({"uri": ["1", "2", "3", "4"], "price": ["3 EUR", "3.50", None, "about 7"]}))
+    assert listings.notes == ("2 prices are no numbers, such as '3 EUR', and left out",)
 
 
 @pytest.mark.parametrize(
