@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +13,14 @@ from pyarrow import fs
 from prodrec.errors import SourceError
 from prodrec.files import Folder
 from prodrec.sources.columns import clean
+from prodrec.sources.groups import groups_of, one_group
 from prodrec.sources.image_bytes import read_images
 from prodrec.sources.labels import LabelText, joined, label_file, read_label_file
 from prodrec.sources.layouts.listed import Listed
 from prodrec.sources.layouts.registry import FORMATS, LAYOUTS, Layout, find_manifests, layout_named
+from prodrec.sources.layouts.split_lists import divided, find_lists, may_list
 from prodrec.sources.layouts.tree import Tree
-from prodrec.sources.layouts.unread import refuse_unread
+from prodrec.sources.layouts.unread import refuse_lists, refuse_unread
 from prodrec.sources.near_equal import near_equal
 from prodrec.sources.schema import SPLITS
 from prodrec.sources.splits import split_named
@@ -66,18 +68,37 @@ def open_source(uri: str, format: str = "auto") -> Source:
         tree = _beside(folder, format) if kind == fs.FileType.File else _checked(Tree(folder, asked=format))
         layout, names = _recognise(tree, format)
         listed = layout.list(tree, names)
+        listed = _with_lists(tree, layout, names, listed)
         said, named = _said(tree.folder, listed)
     if not len(listed.table):
         raise SourceError("; ".join([f"{folder.uri} lists no examples", *listed.notes]))
     table, left_out = _without_photos(_cleaned(listed.table), said)
-    table, torn = _one_group(table, folder.uri)
-    groups = _groups(table)
+    table, torn = one_group(table, folder.uri)
+    groups = groups_of(table)
     labels, told = joined(said, groups, named) if said else ({}, [])
     titles = [f"{named} names {sum(one.title is not None for one in labels.values()):,} of them", *told] if said else []
     in_groups = {*groups.values(), *(one.group for one in labels.values())} - {None}
     notes = [*torn, *titles, *left_out, *_not_used(tree, layout, names), *listed.notes, *_nearly_equal(list(groups)), *_one_label(tree, layout, table)]
     description = "; ".join([f"{listed.what}, {_counts(table, len(groups), len(in_groups))}", *notes])
     return Source(folder.uri, layout.name, description, table, labels)
+
+
+def _with_lists(tree: Tree, layout: Layout, names: list[str], listed: Listed) -> Listed:
+    """With the splits of lists that stand beside it, where its annotations tell none."""
+    table = listed.table
+    told = layout.name == "products10k" or tree.only or table["split"].null_count < len(table) or table["row_group"].null_count < len(table)
+    # The folder of a manifest may hold millions of images: it is looked through where a file's name promises a list.
+    quiet = layout.name == "manifest" and not any(info.type == fs.FileType.File and may_list(info.base_name) for info in tree.tops)
+    if told or quiet or not len(table):
+        return listed
+    lists = [part for part in find_lists(tree) if part.file not in names]
+    if layout.name == "csv":  # one called by a split that is not among them is of images without labels, as in competitions
+        lists = [part for part in lists if not part.name.lower().endswith(".csv")]
+    if not lists:
+        refuse_lists(tree, names)
+        return listed
+    table, notes = divided(tree, table, lists)
+    return replace(listed, table=table, notes=(*listed.notes, *notes))
 
 
 def _without_photos(table: pa.Table, said: Mapping[str, LabelText]) -> tuple[pa.Table, list[str]]:
@@ -180,13 +201,6 @@ def _one_label(tree: Tree, layout: Layout, table: pa.Table) -> list[str]:
     return [f"WARNING: only one label, '{label}', which no classifier can be trained on{cause}"]
 
 
-def _label_names(table: pa.Table) -> pa.ChunkedArray:
-    """Labels of the images, or of the objects on them."""
-    if table["objects"].null_count == len(table):
-        return table["label"]
-    return pc.struct_field(pc.list_flatten(table["objects"]), "label")
-
-
 def _not_used(tree: Tree, layout: Layout, names: list[str]) -> list[str]:
     return [f"{name} beside it not used (--format manifest takes it)" for name in ([] if tree.only else find_manifests(tree)) if name not in names]
 
@@ -200,43 +214,13 @@ def _nearly_equal(labels: list[str]) -> list[str]:
     return [f"nearly equal labels are kept apart: {shown}" + (f" and {len(found) - 3:,} more" if len(found) > 3 else "")]
 
 
-def _one_group(table: pa.Table, where: str) -> tuple[pa.Table, list[str]]:
-    """A label belongs to one group at most: of several it has that of most of its images, which is told; where none has most, none.
-
-    Raises:
-        SourceError: most labels stand in several groups: they are names within their groups, and one name is several products.
-    """
-    grouped = table.filter(pc.and_(pc.is_valid(table["label"]), pc.is_valid(table["group"])))
-    counts: dict[str, Counter[str]] = {}
-    for row in grouped.group_by(["label", "group"]).aggregate([("uri", "count")]).to_pylist():
-        counts.setdefault(row["label"], Counter())[row["group"]] = row["uri_count"]
-    torn = sorted(label for label, found in counts.items() if len(found) > 1)
-    if not torn:
-        return table, []
-    first = f"'{torn[0]}' ({', '.join(f'{count:,} in {group}' for group, count in sorted(counts[torn[0]].items(), key=lambda one: (-one[1], one[0])))})"
-    if len(torn) * 2 > len(counts):
-        told = f"label {first} stands in several groups, as do {len(torn):,} of {len(counts):,}"
-        raise SourceError(f"{where}: {told}; give each label one group, or make it several labels, such as GROUP LABEL")
-    chosen = {label: max(found, key=lambda group: found[group]) for label, found in counts.items()}
-    chosen = {label: group for label, group in chosen.items() if counts[label][group] * 2 > counts[label].total()}
-    known = pc.index_in(table["label"], value_set=pa.array(list(counts), pa.string()))
-    groups = pc.if_else(pc.is_valid(known), pc.take(pa.array([chosen.get(label) for label in counts], pa.string()), known), table["group"])
-    several = f"{len(torn):,} label{'s stand' if len(torn) > 1 else ' stands'} in several groups"
-    note = f"WARNING: {several}, such as {first}; a label has one: that of most of its images, or none"
-    return table.set_column(table.column_names.index("group"), table.schema.field("group"), groups), [note]
-
-
-def _groups(table: pa.Table) -> dict[str, str | None]:
-    """The group of each label, None where it has none."""
-    grouped = table.filter(pc.is_valid(table["group"])).group_by("label").aggregate([("group", "min")])
-    groups = dict(zip(grouped["label"].to_pylist(), grouped["group_min"].to_pylist(), strict=True))
-    return {label: groups.get(label) for label in pc.drop_null(_label_names(table).unique()).to_pylist()}
-
-
 @contextmanager
 def _access(uri: str) -> Iterator[None]:
     """Maps what goes wrong while listing to SourceError."""
     try:
         yield
+    except UnicodeDecodeError as error:
+        name = f"the name {bytes(error.object)!r} of a file or folder in it is no UTF-8"
+        raise SourceError(f"cannot read {uri}: {name}; rename it, or all of another system's: convmv -r -f ENCODING -t UTF-8 --notest FOLDER") from error
     except (OSError, pa.ArrowException, UnicodeError) as error:
         raise SourceError(f"cannot read {uri}: {' '.join(str(error).split())}; check the path, its permissions and that the file is whole") from error

@@ -4,12 +4,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from prodrec.errors import SourceError
 from prodrec.sources.headers import meant
 from prodrec.sources.layouts.columns_meant import FLAGS, row_splits
 from prodrec.sources.layouts.tree import Tree
 from prodrec.sources.matching import NameIndex
-from prodrec.sources.splits import holds_both, split_named
+from prodrec.sources.splits import holds_both, split_named, split_of_path
 
 # Where lists stand that are no annotations of one image. Source: Food-101 (meta), Caltech (splits), Darknet (root), CUB.
 _PLACES = r"((meta|eval|splits?|lists?|image_?sets?(/main)?|data|sets|partitions?)/)?[^/]+"
@@ -29,6 +31,15 @@ class SplitList:
     split: str
     lines: list[str]
 
+    @property
+    def file(self) -> str:
+        return self.name.partition(" (")[0]
+
+
+def may_list(name: str) -> bool:
+    """Whether a file's name promises a list of a split, or a table of splits."""
+    return bool(split_of_path(name)) or bool({"split", "splits", "partition", "partitions"} & set(re.split(r"[^a-z]+", name.lower())))
+
 
 def find_lists(tree: Tree) -> list[SplitList]:
     """Lists of images called by a split that stand where such lists do; trainval is left out where train and val are there."""
@@ -38,6 +49,19 @@ def find_lists(tree: Tree) -> list[SplitList]:
     lists = lists or [part for path in tree.named(_PLACES + r"\.json") for part in _of_json(tree, path)]
     lists = lists or [part for path in tree.named(_PLACES + r"\.(csv|tsv|parquet)") for part in _of_table(tree, path)]
     return lists or [part for path in tree.named(_PLACES + r"\.(txt|csv)") for part in _of_partition(tree, path)]
+
+
+def divided(tree: Tree, table: pa.Table, lists: Sequence[SplitList]) -> tuple[pa.Table, list[str]]:
+    """A listing without splits with those that lists give, and what is told.
+
+    Raises:
+        SourceError: the lists name not one of its images.
+    """
+    start = tree.folder.path.rstrip("/") + "/"
+    paths = [(uri or "").removeprefix(start) for uri in table["uri"].to_pylist()]
+    splits, kept, told = divide_by_lists(paths, lists, tree.folder.uri)
+    table = table.set_column(table.column_names.index("split"), table.schema.field("split"), pa.array(splits, pa.string()))
+    return table.filter(pa.array(kept, pa.bool_())), told
 
 
 def _lines(tree: Tree, path: str) -> list[str]:
@@ -61,7 +85,7 @@ def _of_table(tree: Tree, path: str) -> list[SplitList]:
         table = tree.table(path)
     except SourceError:
         return []
-    image = meant(table.column_names, "uri")
+    image = meant(table.column_names, "uri", "name", "key")  # whether they name images is looked at below
     rows = table.to_pylist() if image and meant(table.column_names, "split", *FLAGS) else []
     told = row_splits(table.column_names, rows, path, []) if rows else None
     found: dict[str, list[str]] = {}

@@ -74,7 +74,6 @@ def refuse_unread(tree: Tree) -> None:
     _refuse_per_image(tree)
     _refuse_tables(tree)
     _refuse_workbooks(tree)
-    _refuse_lists(tree)
 
 
 def _refuse_masks(tree: Tree) -> None:
@@ -101,7 +100,7 @@ def _refuse_tables(tree: Tree) -> None:
     """A table or JSON that names the images. Beside folders that tell labels a CSV or text is a list of them; JSON and XML are more."""
     names = _sampled(tree.images)
     kinds = "json|jsonl|ndjson|xml|ya?ml" if has_labels(tree) else "csv|tsv|json|jsonl|ndjson|txt|xml|ya?ml"
-    lists = {part.name.partition(" (")[0] for part in find_lists(tree)}
+    lists = {part.file for part in find_lists(tree)}
     for path in tree.named(rf"([^/]+/)?[^/]+\.({kinds})")[:_MOST]:
         of_split = bool(lists) and split_named(path.rpartition("/")[2].partition(".")[0]) is not None  # Food-101 has its lists twice
         text = _head(tree, path) if names and path not in lists and not of_split else ""
@@ -128,16 +127,22 @@ def _unpacked(tree: Tree, path: str) -> str:
         return ""
 
 
-def _refuse_lists(tree: Tree) -> None:
-    """Beside folders of labels: a text that names images of a split, but not as lists are read, so all would be divided in silence."""
-    if not has_labels(tree) or find_lists(tree):
-        return
-    for path in tree.named(r".*\.(txt|lst|list|csv|tsv)")[:_MOST]:
+def refuse_lists(tree: Tree, used: Sequence[str]) -> None:
+    """Of a source of which nothing tells splits.
+
+    Args:
+        used: its annotation files.
+
+    Raises:
+        SourceError: a text names images of a split, but not as lists are read, so all would be divided in silence.
+    """
+    for path in tree.named(r".*\.(txt|lst|list)")[:_MOST]:
         split = split_of_path(path)
-        lines = [line.strip() for line in _head(tree, path).splitlines()[:_LOOKED_FOR]] if split else []
+        lines = [line.strip() for line in _head(tree, path).splitlines()[:_LOOKED_FOR]] if split and path not in used else []
         named = [image for line in lines if (image := names_image(tree.image_index, line))]
         if named and len(named) * 2 >= len(lines) and any(split_of_folders(image) != split for image in named):
-            raise _refusal(tree, path, f"a list of {split} images", f"call it {split}.txt, beside the folders, with an image a line, or remove it")
+            do = f"call it {split}.txt, beside the images' folders, with an image a line, or remove it"
+            raise SourceError(f"{tree.where(path)} is a list of {split} images that prodrec does not read: {do}")
 
 
 def _sampled(images: pa.Array) -> Sequence[str]:

@@ -125,7 +125,8 @@ def _divided(tree: Tree, rows: list[Row], settings: dict[str, Any], name: str) -
     folders = {split: [item for item in items if not item.lower().endswith(".txt")] for split, items in entries.items()}
     listed = [SplitList(path, split, tree.lines(path)) for split, items in entries.items() for item in items if (path := _list_file(tree, item))]
     lists = listed or ([] if any(row["split"] for row in rows) else find_lists(tree))
-    notes: list[str] = []
+    lost = [item for items in entries.values() for item in items if item.lower().endswith(".txt") and not _list_file(tree, item)]
+    notes = [f"WARNING: {name} names the list {item}, which is not here" for item in lost]
     if any(folders.values()):
         rows = _by_folders(rows, folders, name, notes)
     if not lists:

@@ -1,6 +1,7 @@
 """Splits that stand beside folders of labels, however a publisher writes them: kept, or refused by name, never divided in silence."""
 
 import io
+import os
 import sqlite3
 import zipfile
 
@@ -10,7 +11,7 @@ import pytest
 
 from prodrec.errors import SourceError
 from prodrec.sources.source import open_source
-from tests.unit.sources.test_layouts import listed, put_all
+from tests.unit.sources.test_layouts import coco, listed, put_all
 
 IMAGES = ["cup/a.jpg", "cup/b.jpg", "mug/c.jpg", "mug/d.jpg"]
 TRAIN, TEST = "cup/a.jpg\nmug/c.jpg\n", "cup/b.jpg\nmug/d.jpg\n"
@@ -35,7 +36,7 @@ def table(header: str, separator: str, splits=SPLITS) -> str:
             for end in ("list01.txt", "_files.txt", "_filenames.txt", "-index.lst", "Split.txt", "_file_names.csv", "_paths.txt", "_image_list.txt")
         ),
         {"lists/trainlist.txt": TRAIN, "lists/testlist.txt": TEST},
-        {"split.tsv": table("file\tsplit", "\t")},
+        {"split.tsv": table("name\tsplit", "\t")},
         {"metadata.csv": table("file;phase", ";")},
         {"index.parquet": parquet()},
         {"files.csv": table("filename,is_test", ",", [0, 1, 0, 1])},
@@ -61,6 +62,48 @@ def test_a_split_that_is_not_read_is_refused_by_name(files, words, tmp_path):
     names = ["cup/aaa.jpg", "cup/bbb.jpg", "mug/ccc.jpg", "mug/ddd.jpg"] if "split.yaml" in files else IMAGES
     with pytest.raises(SourceError, match=words):
         open_source(str(put_all(tmp_path, dict.fromkeys(names) | files)))
+
+
+ANNOTATIONS = [
+    {"instances.json": coco(*IMAGES)},
+    {"labels.csv": "filename,label\n" + "".join(f"{name},{name[4:5]}\n" for name in IMAGES)},
+    {"manifest.csv": "uri,label\n" + "".join(f"{name},{name[4:5]}\n" for name in IMAGES)},
+    {"metadata.jsonl": "".join(f'{{"file_name": "{name}", "label": "x{name[4:5]}"}}\n' for name in IMAGES)},
+    {"labels.json": {"classes": ["a", "b"], "labels": dict.fromkeys(IMAGES, 1)}},
+]
+
+
+@pytest.mark.parametrize("annotations", ANNOTATIONS)
+@pytest.mark.parametrize("lists", [{"train.txt": TRAIN, "test.txt": TEST}, {"splits.csv": table("name,split", ",")}])
+def test_lists_beside_annotations_are_kept(annotations, lists, tmp_path):
+    source, found = listed(put_all(tmp_path, dict.fromkeys(IMAGES) | annotations | lists))
+    assert source.format != "imagefolder"
+    assert [found[name][1] for name in IMAGES] == SPLITS
+
+
+def test_lists_of_yolo_that_are_not_here_are_told(tmp_path):
+    files = {"1.jpg": None, "1.txt": "0 .5 .5 .2 .2", "data.yaml": "train: train.txt\nval: ../val.txt\nnames: [cup]"}
+    assert "WARNING: data.yaml names the list val.txt, which is not here" in open_source(str(put_all(tmp_path, files))).description
+
+
+def test_lists_beside_annotations_that_are_not_read_are_refused(tmp_path):
+    files = {"instances.json": coco(*IMAGES), "my_test_pictures.txt": TEST}
+    with pytest.raises(SourceError, match=r"my_test_pictures.txt is a list of test images that prodrec does not read: call it test.txt"):
+        open_source(str(put_all(tmp_path, dict.fromkeys(IMAGES) | files)))
+
+
+def test_test_images_without_labels_of_a_competition_are_no_list(tmp_path):
+    files = {"labels.csv": "id,label\na,x\nb,y\n", "test.csv": "id\nc\nd\n"}
+    _, found = listed(put_all(tmp_path, dict.fromkeys(["train/a.jpg", "train/b.jpg", "test/c.jpg", "test/d.jpg"]) | files))
+    assert {path: value[:2] for path, value in found.items()} == {"train/a.jpg": ("x", None), "train/b.jpg": ("y", None)}
+
+
+def test_a_name_that_is_no_utf_8_is_told(tmp_path):
+    put_all(tmp_path, {"cup/1.jpg": None})
+    (tmp_path / os.fsdecode(b"m\xffg")).mkdir()
+    (tmp_path / os.fsdecode(b"m\xffg") / "1.jpg").write_bytes(b"image")
+    with pytest.raises(SourceError, match=r"the name b'm\\xffg' of a file or folder in it is no UTF-8; rename it"):
+        open_source(str(tmp_path))
 
 
 def test_lists_within_the_folders_of_splits_say_nothing_new(tmp_path):
