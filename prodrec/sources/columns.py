@@ -18,6 +18,8 @@ _ABSOLUTE = r"^(/|[A-Za-z][A-Za-z0-9+.-]*://)"
 _WHOLE = r"^-?\d{1,9}(\.0*)?$"
 # `4.00638E+12`, in German `4,00638E+12`; and what `as_text` writes.
 _LOST_DIGITS = r"^[+-]?\d([.,]\d+)?[eE]\+\d{2,3}$"
+# How people keep Excel from making numbers of text: `="0012"`, `'0012`.
+_PROTECTED = r"^=\"+([^\"]*)\"+$|^'(\d+)$"
 _WHOLE_FLOAT = r"^-?\d+\.0+$"
 _LOCAL_URI = r"^file://(localhost)?"
 # Blanks of all kinds, and what has no width: soft hyphen, joiners, direction marks, byte order mark. Not NUL, which is nobody's blank.
@@ -43,11 +45,13 @@ def clean(names: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
 
 
 def identifiers(values: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
-    """A column of ids or labels, cleaned. `4006381333931.0` in all of its cells, as pandas writes whole numbers, is `4006381333931`.
+    """A column of ids or labels, cleaned. `="0012"` is `0012`; `4006381333931.0` in all of its cells, as pandas writes whole numbers, is `4006381333931`.
 
     Raises:
         SourceError: a number has lost its last digits, as Excel's `4.00638E+12` or a float above 2^53.
     """
+    if pc.any(pc.or_(pc.starts_with(values, "="), pc.starts_with(values, "'"))).as_py():
+        values = pc.replace_substring_regex(values, _PROTECTED, r"\1\2")
     lost = values.filter(pc.fill_null(pc.match_substring_regex(values, _LOST_DIGITS), False))
     if len(lost):
         raise SourceError(

@@ -45,10 +45,12 @@ def utf8(data: bytes, where: str) -> tuple[bytes, str | None]:
     wrong = _first_wrong(data)
     if wrong is None:
         return data, None
+    line = data.count(b"\n", 0, wrong) + 1
     if told or _is_damaged(data):
-        line = data.count(b"\n", 0, wrong) + 1
         raise SourceError(f"{where}, line {line:,}: bytes that are no UTF-8, though the rest of the file is; write this line anew, or save the file as UTF-8")
     guess = _guess(data, where)
+    if guess == "cp1252" and any(_first_wrong(line) is None for line in _telling_lines(data)):
+        raise SourceError(f"{where}: some lines are UTF-8, others are not, such as line {line:,}; save the whole file as UTF-8")
     text = _decoded(data, guess, where)
     seen = next(word for word in re.findall(r"[^,;\t|\"\r\n]+", text) if not word.isascii())
     return text.encode(), f"taken for {_NAMES[guess]} text, as it is no UTF-8 (it reads '{seen.strip()[:40]}'): save it as UTF-8 if that is wrong"

@@ -18,11 +18,14 @@ from prodrec.sources.columns import absolute_uris, clean, identifiers, listing, 
 from prodrec.sources.embedded import BYTES_COLUMN, Embedded, find_embedded
 from prodrec.sources.headers import find_columns
 from prodrec.sources.labels import NAME_COLUMNS, names_in_rows
+from prodrec.sources.layouts.columns_meant import row_splits, split_column
 from prodrec.sources.layouts.listed import Listed
 from prodrec.sources.splits import split_named
 from prodrec.sources.tables import PARQUET_SUFFIX, TABLE_SUFFIXES, notes_of, read_table, with_notes
 
 _TEXT_COLUMNS = ("label", "group", "split", "listing_id", "view")
+# Before the name of a column that may be of splits: what it holds tells.
+_MAYBE = "split by "
 # Files that stand beside a data set's shards and say nothing of its rows.
 _ABOUT = re.compile(r"(?i)(readme|licen[cs]e|dataset_infos?|dataset_dict|state)(\.\w+)?")
 
@@ -43,6 +46,8 @@ def list_manifests(folder: Folder, names: list[str]) -> Listed:
         columns = {column: table[column] for column in table.column_names}
         for column in ("label", "group", "listing_id"):
             columns[column] = identifiers(columns[column], column, where)
+        if maybe := next((column for column in columns if column.startswith(_MAYBE)), None):
+            columns["split"] = _by_column(maybe.removeprefix(_MAYBE), columns.pop(maybe), where)
         told = _split_told(name) if len(names) > 1 else None
         columns["split"] = pc.fill_null(splits(columns["split"], where), told) if told else splits(columns["split"], where)
         tables.append(listing(len(table), columns | {"view": whole_numbers(columns["view"], "view", where)}))
@@ -86,7 +91,8 @@ def read_manifest(folder: Folder, name: str, columns: Sequence[str], required: S
     """
     embedded = find_embedded(folder, name) if name.lower().endswith(PARQUET_SUFFIX) else None
     table = read_table(folder, name, partial(_columns, wanted=columns, required=required, embedded=embedded is not None, where=folder / name))
-    return with_notes(_placed(folder, name, table, columns, embedded), notes_of(table))
+    maybe = [column for column in table.column_names if column.startswith(_MAYBE)]
+    return with_notes(_placed(folder, name, table, [*columns, *maybe], embedded), (note for note in notes_of(table) if _MAYBE not in note))
 
 
 def _columns(names: list[str], wanted: Sequence[str], required: Sequence[str], embedded: bool, where: str) -> dict[str, str]:
@@ -94,6 +100,8 @@ def _columns(names: list[str], wanted: Sequence[str], required: Sequence[str], e
     by_name = [] if embedded and "uri" not in names else ["uri"]
     found = find_columns(names, [*by_name, *(column for column in wanted if column not in NAME_COLUMNS)], where)
     found |= {column: column for column in NAME_COLUMNS if column in wanted and column in names and column not in found.values()}
+    if "split" in wanted and "split" not in found and (maybe := split_column(names)) and maybe not in found.values():
+        found[_MAYBE + maybe] = maybe
     parquet = where.lower().endswith(PARQUET_SUFFIX)
     needed = [("uri", BYTES_COLUMN) if parquet else ("uri",), *((column,) for column in required)]
     require_columns(names, needed, where, f"a {'Parquet' if parquet else 'CSV'} manifest", [*found, *[BYTES_COLUMN] * embedded])
@@ -112,6 +120,13 @@ def _placed(folder: Folder, name: str, table: pa.Table, columns: Sequence[str], 
     inside = located(placed, absolute_uris(folder, pa.array([name]))[0], embedded.row_groups)
     elsewhere = pc.and_(embedded.without, pc.is_valid(placed["uri"]))
     return pa.table({column: pc.if_else(elsewhere, placed[column], inside[column]) for column in placed.column_names})
+
+
+def _by_column(name: str, values: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+    """Splits by a column of another name, where it holds such: `is_test`, or a `fold` of train and test."""
+    told = values.unique()
+    found = row_splits([name], [{name: value} for value in told.to_pylist()], where, [])
+    return pc.take(pa.array(found or [None] * len(told), pa.string()), pc.index_in(values, value_set=told))
 
 
 def _split_told(name: str) -> str | None:

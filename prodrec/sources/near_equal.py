@@ -1,11 +1,13 @@
-"""Names that differ in what nobody means: case, blanks, and how Unicode writes the same letters."""
+"""Names that differ in what nobody means: case, blanks, how Unicode writes the same letters, and programs the same number."""
 
 import re
 import unicodedata
 from collections.abc import Iterable
 
 # Blanks of all kinds, `_` that stands for one, and what has no width: soft hyphen, joiners, direction marks, byte order mark.
-_UNSEEN = re.compile(r"[\s_\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]+")
+_UNSEEN = re.compile(r"[\s_\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufe00-\ufe0f]+")
+# `007` that a spreadsheet made 7, and `3.0` that pandas made of 3.
+_NUMBER = re.compile(r"0*(\d+?)(\.0+)?")
 
 
 def near_equal(names: Iterable[str]) -> list[tuple[str, ...]]:
@@ -22,5 +24,7 @@ def near_equal(names: Iterable[str]) -> list[tuple[str, ...]]:
 def _folded(name: str) -> str:
     """Folding and composing change each other's outcome; a second round settles it. Source: Unicode 16, definition D146."""
     for _ in range(2):
-        name = unicodedata.normalize("NFKC", name.casefold())
-    return _UNSEEN.sub("", name)
+        name = unicodedata.normalize("NFKC", name.casefold().replace("i\u0307", "i"))
+    name = _UNSEEN.sub("", name)
+    number = _NUMBER.fullmatch(name)
+    return number[1] if number else name

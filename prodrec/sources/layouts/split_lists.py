@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from prodrec.errors import SourceError
 from prodrec.sources.headers import meant
-from prodrec.sources.layouts.columns_meant import FLAGS, row_splits
+from prodrec.sources.layouts.columns_meant import row_splits, split_column
 from prodrec.sources.layouts.tree import Tree
 from prodrec.sources.matching import NameIndex
 from prodrec.sources.splits import holds_both, split_named, split_of_path
@@ -86,7 +86,7 @@ def _of_table(tree: Tree, path: str) -> list[SplitList]:
     except SourceError:
         return []
     image = meant(table.column_names, "uri", "name", "key")  # whether they name images is looked at below
-    rows = table.to_pylist() if image and meant(table.column_names, "split", *FLAGS) else []
+    rows = table.to_pylist() if image and split_column(table.column_names) else []
     told = row_splits(table.column_names, rows, path, []) if rows else None
     found: dict[str, list[str]] = {}
     for row, split in zip(rows, told or (), strict=bool(told)):

@@ -81,6 +81,30 @@ def test_lists_beside_annotations_are_kept(annotations, lists, tmp_path):
     assert [found[name][1] for name in IMAGES] == SPLITS
 
 
+@pytest.mark.parametrize(
+    ("column", "train", "test"),
+    [("is_test", "False", "True"), ("is_test", "0", "1"), ("fold", "train", "test"), ("set", "training", "holdout"), ("DataSplit", "TRAIN", "Test")],
+)
+def test_a_split_column_of_a_manifest_by_another_name(column, train, test, tmp_path):
+    rows = [f"{name},{name[:3]},{train if split == 'train' else test}" for name, split in zip(IMAGES, SPLITS, strict=True)]
+    source, found = listed(put_all(tmp_path, {"manifest.csv": "\n".join([f"uri,label,{column}", *rows])}))
+    assert source.format == "manifest"
+    assert [found[name][1] for name in IMAGES] == SPLITS
+
+
+@pytest.mark.parametrize("column", ["usage", "fold"])
+def test_a_column_of_other_things_is_no_split(column, tmp_path):
+    rows = [f"{name},{name[:3]},{told}" for name, told in zip(IMAGES, ["Training", "Running", "Walking", "1"], strict=True)]
+    _, found = listed(put_all(tmp_path, {"manifest.csv": "\n".join([f"uri,label,{column}", *rows])}))
+    assert {split for _, split, _ in found.values()} == {None}
+
+
+def test_a_split_column_with_one_unknown_name_is_refused(tmp_path):
+    rows = [f"{name},{name[:3]},{told}" for name, told in zip(IMAGES, ["train", "train", "test", "extra"], strict=True)]
+    with pytest.raises(SourceError, match="fold 'extra' is no known name of a split"):
+        open_source(str(put_all(tmp_path, {"manifest.csv": "\n".join(["uri,label,fold", *rows])})))
+
+
 def test_lists_of_yolo_that_are_not_here_are_told(tmp_path):
     files = {"1.jpg": None, "1.txt": "0 .5 .5 .2 .2", "data.yaml": "train: train.txt\nval: ../val.txt\nnames: [cup]"}
     assert "WARNING: data.yaml names the list val.txt, which is not here" in open_source(str(put_all(tmp_path, files))).description

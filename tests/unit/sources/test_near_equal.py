@@ -23,6 +23,12 @@ from prodrec.sources.near_equal import near_equal
         ("Straße", "STRASSE"),
         ("m²", "m2"),
         ("Å", "\u212b"),
+        ("007", "7"),
+        ("0.0", "0"),
+        ("3.0", "3"),
+        ("00123.0", "123"),
+        ("Çay İçer", "çay içer"),
+        ("\u2615\ufe0f", "\u2615"),
     ],
 )
 def test_names_that_people_read_as_one(one, other):
@@ -30,7 +36,7 @@ def test_names_that_people_read_as_one(one, other):
 
 
 def test_names_that_differ_in_a_letter_do_not():
-    assert near_equal(["Cafe", "Café", "mug 1", "mug 2", "1-2", "12", "O", "0", ""]) == []
+    assert near_equal(["Cafe", "Café", "mug 1", "mug 2", "1-2", "12", "O", "0", "", "10", "1.5", "100", "3.00 l"]) == []
 
 
 @given(st.lists(st.text(max_size=6)))

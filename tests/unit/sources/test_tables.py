@@ -262,3 +262,9 @@ def test_parquet_as_text(folder):
         "label": ["mug", None, "cup"],
         "seen": ["a", "b", None],
     }
+
+
+def test_a_file_of_two_encodings_is_refused(tmp_path):
+    (tmp_path / "m.csv").write_bytes(b"uri,label\n1.jpg,Caf\xc3\xa9\n2.jpg,Th\xe9 vert\n3.jpg,Cr\xe8me\n")
+    with pytest.raises(SourceError, match=r"m.csv: some lines are UTF-8, others are not, such as line 3; save the whole file as UTF-8"):
+        read_table(Folder(str(tmp_path)), "m.csv")

@@ -117,3 +117,9 @@ def test_names_of_columns_are_one_list():
     assert find_columns(["id", "species", "type"], ["uri", "label"], "m.csv") == {}  # what these are, only the images tell
     assert [meant(["id", "url"], "uri"), meant(["class_id", "species"], "label")] == ["id", "species"]
     assert meant(["画像id", "label"], "uri") is None
+
+
+@pytest.mark.parametrize("told", ['="0012"', '"=""0012"""', "'0012", "0012"])
+def test_text_that_was_kept_from_excel_is_itself(told, tmp_path):
+    put_all(tmp_path, {"manifest.csv": f"uri,label\n1.jpg,{told}\n"})
+    assert labels(tmp_path) == {"1.jpg": "0012"}
