@@ -2,7 +2,6 @@
 
 import math
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -15,11 +14,11 @@ import pyarrow as pa
 import ray
 import ray.train
 import torch
-from ray.exceptions import RayError
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from prodrec.cluster.board import Board, observed
 from prodrec.cluster.embed import Pool, fit_on_cluster
 from prodrec.cluster.ingest import stream_tables
 from prodrec.config import Recipe
@@ -29,7 +28,7 @@ from prodrec.machine import usable_cores
 from prodrec.shards.order import Window
 from prodrec.shards.reading import Shards, SplitIndex
 from prodrec.shards.stream import AnyTransform
-from prodrec.training.context import Progress, RunObserver
+from prodrec.training.progress import Progress, RunObserver
 from prodrec.training.run import run_training
 
 # A lost worker or node restarts the run from its last checkpoint this often. Source: assumed.
@@ -37,8 +36,6 @@ _MAX_FAILURES = 3
 LEAST_CPUS_PER_WORKER = 0.5
 # Of a cluster's CPUs, those that workers take at most; the rest reads images. Source: assumed.
 WORKERS_SHARE = 0.8
-# For news of a run; on a busy machine an actor may be slow. Source: assumed.
-_LOOK_TIMEOUT_S = 30
 
 
 class Workers(NamedTuple):
@@ -67,12 +64,12 @@ def train(recipe: Recipe, shards: Shards, run: Folder, workers: Workers, observe
     with locked(run, wait=False), ray_session():
         # On the driver's node: a worker's may be taken away, and watching must never decide how a run ends.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        board = ray.remote(num_cpus=0)(_Board).options(scheduling_strategy=here).remote()
+        board = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here).remote()
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         scaling = _scaling(workers, nodes)
         if recipe.fit:
             pool = Pool(workers.least, workers.most, scaling.resources_per_worker["CPU"], workers.gpu, math.ceil(workers.most / len(nodes)))
-            with _observed(board, observer):
+            with observed(board, observer):
                 fit_on_cluster(recipe, shards, run, pool, observer, board)
             return
         trainer = TorchTrainer(
@@ -87,7 +84,7 @@ def train(recipe: Recipe, shards: Shards, run: Folder, workers: Workers, observe
                 checkpoint_config=CheckpointConfig(num_to_keep=recipe.train.keep_checkpoints, checkpoint_score_attribute="score", checkpoint_score_order="max"),
             ),
         )
-        with _observed(board, observer):
+        with observed(board, observer):
             try:
                 failure = trainer.fit().return_value
             except TrainingFailedError as error:
@@ -176,54 +173,6 @@ class RayContext:
 def _as_path(checkpoint: ray.train.Checkpoint) -> Iterator[Path]:
     with checkpoint.as_directory() as folder:
         yield Path(folder)
-
-
-class _Board:
-    """Where rank 0 posts how far it is, for the driver to look at."""
-
-    def __init__(self) -> None:
-        self.latest: Progress | None = None
-        self.epochs: list[dict[str, Any]] = []
-
-    def progress(self, progress: Progress) -> None:
-        self.latest = progress
-
-    def epoch(self, metrics: dict[str, Any]) -> None:
-        self.epochs.append(metrics)
-
-    def look(self, seen: int) -> tuple[Progress | None, list[dict[str, Any]]]:
-        return self.latest, self.epochs[seen:]
-
-
-@contextmanager
-def _observed(board: Any, observer: RunObserver, every_s: float = 0.5) -> Iterator[None]:
-    """Passes the board's news to the observer while the block runs, and the last of them at its end."""
-    done, seen = threading.Event(), 0
-
-    def look() -> None:
-        nonlocal seen
-        try:
-            progress, epochs = ray.get(board.look.remote(seen), timeout=_LOOK_TIMEOUT_S)
-        except (RayError, TimeoutError):
-            return
-        seen += len(epochs)
-        for metrics in epochs:
-            observer.epoch(metrics)
-        if progress:
-            observer.progress(progress)
-
-    def watch() -> None:
-        while not done.wait(every_s):
-            look()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        look()
 
 
 def _named(error: TrainingFailedError, run: Folder) -> ProdrecError:
