@@ -127,6 +127,18 @@ def locked(folder: Folder, wait: bool = True) -> Iterator[bool]:
 
 
 @contextmanager
+def reading(uri: str) -> Iterator[None]:
+    """Maps what goes wrong while a source is read to SourceError."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        name = f"the name {bytes(error.object)!r} of a file or folder in it is no UTF-8"
+        raise SourceError(f"cannot read {uri}: {name}; rename it, or all of another system's: convmv -r -f ENCODING -t UTF-8 --notest FOLDER") from error
+    except (OSError, pa.ArrowException, UnicodeError) as error:
+        raise SourceError(f"cannot read {uri}: {' '.join(str(error).split())}; check the path, its permissions and that the file is whole") from error
+
+
+@contextmanager
 def writing(where: str) -> Iterator[None]:
     """Maps what goes wrong while writing to OutputError."""
     try:

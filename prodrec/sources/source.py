@@ -1,8 +1,7 @@
 """What the user has, as a table of examples: image folders, manifests and annotated sets of every usual kind. No image is opened."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,7 +10,7 @@ import pyarrow.compute as pc
 from pyarrow import fs
 
 from prodrec.errors import SourceError
-from prodrec.files import Folder
+from prodrec.files import Folder, reading
 from prodrec.sources.columns import clean
 from prodrec.sources.groups import groups_of, one_group
 from prodrec.sources.image_bytes import read_images
@@ -60,7 +59,7 @@ def open_source(uri: str, format: str = "auto") -> Source:
     """
     if format not in ("auto", *FORMATS):
         raise SourceError(f"unknown format '{format}'; use auto, {', '.join(FORMATS)}")
-    with _access(uri):
+    with reading(uri):
         folder = Folder(uri)
         kind = folder.filesystem.get_file_info(folder.path).type
         if kind == fs.FileType.NotFound:
@@ -212,15 +211,3 @@ def _nearly_equal(labels: list[str]) -> list[str]:
         return []
     shown = ", ".join(" = ".join(f"'{name}'" for name in names) for names in found[:3])
     return [f"nearly equal labels are kept apart: {shown}" + (f" and {len(found) - 3:,} more" if len(found) > 3 else "")]
-
-
-@contextmanager
-def _access(uri: str) -> Iterator[None]:
-    """Maps what goes wrong while listing to SourceError."""
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        name = f"the name {bytes(error.object)!r} of a file or folder in it is no UTF-8"
-        raise SourceError(f"cannot read {uri}: {name}; rename it, or all of another system's: convmv -r -f ENCODING -t UTF-8 --notest FOLDER") from error
-    except (OSError, pa.ArrowException, UnicodeError) as error:
-        raise SourceError(f"cannot read {uri}: {' '.join(str(error).split())}; check the path, its permissions and that the file is whole") from error
