@@ -30,8 +30,10 @@ _NICE = 5
 # Of memory: a size that a file hides from its header must not fill the machine. Source: measured: the largest image that is allowed
 # takes 0.5 GB; libheif and libavif alone stop at several.
 _MOST_BYTES = 4 << 30
-# Of the clock, times the limit: of what hangs without computing. Source: assumed; a machine may be that busy.
-_HANGS = 30
+# Of the clock: for what hangs without computing. Source: assumed; thirty times the limit of computing, as a machine may be that busy.
+_HANGS_S = 600.0
+# For a process that has closed its end to be gone. Source: assumed; Python takes a hundredth.
+_LAST_S = 5.0
 
 _ENDS = {signal.SIGPROF, signal.SIGALRM}
 
@@ -52,8 +54,7 @@ def read_apart(data: bytes, format_name: str, short_side: int, max_pixels: int, 
         _send(process.stdin, ask, data)
         said, pixels = _receive(process.stdout)
     except (EOFError, BrokenPipeError) as error:
-        process.kill()  # it is dead already, or beyond help
-        raise _reject_of(process.wait(), limit_s) from error
+        raise _reject_of(_status(process), limit_s) from error
     except BaseException:
         process.kill()
         process.wait()
@@ -74,9 +75,8 @@ def work() -> None:
             ask, data = _receive(source)
         except EOFError:
             return
-        limit_s = ask.pop("limit_s")
-        signal.setitimer(signal.ITIMER_PROF, limit_s)  # SIGPROF ends a process, whatever its decoder is at
-        signal.setitimer(signal.ITIMER_REAL, _HANGS * limit_s)
+        signal.setitimer(signal.ITIMER_PROF, ask.pop("limit_s"))  # SIGPROF ends a process, whatever its decoder is at
+        signal.setitimer(signal.ITIMER_REAL, _HANGS_S)
         try:
             picture = read(data, **ask)
             pixels = picture.image.tobytes()
@@ -113,6 +113,15 @@ def _start() -> subprocess.Popen[bytes]:
     command = [sys.executable, "-c", _CODE, json.dumps(sys.path)]
     # A group of its own: Ctrl-C is its parent's matter.
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0)
+
+
+def _status(process: subprocess.Popen[bytes]) -> int:
+    """Of one that says nothing more: it is dead, about to be, or beyond help."""
+    try:
+        return process.wait(_LAST_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def _reject_of(status: int, limit_s: float) -> Reject:
