@@ -11,7 +11,7 @@ import threading
 
 import pytest
 from made import photo
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from prodrec.errors import Reject, RejectCode
 from prodrec.images import apart
@@ -137,3 +137,15 @@ def test_it_ends_when_its_parent_is_killed():
         parent.kill()
     assert select.select([decoder], [], [], 60)[0], "it lives on"
     os.close(decoder)
+
+
+def test_the_preview_of_a_raw_photo_is_not_taken_for_it():
+    picture = Image.open(io.BytesIO(photo(0, 1)))
+    for tag, value in ((254, 1), (50706, b"\1\4\0\0")):
+        out, ifd = io.BytesIO(), TiffImagePlugin.ImageFileDirectory_v2()
+        ifd[tag] = value
+        picture.save(out, "TIFF", tiffinfo=ifd)
+        with pytest.raises(Reject, match="raw photo") as raised:
+            read_picture(out.getvalue(), 32, ImageLimits())
+        assert raised.value.code is RejectCode.UNSUPPORTED_FORMAT
+    assert read_picture(tiff(), 32, ImageLimits()).size == (48, 48)
