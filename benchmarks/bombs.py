@@ -66,12 +66,13 @@ async def _rounds(url: str, options: argparse.Namespace) -> None:
         calm = 0.0
         for name, bomb in kinds.items():
             asked, answers = await _asked(url, photo, options, bomb)
+            bad = dict(Counter(one.status for one in asked if one.status != 200))
+            if len(asked) == sum(bad.values()):
+                sys.exit(f"bombs {name}: no photo was answered: {bad}")
             p50, p99 = (1e3 * quantile_s(asked, share) for share in (0.5, 0.99))
             calm = calm or p99
-            bad = sum(one.status != 200 for one in asked)
-            print(
-                f"bombs {name:24} {len(asked):5} answers, {bad} not 200, p50 {p50:6.1f} ms, p99 {p99:6.1f} ms ({p99 / calm:.2f}); bombs' own: {dict(answers)}"
-            )
+            told = f"p50 {p50:6.1f} ms, p99 {p99:6.1f} ms ({p99 / calm:.2f}); bombs' own: {dict(answers)}"
+            print(f"bombs {name:24} {len(asked):5} answers, not 200: {bad or 0}, {told}")
 
 
 async def _asked(url: str, photo: bytes, options: argparse.Namespace, bomb: bytes | None) -> tuple[list[Asked], Counter[str]]:

@@ -7,11 +7,14 @@ that started it. The limit is of its own time on a core, so that a busy machine 
 
 import json
 import os
+import resource
 import signal
 import struct
 import subprocess
 import sys
 from collections import deque
+from contextlib import suppress
+from pathlib import Path
 from typing import IO, Any
 
 from PIL import Image
@@ -24,6 +27,15 @@ _LENGTHS = struct.Struct(">II")
 _CODE = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from prodrec.images.apart import work; work()"
 # Others who compute on this machine go first. Source: assumed.
 _NICE = 5
+# Of memory: a size that a file hides from its header must not fill the machine. Source: measured: the largest image that is allowed
+# takes 0.5 GB; libheif and libavif alone stop at several.
+_MOST_BYTES = 4 << 30
+# Of the clock: for what hangs without computing. Source: assumed; thirty times the limit of computing, as a machine may be that busy.
+_HANGS_S = 600.0
+# For a process that has closed its end to be gone. Source: assumed; Python takes a hundredth.
+_LAST_S = 5.0
+
+_ENDS = {signal.SIGPROF, signal.SIGALRM}
 
 _idle: deque[subprocess.Popen[bytes]] = deque()
 os.register_at_fork(after_in_child=_idle.clear)
@@ -42,8 +54,7 @@ def read_apart(data: bytes, format_name: str, short_side: int, max_pixels: int, 
         _send(process.stdin, ask, data)
         said, pixels = _receive(process.stdout)
     except (EOFError, BrokenPipeError) as error:
-        process.kill()  # it is dead already, or beyond help
-        raise _reject_of(process.wait(), limit_s) from error
+        raise _reject_of(_status(process), limit_s) from error
     except BaseException:
         process.kill()
         process.wait()
@@ -56,14 +67,16 @@ def read_apart(data: bytes, format_name: str, short_side: int, max_pixels: int, 
 
 def work() -> None:
     """What the process does until its input ends."""
-    os.nice(_NICE)
-    source, sink = sys.stdin.buffer, sys.stdout.buffer
+    _limit_itself()
+    source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a C library prints is no answer
     while True:
         try:
             ask, data = _receive(source)
         except EOFError:
             return
         signal.setitimer(signal.ITIMER_PROF, ask.pop("limit_s"))  # SIGPROF ends a process, whatever its decoder is at
+        signal.setitimer(signal.ITIMER_REAL, _HANGS_S)
         try:
             picture = read(data, **ask)
             pixels = picture.image.tobytes()
@@ -71,7 +84,19 @@ def work() -> None:
         except Reject as reject:
             said, pixels = {"code": reject.code.value, "detail": reject.detail}, b""
         signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         _send(sink, said, pixels)
+
+
+def _limit_itself() -> None:
+    os.nice(_NICE)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)  # the thread that started this process may have blocked them
+    for ending in _ENDS:
+        signal.signal(ending, signal.SIG_DFL)
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES if hard == resource.RLIM_INFINITY else min(hard, _MOST_BYTES), hard))
+    with suppress(OSError):  # where memory ends, Linux ends this process before the one that it works for
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _next() -> subprocess.Popen[bytes]:
@@ -90,8 +115,17 @@ def _start() -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0)
 
 
+def _status(process: subprocess.Popen[bytes]) -> int:
+    """Of one that says nothing more: it is dead, about to be, or beyond help."""
+    try:
+        return process.wait(_LAST_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
 def _reject_of(status: int, limit_s: float) -> Reject:
-    if status == -signal.SIGPROF:
+    if -status in _ENDS:
         return Reject(RejectCode.TOO_SLOW, f"not decoded within {limit_s:g} s")
     return Reject(RejectCode.CRASHED, f"its decoder died ({signal.Signals(-status).name if status < 0 else f'exit {status}'})")
 

@@ -49,7 +49,7 @@ def cost(data: bytes, format_name: str) -> Cost:
         return Cost(size, len(png_chunks(data)) <= _SHORT_CHUNKS and _is_small(size))
     if format_name == "WebP":
         size = _webp_size(data)
-        return Cost(size, b"ANIM" not in data[:64] and _is_small(size))
+        return Cost(size, not _is_animated(data) and _is_small(size))
     return Cost(None, False)
 
 
@@ -86,6 +86,11 @@ def _check_scans(scans: int, pixels: int) -> None:
     if scans > MAX_SCANS or scans * pixels > MAX_SCANNED_PIXELS:
         found = f"a JPEG of {pixels:,} pixels with {scans} scans or more"
         raise Reject(RejectCode.TOO_COSTLY, f"{found}; at most {MAX_SCANS} scans, and {MAX_SCANNED_PIXELS:,} pixels in all of them, are decoded")
+
+
+def _is_animated(webp: bytes) -> bool:
+    """Source: RFC 9649, 2.7: a flag of the extended header."""
+    return webp[12:16] == b"VP8X" and len(webp) > 20 and bool(webp[20] & 2)
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:

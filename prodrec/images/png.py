@@ -48,7 +48,8 @@ def png_chunks(data: bytes) -> list[tuple[bytes, int, int]]:
 def read_png(data: bytes) -> Png:
     """Raises: Reject: `too_costly`: too many chunks."""
     chunks = png_chunks(data)
-    kept = data[:8] + b"".join(data[start:end] for name, start, end in chunks if name in _PIXELS or end > len(data))
+    # One header: of two the first would be held against the limits, and the last decoded.
+    kept = data[:8] + b"".join(data[at:end] for name, at, end in chunks if (name in _PIXELS and (name != b"IHDR" or at == 8)) or end > len(data))
     said = {name: data[start + 8 : end - 4] for name, start, end in chunks if name in _COLORS}
     return Png(kept, _profile(said), data[24] if len(data) > 24 else 8)
 

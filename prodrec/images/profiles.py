@@ -14,6 +14,9 @@ from PIL import Image, ImageCms
 
 # Profiles that are kept ready. Source: assumed; a shop's photos have a handful, a transform takes 4 ms to make and up to 1 MB.
 _KEPT = 64
+# A larger one is made ready anew for each picture: 64 of a stranger's would stay in memory. Source: assumed; those of phones, cameras
+# and screens have 0.5 to 10 kB, of printers up to 3 MB.
+_KEPT_BYTES = 4_000_000
 # A profile that changes no colour by more, of 255, is taken as sRGB. Source: measured: variants of sRGB change colours by 1 at most,
 # rounded curves by 2; Display P3 by 60.
 _SAME = 2
@@ -39,7 +42,9 @@ def to_srgb(icc: bytes | None, mode: str) -> Convert | None:
 
     A profile that is damaged, or made for another kind of picture, is passed over, as browsers do.
     """
-    return _convert(icc, mode) if icc and mode in _MODES else None
+    if not icc or mode not in _MODES:
+        return None
+    return (_convert if len(icc) <= _KEPT_BYTES else _convert.__wrapped__)(icc, mode)
 
 
 def lab_to_srgb(image: Image.Image) -> Image.Image:

@@ -77,7 +77,7 @@ def read(data: bytes, format_name: str, short_side: int, max_pixels: int, keep_a
         keep_alpha: or what is transparent becomes white.
 
     Raises:
-        Reject: `too_many_pixels`, `too_costly`, or `truncated`.
+        Reject: `too_many_pixels`, `too_costly`, `unsupported_format`, or `truncated`.
     """
     with damage_as_reject(format_name):
         whole = data if format_name != "JPEG" or has_end(data) else _ended(data)
@@ -144,6 +144,8 @@ def _by_nclx(data: bytes) -> bytes | None:
 def _read(data: bytes, format_name: str, short_side: int, max_pixels: int, keep_alpha: bool) -> Picture:
     png = read_png(data) if format_name == "PNG" else None
     header = open_image(png.data if png else data, format_name)
+    if format_name == "TIFF" and _is_preview(header):
+        raise Reject(RejectCode.UNSUPPORTED_FORMAT, "a camera's raw photo is not read, and its first picture is only a preview; export it as JPEG or TIFF")
     check_size(header.size, short_side, max_pixels)
     size, is_plain_jpeg = header.size, format_name == "JPEG" and header.mode in {"RGB", "L"}
     icc = png.icc if png else profile_of(header, data)
@@ -159,6 +161,12 @@ def _read(data: bytes, format_name: str, short_side: int, max_pixels: int, keep_
     return Picture(image, size, orientation_of(header))
 
 
+def _is_preview(header: ImageFile.ImageFile) -> bool:
+    """Raw photos (DNG, NEF, ARW, CR2) are TIFFs that begin with a small picture. Source: DNG 1.6; TIFF 6.0, NewSubfileType."""
+    kind = header.tag_v2.get(254, 0)  # type: ignore[attr-defined]
+    return 50706 in header.tag_v2 or (isinstance(kind, int) and kind & 1 == 1) or header.fp.getvalue()[8:11] == b"CR\2"  # type: ignore[attr-defined,union-attr]
+
+
 def _ended(data: bytes) -> bytes:
     """A JPEG without its end marker, with one: where nothing else is missing, as what follows its bytes changes no pixel.
 
@@ -169,9 +177,7 @@ def _ended(data: bytes) -> bytes:
     first, other = (open_image(body + filler + _END, "JPEG").convert("RGB") for filler in _FILLERS)
     if first.tobytes() == other.tobytes():
         return body + _END
-    top = next(
-        row for row in range(first.height) if first.crop((0, row, first.width, row + 1)).tobytes() != other.crop((0, row, first.width, row + 1)).tobytes()
-    )
+    top = next(row for row, (one, another) in enumerate(zip(_rows(first), _rows(other), strict=True)) if one != another)
     raise Reject(RejectCode.TRUNCATED, f"JPEG is cut short: of its {first.height:,} rows {first.height - top:,} are missing or not whole")
 
 

@@ -9,8 +9,8 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -51,7 +51,8 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: ServingSettings, meter: Meter, largest: dict[str, int], names_requests: bool = True) -> None:
         self.app, self.settings, self.meter, self.largest, self.names_requests = app, settings, meter, largest, names_requests
-        self.in_flight, self.held_bytes = 0, 0
+        self.in_flight, self.held_bytes, self.waiting = 0, 0, 0
+        self._places = asyncio.Semaphore(settings.max_in_flight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -79,7 +80,7 @@ class Guard:
         if not _is_guarded(path) or path == "/metrics":
             await self.app(scope, body.receive, answer)
             return
-        with self._place():
+        async with self._place():
             limit = asyncio.timeout(None)
             try:
                 body.check_length(headers)
@@ -103,15 +104,25 @@ class Guard:
         if scheme.lower() != "bearer" or not sum(hmac.compare_digest(found, known) for known in self.settings.api_keys):
             raise Problem(401, "no_key", "no valid key came with the request", headers={"WWW-Authenticate": "Bearer"})
 
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        if self.in_flight >= self.settings.max_in_flight:
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """A burst that is over in a moment turns nobody away: as many as there are places wait so long for one."""
+        if self.waiting >= self.settings.max_in_flight:
             raise busy(self.settings.retry_after_s)
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(self.settings.place_wait_s):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise busy(self.settings.retry_after_s) from error
+        finally:
+            self.waiting -= 1
         self.in_flight += 1
         try:
             yield
         finally:
             self.in_flight -= 1
+            self._places.release()
 
     async def _refuse(self, problem: Problem, scope: Scope, body: "_Body", answer: "_Answer") -> None:
         if not answer.status:

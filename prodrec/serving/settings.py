@@ -48,6 +48,7 @@ class ServingSettings(Frozen):
         max_body_bytes: of a request with one image. Source: as prodrec.images.formats.ImageLimits, and a megabyte around it.
         max_batch_files, max_batch_bytes: of one request of several images. Source: issue 5; assumed.
         max_in_flight: requests that are read or answered at once; one more is told to come later. Source: assumed.
+        place_wait_s: that one more waits for a place before. Source: assumed; 64 files that are refused by their heads take a quarter of that.
         max_held_bytes: of all bodies in memory at once. Source: assumed; five of the largest requests.
         body_timeout_s: for the body to come. request_timeout_s: for the answer, from then on. Source: assumed.
         retry_after_s: that a busy server asks for. Source: assumed; a few batches.
@@ -63,6 +64,7 @@ class ServingSettings(Frozen):
     max_batch_files: PositiveInt = 64
     max_batch_bytes: PositiveInt = 200_000_000
     max_in_flight: PositiveInt = 64
+    place_wait_s: PositiveFloat = 1.0
     max_held_bytes: PositiveInt = 1_000_000_000
     body_timeout_s: PositiveFloat = 30.0
     request_timeout_s: PositiveFloat = 30.0

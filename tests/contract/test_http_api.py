@@ -470,7 +470,7 @@ def held(calibrated_bundle):
         made.append(Held(engine))
         return made[0]
 
-    options = {"max_in_flight": 2, "retry_after_s": 3, "body_timeout_s": 0.3, "request_timeout_s": 0.5}
+    options = {"max_in_flight": 2, "place_wait_s": 0.05, "retry_after_s": 3, "body_timeout_s": 0.3, "request_timeout_s": 0.5}
     with listening(app_of(calibrated_bundle, backend, **options)) as server:
         yield server, made[0]
 

@@ -65,6 +65,9 @@ def test_photos_as_cameras_and_the_web_have_them_are_short():
 def test_what_may_take_long_is_not_short():
     assert not is_short(saved(Image.new("L", (5100, 5100)), "PNG"))
     assert not is_short(progressive_bomb(3000, 3000, 50))
+    frames = {"save_all": True, "append_images": [Image.new("RGB", (20, 20), "red")]}
+    for profile in (b"", bytes(100)):
+        assert not is_short(saved(Image.new("RGB", (20, 20)), "WEBP", icc_profile=profile, **frames))
     for format in ("GIF", "BMP", "TIFF", "AVIF"):
         assert not is_short(saved(Image.new("RGB", (20, 20)), format))
     assert not is_short((FILES / "sideways_p3.heic").read_bytes())
@@ -96,6 +99,14 @@ def test_pieces_are_counted():
         with pytest.raises(Reject, match="too_costly"):
             prepare_image(photo(0, 1)[:2] + filling * 100_000 + photo(0, 1)[2:], 32)
     assert prepare_image(photo(0, 1)[:2] + b"\xff\xfe\0\2" * 300 + photo(0, 1)[2:], 32).width == 32
+
+
+def test_of_two_headers_the_first_counts():
+    """It is what the limits are held against."""
+    other = (b"IHDR", struct.pack(">IIBBBBB", 6000, 6000, 8, 0, 0, 0, 0))
+    data = png(HEADER, other, (b"IDAT", zlib.compress(bytes(6001 * 6000))), (b"IEND", b""))
+    assert is_short(data)
+    assert prepare_image(data, 32).source_width == 40
 
 
 def test_texts_that_inflate_to_gigabytes_and_profiles_too_are_not_inflated():

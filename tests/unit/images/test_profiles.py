@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 from prodrec.images.color_spaces import Space, adobe_rgb, by_code_points, profile
 from prodrec.images.decode import decode_rgb, prepare_image
 from prodrec.images.pictures import upright
-from prodrec.images.profiles import keeps_greys, to_srgb
+from prodrec.images.profiles import _convert, keeps_greys, to_srgb
 
 CASES = Path("/work/shared/cases/icc_profiles")
 PRO_PHOTO = Space(((0.7347, 0.2653), (0.1596, 0.8404), (0.0366, 0.0001), (0.3457, 0.3585)), 1.8)
@@ -193,3 +193,10 @@ def test_shown_pictures_and_packshots_are_in_srgb_too():
 def test_the_case_of_two_answers_has_the_same_pixels():
     one, other = (pixels((CASES / name).read_bytes()) for name in ("icc_p3.png", "same_in_srgb.png"))
     assert np.abs(one - other).mean() < 1
+
+
+def test_large_profiles_are_read_and_not_kept():
+    icc = PROFILES["Display P3"] + bytes(5_000_000)
+    kept = _convert.cache_info().currsize
+    assert distance(encoded(written_in(PROFILES["Display P3"], picture()), "JPEG", icc_profile=icc), picture()) < 2
+    assert _convert.cache_info().currsize == kept

@@ -235,12 +235,13 @@ def test_places_and_bytes_are_given_back_in_every_case(kinds):
         guard = asyncio.run(main())
     finally:
         logging.disable(logging.NOTSET)
-    assert (guard.in_flight, guard.held_bytes) == (0, 0)
+    assert (guard.in_flight, guard.held_bytes, guard.waiting) == (0, 0, 0)
+    assert guard._places._value == guard.settings.max_in_flight
 
 
 def test_one_more_than_there_are_places_is_told_to_come_later():
     async def main() -> None:
-        guard = Guard(echo, ServingSettings(max_in_flight=2, retry_after_s=7), LocalMeter(), {})
+        guard = Guard(echo, ServingSettings(max_in_flight=2, place_wait_s=0.01, retry_after_s=7), LocalMeter(), {})
         held = [Exchange(guard, b"x", FOREVER) for _ in range(2)]
         tasks = [asyncio.create_task(exchange.run()) for exchange in held]
         for exchange in held:
@@ -378,3 +379,29 @@ def test_what_is_no_http_is_passed_on():
 
     asyncio.run(Guard(app, ServingSettings(), LocalMeter(), {})({"type": "lifespan"}, None, None))
     assert seen == ["lifespan"]
+
+
+def test_a_burst_that_is_over_in_a_moment_turns_nobody_away():
+    """As many as there are places wait for one, in turn; one more of them is sent away at once."""
+
+    async def main() -> None:
+        guard = Guard(echo, ServingSettings(max_in_flight=2, place_wait_s=600), LocalMeter(), {})
+        held = [Exchange(guard, b"x", FOREVER) for _ in range(2)]
+        tasks = [asyncio.create_task(exchange.run()) for exchange in held]
+        for exchange in held:
+            await exchange.waits.wait()
+        waiting = [asyncio.create_task(Exchange(guard, b"x").run()) for _ in range(2)]
+        while guard.waiting < 2:
+            await asyncio.sleep(0)
+        refused(503, "busy", await Exchange(guard, b"x").run())
+        for task in tasks:
+            task.cancel()
+        assert [(await task).status for task in waiting] == [200, 200]
+        await asyncio.wait(tasks)
+        gone = asyncio.create_task(Exchange(guard, b"x", FOREVER).run())
+        gone.cancel()
+        await asyncio.wait([gone])
+        assert (guard.in_flight, guard.waiting, guard.held_bytes) == (0, 0, 0)
+        assert guard._places._value == 2
+
+    asyncio.run(main())
