@@ -51,9 +51,10 @@ def label_file(folder: Folder) -> str | None:
     Other tables of this name tell what each image shows (`photo,label`, `url,label`; `image,label,title` with labels that stand more than once).
     """
     for name in LABEL_FILES:
-        if folder.exists(name) and _names_labels(columns := _columns(folder, name)):
-            if meant(columns, _IMAGE) is None or not _repeats(folder, name):
-                return name
+        if not folder.exists(name) or not _names_labels(columns := _columns(folder, name)):
+            continue
+        if meant(columns, _IMAGE) is None or not _repeats(folder, name):
+            return name
     return None
 
 
