@@ -127,6 +127,15 @@ def locked(folder: Folder, wait: bool = True) -> Iterator[bool]:
 
 
 @contextmanager
+def reading(uri: str) -> Iterator[None]:
+    """Maps what goes wrong while a source is read to SourceError."""
+    try:
+        yield
+    except (OSError, pa.ArrowException, UnicodeError) as error:
+        raise SourceError(f"cannot read {uri}: {' '.join(str(error).split())}; check the path, its permissions and that the file is whole") from error
+
+
+@contextmanager
 def writing(where: str) -> Iterator[None]:
     """Maps what goes wrong while writing to OutputError."""
     try:

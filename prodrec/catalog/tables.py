@@ -76,13 +76,14 @@ PREDICTIONS = Table(
     *(_key(name) for name in ("listing_id", "image_sha256", "bundle_id")),
     *_given(Text, "uri"),
     *_given(Integer, "width height"),
-    *_known(Text, "product product_title product_group"),
+    *_known(Text, "product product_group"),
     *_known(Double, "probability"),
     *_known(Text, "candidates"),
     *_known(Double, "energy"),
     *_known(Text, "quality"),
     *_known(BigInteger, "phash"),
     _indexed("run_id"),
+    *_known(Text, "product_title"),
     Index("ix_predictions_run_id", "run_id"),
 )
 TAGS = Table(
@@ -91,17 +92,18 @@ TAGS = Table(
     *(_key(name) for name in ("listing_id", "image_sha256", "bundle_id")),
     Column("tag_no", Integer, primary_key=True),
     *_given(Text, "label"),
-    *_known(Text, "title"),
     *_known(Double, "score x1 y1 x2 y2"),
+    *_known(Text, "title"),
 )
 DECISIONS = Table(
     "decisions",
     METADATA,
     *(_key(name) for name in ("listing_id", "bundle_id", "policy_id", "content_sha256")),
     Column("decision", String(16), nullable=False),
-    *_known(Text, "reasons product product_title product_group"),
+    *_known(Text, "reasons product product_group"),
     *_known(Double, "probability"),
     _indexed("run_id"),
+    *_known(Text, "product_title"),
     Index("ix_decisions_decision", "decision", "run_id"),
 )
 # uri_sha256 stands for `uri` in the key: an entry of PostgreSQL's index holds 2,700 bytes, a data: URI has many more.

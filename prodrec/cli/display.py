@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from prodrec.catalog.records import RunRecord
-from prodrec.training.context import Progress as RunProgress
+from prodrec.training.progress import Progress as RunProgress
 
 if TYPE_CHECKING:
     from prodrec.cluster.estimate import Estimate

@@ -19,7 +19,8 @@ from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
 from prodrec.catalog import RunRecord, Store
 from prodrec.cluster.fetching import TagPlan, fetch_listings
-from prodrec.cluster.tagging import COUNTS, Ledger, ListingScorer
+from prodrec.cluster.ledger import Ledger
+from prodrec.cluster.tagging import COUNTS, ListingScorer
 from prodrec.config import explain_validation
 from prodrec.errors import ConfigError
 from prodrec.images.formats import ImageLimits

@@ -13,7 +13,7 @@ import ray
 
 from prodrec.shards.reading import Shards
 from prodrec.training.comparison_runs import Entry, attempt
-from prodrec.training.context import RunObserver
+from prodrec.training.progress import RunObserver
 from prodrec.training.records import is_finished
 
 

@@ -21,10 +21,10 @@ from prodrec.errors import ProdrecError
 from prodrec.files import Folder
 from prodrec.machine import torch_device, usable_cores
 from prodrec.shards.reading import Shards
-from prodrec.training.context import RunObserver
 from prodrec.training.embedding import PartEmbedder, check_same_weights
 from prodrec.training.features import FeaturePlan, Part
 from prodrec.training.fit_run import EmbeddingWatch, begun, fit_on_features, frozen_backbone
+from prodrec.training.progress import RunObserver
 from prodrec.training.records import is_finished
 
 # For news of a fit; watching must never decide how a run ends. Source: as `prodrec.cluster.train`.

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain
@@ -121,23 +120,6 @@ class ListingScorer:
 
 
 Outcome = tuple[dict[str, Any], list[Recognition], Decision]
-
-
-class Ledger:
-    """What each scoring process is at work on. An actor keeps its id when its process is started again: what it had begun and
-    begins once more has killed it."""
-
-    def __init__(self) -> None:
-        self.begun: Counter[tuple[str, str]] = Counter()
-
-    def begin(self, actor: str, key: str) -> int:
-        """How many processes of this actor have died over it."""
-        deaths = self.begun[actor, key]
-        self.begun[actor, key] += 1
-        return deaths
-
-    def end(self, actor: str, key: str) -> None:
-        self.begun.pop((actor, key), None)
 
 
 def _crashed(deaths: int) -> Recognition:

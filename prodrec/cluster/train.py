@@ -2,43 +2,31 @@
 
 import math
 import os
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from prodrec.cluster.session import ray_session  # first: sets what ray.train reads on import
 
 # isort: split
-import pyarrow as pa
 import ray
 import ray.train
-import torch
-from ray.exceptions import RayError
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchTrainer, get_device
+from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from prodrec.cluster.board import Board, observed
 from prodrec.cluster.embed import Pool, fit_on_cluster
-from prodrec.cluster.ingest import stream_tables
 from prodrec.config import Recipe
 from prodrec.errors import ConfigError, ProdrecError, TrainingError
 from prodrec.files import Folder, locked
-from prodrec.machine import usable_cores
-from prodrec.shards.order import Window
-from prodrec.shards.reading import Shards, SplitIndex
-from prodrec.shards.stream import AnyTransform
-from prodrec.training.context import Progress, RunObserver
-from prodrec.training.run import run_training
+from prodrec.shards.reading import Shards
+from prodrec.training.progress import RunObserver
 
 # A lost worker or node restarts the run from its last checkpoint this often. Source: assumed.
 _MAX_FAILURES = 3
 LEAST_CPUS_PER_WORKER = 0.5
 # Of a cluster's CPUs, those that workers take at most; the rest reads images. Source: assumed.
 WORKERS_SHARE = 0.8
-# For news of a run; on a busy machine an actor may be slow. Source: assumed.
-_LOOK_TIMEOUT_S = 30
 
 
 class Workers(NamedTuple):
@@ -67,16 +55,16 @@ def train(recipe: Recipe, shards: Shards, run: Folder, workers: Workers, observe
     with locked(run, wait=False), ray_session():
         # On the driver's node: a worker's may be taken away, and watching must never decide how a run ends.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        board = ray.remote(num_cpus=0)(_Board).options(scheduling_strategy=here).remote()
+        board = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here).remote()
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         scaling = _scaling(workers, nodes)
         if recipe.fit:
             pool = Pool(workers.least, workers.most, scaling.resources_per_worker["CPU"], workers.gpu, math.ceil(workers.most / len(nodes)))
-            with _observed(board, observer):
+            with observed(board, observer):
                 fit_on_cluster(recipe, shards, run, pool, observer, board)
             return
         trainer = TorchTrainer(
-            _train_on_worker,
+            _on_worker(),
             train_loop_config={"recipe": recipe, "shards": shards, "run": run.uri, "board": board, "cpus": workers.cpus},
             scaling_config=scaling,
             run_config=RunConfig(
@@ -87,7 +75,7 @@ def train(recipe: Recipe, shards: Shards, run: Folder, workers: Workers, observe
                 checkpoint_config=CheckpointConfig(num_to_keep=recipe.train.keep_checkpoints, checkpoint_score_attribute="score", checkpoint_score_order="max"),
             ),
         )
-        with _observed(board, observer):
+        with observed(board, observer):
             try:
                 failure = trainer.fit().return_value
             except TrainingFailedError as error:
@@ -133,97 +121,16 @@ def cpus_of_a_worker(workers: Workers, nodes: Sequence[dict[str, float]], runs: 
     return workers.cpus or (float(int(share)) if share >= 1 else LEAST_CPUS_PER_WORKER)
 
 
-def _train_on_worker(config: dict[str, Any]) -> ProdrecError | None:
-    """What every worker runs; what all ranks found wrong together is returned, since a raised error would be tried again."""
-    context = RayContext(config["board"], config["cpus"])
-    try:
-        return run_training(config["recipe"], config["shards"], Folder(config["run"]), context)
-    except TrainingError as error:
-        return error
+def _on_worker() -> Callable[[dict[str, Any]], ProdrecError | None]:
+    """What every worker runs. A function within a function is sent as it is, not by the name of its module: the run's controller,
+    which reads it too, then need not load what workers do; a run starts some seconds sooner."""
 
+    def work(config: dict[str, Any]) -> ProdrecError | None:
+        from prodrec.cluster.train_worker import train_on_worker
 
-class RayContext:
-    """A worker of Ray Train."""
+        return train_on_worker(config)
 
-    def __init__(self, board: Any, cpus: float | None) -> None:
-        world = ray.train.get_context()
-        self.rank, self.world_size = world.get_world_rank(), world.get_world_size()
-        self.device = get_device()
-        self.board = board
-        cores = max(1, int(cpus or usable_cores() / world.get_local_world_size()))
-        # Ray gives a worker OMP_NUM_THREADS = its CPU reservation; what it may really use is its share of the machine.
-        torch.set_num_threads(cores)
-        self.threads = cores
-
-    def tables(self, split: SplitIndex, windows: list[Window], decode: AnyTransform | None) -> Iterator[pa.Table]:
-        return stream_tables(split, windows, decode)
-
-    def report(self, metrics: dict[str, Any], checkpoint: Path | None) -> None:
-        if self.rank == 0:
-            self.board.epoch.remote(metrics)
-        folder = ray.train.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None
-        ray.train.report(metrics, checkpoint=folder, delete_local_checkpoint_after_upload=True)
-
-    def latest_checkpoint(self) -> AbstractContextManager[Path | None]:
-        checkpoint = ray.train.get_checkpoint()
-        return _as_path(checkpoint) if checkpoint else nullcontext(None)
-
-    def progress(self, progress: Progress) -> None:
-        self.board.progress.remote(progress)
-
-
-@contextmanager
-def _as_path(checkpoint: ray.train.Checkpoint) -> Iterator[Path]:
-    with checkpoint.as_directory() as folder:
-        yield Path(folder)
-
-
-class _Board:
-    """Where rank 0 posts how far it is, for the driver to look at."""
-
-    def __init__(self) -> None:
-        self.latest: Progress | None = None
-        self.epochs: list[dict[str, Any]] = []
-
-    def progress(self, progress: Progress) -> None:
-        self.latest = progress
-
-    def epoch(self, metrics: dict[str, Any]) -> None:
-        self.epochs.append(metrics)
-
-    def look(self, seen: int) -> tuple[Progress | None, list[dict[str, Any]]]:
-        return self.latest, self.epochs[seen:]
-
-
-@contextmanager
-def _observed(board: Any, observer: RunObserver, every_s: float = 0.5) -> Iterator[None]:
-    """Passes the board's news to the observer while the block runs, and the last of them at its end."""
-    done, seen = threading.Event(), 0
-
-    def look() -> None:
-        nonlocal seen
-        try:
-            progress, epochs = ray.get(board.look.remote(seen), timeout=_LOOK_TIMEOUT_S)
-        except (RayError, TimeoutError):
-            return
-        seen += len(epochs)
-        for metrics in epochs:
-            observer.epoch(metrics)
-        if progress:
-            observer.progress(progress)
-
-    def watch() -> None:
-        while not done.wait(every_s):
-            look()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        look()
+    return work
 
 
 def _named(error: TrainingFailedError, run: Folder) -> ProdrecError:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from prodrec.files import Folder
+from prodrec.files import Folder, reading
 from prodrec.shards.reading import MANIFEST, open_shards
 from prodrec.sources.listings import Listings, gather, read_listings
 from prodrec.sources.manifests import located
@@ -19,7 +19,9 @@ def open_listings(uri: str) -> Listings:
         ShardsError: shards that are not complete.
     """
     folder = Folder(uri)
-    if folder.is_folder() and folder.exists(MANIFEST):
+    with reading(folder.uri):
+        prepared = folder.is_folder() and folder.exists(MANIFEST)
+    if prepared:
         return replace(gather(folder.uri, _shards(folder)), prepared=True)
     return read_listings(uri)
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pyarrow import fs
 
 from prodrec.errors import SourceError, shown_url
-from prodrec.files import Folder
+from prodrec.files import Folder, reading
 from prodrec.sources.columns import absolute_uris, clean, identifiers, text, whole_numbers
 from prodrec.sources.layouts.tree import image_paths
 from prodrec.sources.manifests import manifest_names, read_manifest
@@ -86,13 +86,11 @@ def read_listings(uri: str) -> Listings:
         SourceError: nothing there, nothing recognisable, or no image.
     """
     folder = Folder(uri)
-    try:
+    with reading(folder.uri):
         kind = folder.filesystem.get_file_info(folder.path).type
         if kind == fs.FileType.NotFound:
             raise SourceError(f"{folder.uri} does not exist; give a folder of images, a manifest, prepared shards or a database URL with --query")
         table = _file(folder) if kind == fs.FileType.File else _folder(folder)
-    except (OSError, pa.ArrowException, UnicodeError) as error:
-        raise SourceError(f"cannot read {folder.uri}: {' '.join(str(error).split())}; check the path, its permissions and that the file is whole") from error
     return gather(folder.uri, table)
 
 

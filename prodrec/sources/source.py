@@ -1,8 +1,7 @@
 """What the user has, as a table of examples: image folders, manifests and annotated sets of every usual kind. No image is opened."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +10,7 @@ import pyarrow.compute as pc
 from pyarrow import fs
 
 from prodrec.errors import SourceError
-from prodrec.files import Folder
+from prodrec.files import Folder, reading
 from prodrec.sources.columns import clean, one_line
 from prodrec.sources.image_bytes import read_images
 from prodrec.sources.labels import LabelText, joined, label_file, read_label_file
@@ -58,7 +57,7 @@ def open_source(uri: str, format: str = "auto") -> Source:
     """
     if format not in ("auto", *FORMATS):
         raise SourceError(f"unknown format '{format}'; use auto, {', '.join(FORMATS)}")
-    with _access(uri):
+    with reading(uri):
         folder = Folder(uri)
         kind = folder.filesystem.get_file_info(folder.path).type
         if kind == fs.FileType.NotFound:
@@ -208,12 +207,3 @@ def _check_groups(table: pa.Table, where: str) -> dict[str, str | None]:
         raise SourceError(f"{where}: label '{label}' stands in two groups, '{one}' and '{other}'; give it one group, or make it two labels")
     groups = dict(zip(grouped["label"].to_pylist(), grouped["group_min"].to_pylist(), strict=True))
     return {label: groups.get(label) for label in pc.drop_null(_label_names(table).unique()).to_pylist()}
-
-
-@contextmanager
-def _access(uri: str) -> Iterator[None]:
-    """Maps what goes wrong while listing to SourceError."""
-    try:
-        yield
-    except (OSError, pa.ArrowException, UnicodeError) as error:
-        raise SourceError(f"cannot read {uri}: {' '.join(str(error).split())}; check the path, its permissions and that the file is whole") from error

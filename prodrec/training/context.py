@@ -7,7 +7,6 @@ import math
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,38 +19,7 @@ from prodrec.shards.order import Window
 from prodrec.shards.reading import SplitIndex
 from prodrec.shards.stream import AnyTransform, decode_pixels, read_windows
 from prodrec.training.checkpoint import is_complete, read_facts
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands within an epoch.
-
-    Attributes:
-        metrics: `loss` of the last step, others running over the epoch; images_per_s: over all workers; eta_s: of the run.
-    """
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    metrics: dict[str, float]
-    images_per_s: float
-    eta_s: float
-
-
-class RunObserver(Protocol):
-    """Whoever watches a run."""
-
-    def progress(self, progress: Progress) -> None: ...
-
-    def epoch(self, metrics: dict[str, Any]) -> None:
-        """An entry of the run's metrics.jsonl: an epoch, or a trial of a fit."""
-
-    def embedding(self, done: int, total: int, images_per_s: float) -> None:
-        """How many images a fit has embedded."""
-
-    def note(self, text: str) -> None:
-        """One line for a person."""
+from prodrec.training.progress import Progress, RunObserver
 
 
 class WorkerContext(Protocol):

@@ -25,10 +25,10 @@ from prodrec.shards.balance import class_weights
 from prodrec.shards.reading import Shards
 from prodrec.sources.schema import SPLITS
 from prodrec.training.classifier import ClassifierKind, check_labelled
-from prodrec.training.context import RunObserver
 from prodrec.training.embedding import embed_here
 from prodrec.training.features import FEATURES, FeaturePlan, plan_features
 from prodrec.training.fit import Rows, predict_features, search
+from prodrec.training.progress import RunObserver
 from prodrec.training.records import BUNDLE, REPORT, is_finished, read_history, write_history
 from prodrec.training.run import judged_sample
 from prodrec.training.tracking import start_tracking, told_of_failure, untracked

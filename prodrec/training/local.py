@@ -7,8 +7,9 @@ from prodrec.errors import ConfigError
 from prodrec.files import Folder, locked
 from prodrec.machine import torch_device
 from prodrec.shards.reading import Shards
-from prodrec.training.context import LocalContext, RunObserver
+from prodrec.training.context import LocalContext
 from prodrec.training.fit_run import fit_here
+from prodrec.training.progress import RunObserver
 from prodrec.training.run import run_training
 
 

@@ -28,10 +28,11 @@ from prodrec.shards.reading import Shards
 from prodrec.shards.stream import AnyTransform, Batch, batches
 from prodrec.training.averages import mean_weights
 from prodrec.training.checkpoint import read_checkpoint, write_checkpoint
-from prodrec.training.context import Progress, WorkerContext
+from prodrec.training.context import WorkerContext
 from prodrec.training.kinds import create_kind
 from prodrec.training.learner import Learner
 from prodrec.training.pace import Stopwatch, prefetch_one
+from prodrec.training.progress import Progress
 from prodrec.training.records import RunRecords, write_history
 from prodrec.training.state import TrainState, score_of
 

@@ -47,7 +47,7 @@ def assert_one_clear_line(done, *words):
 def test_bad_input_is_one_clear_line(tmp_path, command, words):
     write_image_folder(tmp_path / "source", {"a": 2})
     (tmp_path / "empty").mkdir()
-    (tmp_path / "wrong.csv").write_text("picture,product\nx.jpg,1\n")
+    (tmp_path / "wrong.csv").write_text("picture,price\nx.jpg,1\n")
     assert_one_clear_line(prodrec(*(part.format(tmp=tmp_path) for part in command)), *words)
     assert not (tmp_path / "out" / "manifest.json").exists()
 

@@ -9,7 +9,8 @@ import pytest
 import ray
 from safetensors.torch import save_file
 
-from prodrec.cluster.train import Workers, _Board, _observed, train
+from prodrec.cluster.board import Board, observed
+from prodrec.cluster.train import Workers, train
 from prodrec.config import ModelConfig
 from prodrec.errors import ConfigError, TrainingError, WeightsError
 from prodrec.models.registry import create_classifier
@@ -126,10 +127,10 @@ def test_a_loss_that_is_not_finite_stops_both_workers_with_advice(small_shards, 
 
 
 def test_a_run_ends_well_though_its_watcher_is_lost():
-    board = ray.remote(num_cpus=0)(_Board).remote()
+    board = ray.remote(num_cpus=0)(Board).remote()
     ray.get(board.epoch.remote({"epoch": 1}))
     watcher = Watcher()
-    with _observed(board, watcher, every_s=0.01):
+    with observed(board, watcher, every_s=0.01):
         ray.kill(board)
     assert len(watcher.epochs) <= 1
 

@@ -9,7 +9,7 @@ from made import photo
 
 from prodrec.catalog import RunRecord, open_store, rows_table
 from prodrec.cluster.fetching import DECLARED, TagPlan, fetch_listings
-from prodrec.cluster.tagging import Ledger
+from prodrec.cluster.ledger import Ledger
 from prodrec.sources.listings import gather
 
 # A regular file to whoever looks, and an error to whoever reads. Source: proc(5).

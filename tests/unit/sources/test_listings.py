@@ -135,3 +135,9 @@ def test_an_empty_query_tells_no_password():
     with pytest.raises(SourceError, match="lists no images") as raised:
         gather("postgresql://shop:geheim@db/shop", pa.table({"uri": pa.array([], pa.string())}), "SELECT 1")
     assert "geheim" not in str(raised.value)
+
+
+def test_a_place_that_cannot_be_reached_is_one_clear_line():
+    with pytest.raises(SourceError, match="cannot read s3://") as raised:
+        open_listings("s3://KEY:SECRET@no-such-bucket/x?region=nowhere&endpoint_override=127.0.0.1:9")
+    assert "\n" not in str(raised.value)
