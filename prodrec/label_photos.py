@@ -49,31 +49,31 @@ class LabelPhotos:
     def chosen(self, photos: Iterable[str | None]) -> dict[str, bytes]:
         """Those of the ids that are there; each part of a file is read once."""
         found: dict[str, bytes] = {}
-        by_part: dict[tuple[int, int], list[tuple[str, int]]] = {}
+        by_part: dict[tuple[int, int], set[str]] = {}
         for photo in photos:
             if photo in self._places:
-                folder, group, row = self._places[photo]
-                by_part.setdefault((folder, group), []).append((photo, row))
+                by_part.setdefault(self._places[photo], set()).add(photo)
         for (folder, group), wanted in sorted(by_part.items()):
             try:
                 with _opened(self._folders[folder]) as file:
-                    jpegs = file.read_row_group(group, columns=["jpeg"])["jpeg"]
-                found |= {photo: jpegs[row].as_py() for photo, row in wanted}
+                    part = file.read_row_group(group)
+                # By name: another bundle may have been written here since.
+                found |= {photo: jpeg.as_py() for photo, jpeg in zip(part["photo"].to_pylist(), part["jpeg"], strict=True) if photo in wanted}
             except _LOST:
                 continue
         return found
 
     @cached_property
-    def _places(self) -> dict[str, tuple[int, int, int]]:
-        """Folder, row group and row in it, by id; of the first folder that has it."""
-        places: dict[str, tuple[int, int, int]] = {}
+    def _places(self) -> dict[str, tuple[int, int]]:
+        """Folder and row group, by id; of the first folder that has it."""
+        places: dict[str, tuple[int, int]] = {}
         for number, folder in enumerate(self._folders):
             try:
                 with _opened(folder) as file:
                     names = [file.read_row_group(group, columns=["photo"])["photo"].to_pylist() for group in range(file.num_row_groups)]
             except _LOST:
                 continue
-            places = {name: (number, group, row) for group, part in enumerate(names) for row, name in enumerate(part)} | places
+            places = {name: (number, group) for group, part in enumerate(names) for name in part} | places
         return places
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, create_engine, select, union_all
+from sqlalchemy import Connection, Row, create_engine, inspect, null, select, union_all
 from sqlalchemy.exc import SQLAlchemyError
 
 from prodrec.catalog.records import RunRecord
@@ -50,7 +50,10 @@ def decisions_csv(store_url: str, run: RunRecord, hidden: str) -> Generator[byte
 def _decisions(connection: Connection, run: RunRecord) -> Iterator[Sequence[Row[Any]]]:
     # All the decisions that there are: so the index of (decision, run_id) serves.
     mine = DECISIONS.c.run_id == run.run_id, DECISIONS.c.decision.in_(("accept", "review", "reject"))
-    query = select(*[DECISIONS.c[name] for name in CSV_COLUMNS[:-1]]).where(*mine).order_by(DECISIONS.c.listing_id)
+    # An older prodrec's table has fewer columns until the next run.
+    there = {column["name"] for column in inspect(connection).get_columns(DECISIONS.name)}
+    columns = [DECISIONS.c[name] if name in there else null().label(name) for name in CSV_COLUMNS[:-1]]
+    query = select(*columns).where(*mine).order_by(DECISIONS.c.listing_id)
     return connection.execution_options(stream_results=True, yield_per=_ROWS).execute(query).partitions()
 
 

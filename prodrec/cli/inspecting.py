@@ -30,6 +30,7 @@ def inspect_data(
     import json
 
     from prodrec.files import Folder
+    from prodrec.shards.finding import counted
     from prodrec.shards.findings import NOTHING_FOUND, worst_lines
     from prodrec.shards.reading import MANIFEST
 
@@ -47,8 +48,8 @@ def inspect_data(
         return
     for line in worst_lines(found, _MOST_LINES) or [NOTHING_FOUND]:
         print(line)
-    more = f", {len(found) - _MOST_LINES} findings more" if len(found) > _MOST_LINES else ""
-    print(f"open {folder / 'index.html'}{more}")
+    more = len(found) - _MOST_LINES
+    print(f"open {folder / 'index.html'}" + (f", {counted(more, 'more finding')}" if more > 0 else ""))
 
 
 def _seen_source(uri: str, format: str, quiet: bool) -> "Inspected":

@@ -16,6 +16,7 @@ Fill = Literal["mean", "grey", "black", "white"]
 BATCH_FILES = 64
 # Source: assumed; 26 s at 10 Mbit/s, and the server waits 30 s for a body.
 BATCH_BYTES = 32_000_000
+_PHOTOS = "/v1/photos/"
 _JPEG = b"\xff\xd8"
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -125,9 +126,12 @@ def photo(path: str) -> Steps[bytes]:
         path: `photo` of a product or tag.
 
     Raises:
+        ValueError: it is no such path.
         NotFound: no bundle that is served has it any more.
         ClientError: see `prodrec.client`.
     """
+    if not path.startswith(_PHOTOS):  # a whole address would take the key to another server
+        raise ValueError(f"a photo's path begins with {_PHOTOS}; give `photo` of a product or tag")
     reply = yield Request("GET", path, accept="image/jpeg")
     if not reply.body().startswith(_JPEG):
         raise BadAnswer(f"{reply.url} answered with no JPEG; check base_url")

@@ -21,6 +21,8 @@ from prodrec.sources.source import Source, read_images
 
 # Twice the width that a thumbnail has on the page; with boxes, whose labels must be read. Source: assumed.
 _SIDE_PX, _SIDE_WITH_BOXES_PX, _QUALITY = 160, 360, 75
+# Of damaged files what is left is decoded in this process: only by decoders that are at home with damage.
+_READ_IN_PART = {"JPEG", "PNG"}
 # Characters written at a box, so that the text hides little of the picture. Source: assumed.
 _LONGEST_TEXT = 24
 
@@ -71,9 +73,11 @@ def _small(image: bytes, side: int) -> Image.Image | None:
 
 
 def _what_is_left(image: bytes, side: int) -> Image.Image | None:
+    if (format_name := image_format(image)) not in _READ_IN_PART:
+        return None
     ImageFile.LOAD_TRUNCATED_IMAGES = True  # the process has no other decoding at this time
     try:
-        picture = open_image(image, image_format(image))
+        picture = open_image(image, format_name)
         picture.draft("RGB", (side, side))
         picture.load()
         return picture

@@ -22,6 +22,7 @@ from prodrec.images.boxes import object_lists
 from prodrec.labels import label_order
 from prodrec.shards.facts import Facts, objects_of, phashes
 from prodrec.shards.findings import findings, worst_lines
+from prodrec.shards.image_findings import TURNED
 from prodrec.shards.label_photos import PhotoPicker
 from prodrec.shards.naming import Naming, named_labels
 from prodrec.shards.reading import MANIFEST, Shards
@@ -71,7 +72,7 @@ def assemble(
         earlier=[shards.manifest_sha256 for shards in earlier],
         listings=int(kept["listing_id"].nunique()) or None,
         photos=picker.counts(),
-        findings=worst_lines(findings(_facts(staged, rows, bad_boxes, naming))),
+        findings=worst_lines([one for one in findings(_facts(staged, rows, bad_boxes, naming)) if one.code != TURNED]),
         split_origin=split_origin(kept, before),
         **provenance,
     )

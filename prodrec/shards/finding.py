@@ -8,14 +8,8 @@ import pandas as pd
 
 from prodrec.errors import shown_url
 
-# A label with fewer images to learn from is rarely recognised. Source: assumed; the few-shot literature starts at 5.
-FEW_IMAGES = 5
-# So many times the median of all labels is a long tail. Source: assumed.
-LONG_TAIL_TIMES = 10
 # From which share of the images on a fault is no accident any more. Source: assumed.
 LARGE_SHARE = 0.1
-# Of pictures that stand under several labels, the share from which on the labels as a whole are in doubt. Source: assumed.
-SERIOUS_TWINS = 0.01
 # Examples of a finding, pictures of each, and names in its sentence. Source: assumed; what fits into a card and a line.
 MOST_EXAMPLES, MOST_PICTURES, MOST_NAMES = 8, 4, 3
 _LONGEST_NAME = 60

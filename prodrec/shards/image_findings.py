@@ -16,6 +16,8 @@ USUAL_INPUT_PX = 224
 TINY_BOX_PX = 8
 # What may be meant so (small, dark, without boxes) is a warning where most images are. Source: assumed.
 MOST_SHARE = 0.5
+# `prepare` has a line of its own for it.
+TURNED = "boxes_of_turned_photos"
 _LIMITS = QualityLimits()
 
 # Code: what is wrong, and what to do.
@@ -115,6 +117,21 @@ def bad_boxes(facts: Facts) -> Iterator[Finding]:
     yield Finding("bad_boxes", Severity.WARNING, text, "Mend the annotation: these objects are not learned.", bad / total, examples=single(at))
 
 
+def boxes_of_turned_photos(facts: Facts) -> Iterator[Finding]:
+    """Shards tell their number (`BoxCounts.turned`), not which they are."""
+    if facts.objects is None or "boxes_on" not in facts.usable:
+        return
+    unknown = facts.usable.index[facts.usable["boxes_on"] == "unknown"]
+    if len(unknown):
+        share = len(unknown) / len(facts.usable)
+        text = (
+            f"Of {len(unknown):,} of {counted(len(facts.usable), 'image')}, which EXIF turns, nothing tells whether their boxes were drawn on "
+            "stored or upright pixels; here they are taken as upright."
+        )
+        advice = "Look at these: if boxes lie beside their things, prepare with `--boxes-on stored`, else with `--boxes-on upright`."
+        yield Finding(TURNED, Severity.WARNING, text, advice, share, examples=single(unknown))
+
+
 def tiny_boxes(facts: Facts) -> Iterator[Finding]:
     if facts.objects is None or facts.objects.empty:
         return
@@ -155,6 +172,7 @@ IMAGE_FINDINGS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     long_images,
     poor_quality,
     bad_boxes,
+    boxes_of_turned_photos,
     tiny_boxes,
     without_boxes,
 )

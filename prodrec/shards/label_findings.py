@@ -20,7 +20,7 @@ def one_label(facts: Facts) -> Iterator[Finding]:
     """Of a classifier: boxes of one label are found on a picture, but one label of pictures leaves nothing to tell apart."""
     labels = facts.counts.index
     if facts.objects is None and len(labels) == 1:
-        text = f"All {counted(len(facts.usable), 'usable image')} have one label, '{facts.shown(labels[0])}': there is nothing to tell apart."
+        text = f"One label only, {named(_shown(facts, labels))}, for {counted(len(facts.usable), 'usable image')}: there is nothing to tell apart."
         advice = "Is it the name of a folder that holds the products? Then give that folder; else add images of other products."
         yield Finding("one_label", Severity.SERIOUS, text, advice, 1.0, ((labels[0],),))
 
@@ -97,7 +97,7 @@ def long_tail(facts: Facts) -> Iterator[Finding]:
         return
     most, half = to_learn.idxmax(), to_learn.median()
     images = counted(int(to_learn.max()), *_unit(facts))
-    text = f"A long tail: '{facts.shown(most)}' has {images} to learn from, half of the {len(to_learn):,} labels {half:g} or fewer."
+    text = f"A long tail: {named([facts.shown(most)])} has {images} to learn from, half of the {len(to_learn):,} labels {half:g} or fewer."
     advice = "Try `--set balance.logit_adjustment=1 --set balance.class_weights=none`, and judge by macro F1."
     yield Finding("long_tail", Severity.NOTE, text, advice, float(to_learn.max() / to_learn.sum()), ((most,),))
 

@@ -17,11 +17,14 @@ from prodrec.errors import SourceError
 from prodrec.files import Folder
 from prodrec.labels import LONGEST_LINK, LONGEST_TITLE, clean_title, is_web_address, label_order
 from prodrec.sources.columns import absolute_uris, refuse_twins, text
+from prodrec.sources.layouts.columns_meant import IMAGE, meant
 from prodrec.sources.tables import PARQUET_SUFFIX, read_table
 
 LABEL_FILES = ("labels.csv", "labels.tsv", "labels.parquet")
 # Of a manifest; `group` is there anyway.
 NAME_COLUMNS = ("title", "group_title", "link", "url", "photo")
+# Columns that name an image, but that of a label's own photo.
+_IMAGE = [name for name in IMAGE if name != "photo"]
 _TEXTS = ("title", "group", "group_title", "link")
 _WORDS = {"title", "group_title", "link"}
 _NAMED = 3  # labels or paths that a line names. Source: assumed
@@ -45,10 +48,12 @@ class LabelText:
 def label_file(folder: Folder) -> str | None:
     """Name of the file in a folder that names labels: it has a column `label`, and words about it.
 
-    Other tables of this name tell what each image shows (`photo,label`, `url,label`).
+    Other tables of this name tell what each image shows (`photo,label`, `url,label`; `image,label,title` with labels that stand more than once).
     """
     for name in LABEL_FILES:
-        if folder.exists(name) and _names_labels(_columns(folder, name)):
+        if not folder.exists(name) or not _names_labels(columns := _columns(folder, name)):
+            continue
+        if meant(columns, _IMAGE) is None or not _repeats(folder, name):
             return name
     return None
 
@@ -149,6 +154,13 @@ def _columns(folder: Folder, name: str) -> list[str]:
 def _names_labels(names: Iterable[str]) -> bool:
     lowered = {name.strip().lower() for name in names}
     return "label" in lowered and bool(lowered & _WORDS)
+
+
+def _repeats(folder: Folder, name: str) -> bool:
+    """Whether a label stands more than once."""
+    table = read_table(folder, name)
+    labels = table[next(column for column in table.column_names if column.strip().lower() == "label")].drop_null()
+    return len(labels.unique()) < len(labels)
 
 
 def _rows(folder: Folder, name: str) -> Iterable[dict[str, Any]]:

@@ -11,7 +11,7 @@ from pyarrow import fs
 
 from prodrec.errors import SourceError
 from prodrec.files import Folder, reading
-from prodrec.sources.columns import clean
+from prodrec.sources.columns import clean, one_line
 from prodrec.sources.groups import groups_of, one_group
 from prodrec.sources.image_bytes import read_images
 from prodrec.sources.labels import LabelText, joined, label_file, read_label_file
@@ -197,7 +197,7 @@ def _one_label(tree: Tree, layout: Layout, table: pa.Table) -> list[str]:
     cause = ""
     if layout.name == "imagefolder" and (inside := [info.base_name for info in tree.folder.names(label) if info.type == fs.FileType.Directory]):
         cause = f": {label}/ holds {', '.join(inside[:3])}; if these are the labels, give {tree.folder / label}"
-    return [f"WARNING: only one label, '{label}', which no classifier can be trained on{cause}"]
+    return [f"WARNING: only one label, '{one_line(label)}', which no classifier can be trained on{cause}"]
 
 
 def _not_used(tree: Tree, layout: Layout, names: list[str]) -> list[str]:

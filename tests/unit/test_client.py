@@ -673,3 +673,11 @@ def test_whatever_json_comes_is_an_answer_or_a_value_error(changed, gone):
         assert str(error)
     else:
         assert answer.sha256 == tree["sha256"] and set(asdict(answer)) - {"explanation"} <= set(tree)
+
+
+def test_a_photo_is_asked_for_of_the_server_alone():
+    """A whole address would take the key to another server."""
+    with api.Client("http://127.0.0.1:9", api_key="secret") as client:
+        for path in ("https://elsewhere.example/v1/photos/0", "//elsewhere.example/v1/photos/0", "/v1/bundle"):
+            with pytest.raises(ValueError, match="begins with /v1/photos/"):
+                client.photo(path)

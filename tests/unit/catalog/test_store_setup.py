@@ -1,5 +1,7 @@
 """Making the schema, and places that cannot be used."""
 
+import csv
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from sqlalchemy import create_engine, inspect, text
 
 import prodrec.catalog
 from prodrec.catalog import RunRecord, open_store, shown_url
+from prodrec.catalog.export import decisions_csv
 from prodrec.catalog.schema import VERSION_TABLE
 from prodrec.catalog.tables import METADATA, RUNS, clean_text
 from prodrec.errors import StoreError, StoreSetupError
@@ -95,6 +98,26 @@ def test_a_store_of_an_older_prodrec_is_read_as_it_is_and_migrated_by_the_next_r
         ):
             assert column in {found["name"] for found in inspect(connection).get_columns(view)}
     engine.dispose()
+
+
+def test_decisions_of_a_store_of_an_older_prodrec_are_exported(database_url):
+    with open_store(database_url) as store:
+        store.start(RUN)
+        store.write(batch(["a"]))
+    downgrade(database_url, "0002")
+    (row,) = csv.DictReader(io.StringIO(b"".join(decisions_csv(database_url, RUN, "/srv")).decode(), newline=""))
+    assert (row["listing_id"], row["product"], row["product_title"]) == ("a", "mug", "")
+
+
+def test_what_was_granted_on_views_and_what_reads_them_stays_when_a_store_is_migrated(server, database):
+    with open_store(database) as store:
+        store.start(RUN)
+        downgrade(database, "0002")
+        execute(database, "CREATE VIEW theirs AS SELECT listing_id, product FROM review_queue")
+        execute(database, "CREATE ROLE reader LOGIN PASSWORD 'not-to-be-shown'")
+        execute(database, "GRANT SELECT ON current_tags, current_decisions, review_queue, theirs TO reader")
+        store.start(RUN)
+    execute(database.replace("prodrec:", "reader:"), "SELECT title FROM current_tags; SELECT product_title FROM review_queue; SELECT product FROM theirs")
 
 
 def test_another_programs_tables_and_migrations_stay(database_url, tmp_path):

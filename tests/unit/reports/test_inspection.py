@@ -46,6 +46,13 @@ def test_a_page_without_one_usable_image_is_a_page(tmp_path):
     assert "&lt;gone&gt;" in page
 
 
+def test_one_picture_under_thousands_of_labels_does_not_fill_the_page(tmp_path):
+    facts = made_facts([f"label {number}" for number in range(3000)])
+    _, page = written(tmp_path, Facts(facts.images.assign(sha256="same")))
+    assert "and 2,980 more" in page
+    assert "label 1500<" not in page
+
+
 def test_all_of_many_labels_are_in_the_json_and_the_ends_on_the_page(tmp_path):
     labels = [f"label {rank}" for rank in range(150) for _ in range(160 - rank)]
     _, page = written(tmp_path, made_facts(labels))

@@ -47,6 +47,19 @@ def test_one_label_is_serious_for_a_classifier_and_fine_for_boxes():
     assert "one_label" not in codes(boxed(9, [(i, "cup", 0, 0, 50, 50) for i in range(9)]))
 
 
+def test_a_label_of_any_length_stands_in_a_line():
+    for labels in (["y" * 3000] * 9, ["y" * 3000] * 99 + clean()):
+        assert all(len(line) < 500 for line in worst_lines(findings(images(labels)), 9))
+
+
+def test_photos_whose_boxes_may_be_drawn_on_other_pixels_are_told():
+    boxes = [(i, "cup", 0, 0, 50, 50) for i in range(9)]
+    found = codes(boxed(9, boxes, boxes_on=["unknown", "stored", None] * 3))["boxes_of_turned_photos"]
+    assert found.examples == ((0,), (3,), (6,))
+    assert "3 of 9 images" in found.text
+    assert "boxes_of_turned_photos" not in codes(boxed(9, boxes, boxes_on=["upright", "stored", None] * 3))
+
+
 def test_labels_that_are_names_of_splits():
     assert codes(images(["train"] * 6 + ["Val"] * 6))["labels_are_splits"].severity is Severity.SERIOUS
     assert "labels_are_splits" not in codes(images(["train"] * 6 + ["bus"] * 6))
@@ -162,7 +175,7 @@ def test_listings_of_several_labels():
 def test_the_worst_comes_first():
     found = findings(images(["train"] * 9, code=[None] * 8 + ["missing"], detail=[None] * 8 + ["x"], source_width=50))
     assert [one.severity for one in found] == sorted([one.severity for one in found], key=list(Severity).index)
-    assert worst_lines(found, 1)[0].startswith("serious: All 8 usable images have one label, 'train'")
+    assert worst_lines(found, 1)[0].startswith("serious: One label only, 'train', for 8 usable images")
 
 
 def test_labels_have_titles_for_people():

@@ -36,6 +36,16 @@ def test_each_label_gets_a_photo_that_is_learned_from_and_the_same_in_every_prep
     assert (tmp_path / "a" / PHOTOS).read_bytes() == (tmp_path / "b" / PHOTOS).read_bytes()
 
 
+def test_where_another_file_was_written_since_no_photo_of_another_label_is_shown(tmp_path):
+    first, second, third = photo(0, 0), photo(1, 0), photo(2, 0)
+    place = Folder(str(tmp_path))
+    place.write(PHOTOS, packed_photos({"b": first, "d": second}))
+    photos = LabelPhotos(place)
+    assert photos.chosen(["b", "d"]) == {"b": first, "d": second}
+    place.write(PHOTOS, packed_photos({"a": third, "b": first, "c": second}))
+    assert photos.chosen(["b", "d"]) == {"b": first}
+
+
 def test_of_photos_with_boxes_the_largest_box_is_cut_out(tmp_path):
     shards = open_shards(build_box_shards(tmp_path / "a", 12))
     for label in shards.manifest.labels:

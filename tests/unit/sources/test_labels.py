@@ -40,6 +40,20 @@ def test_a_file_beside_the_source_names_labels_and_groups(folder):
     assert source.format == "imagefolder"
 
 
+def test_a_list_of_images_with_titles_is_no_file_of_names(tmp_path):
+    (tmp_path / "images").mkdir()
+    rows = [f"{number}.jpg,{number % 2},Title {number % 2}\n" for number in range(4)]
+    for number in range(4):
+        (tmp_path / "images" / f"{number}.jpg").write_bytes(photo(number, number))
+    source = written(tmp_path, "image,label,title\n" + "".join(rows))
+    assert sorted(source.listing["label"].to_pylist()) == ["0", "0", "1", "1"]
+    assert source.format != "imagefolder"
+
+
+def test_a_column_for_people_that_sounds_like_an_image_does_not_hide_names(folder):
+    assert written(folder, "label,title,id\nmug,Red mug,1\n6,Blue mug,2\n").labels["6"] == LabelText("Blue mug")
+
+
 def test_labels_without_examples_and_examples_without_a_row_are_told(folder):
     description = written(folder, "label,title\nmug,Red mug\nMug,Red\n7,Seven\n8,Eight\n9,Nine\n10,Ten\n").description
     assert "labels.csv names 1 of them; 5 labels have no examples (7, 8, 9, ...); 2 labels have no row in it (6, Käse)" in description

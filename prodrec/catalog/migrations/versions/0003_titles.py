@@ -12,7 +12,7 @@ COLUMNS = {"predictions": "product_title", "decisions": "product_title", "tags":
 
 # As before, with the titles at the end.
 CURRENT_TAGS = """
-CREATE VIEW current_tags AS
+{create} VIEW current_tags AS
 SELECT l.listing_id, p.image_sha256, p.uri, p.width, p.height, p.product, p.product_group, p.probability,
        t.tag_no, t.label, t.score, t.x1, t.y1, t.x2, t.y2, d.decision, l.bundle_id, l.run_id{titles}
 FROM listings l
@@ -22,7 +22,7 @@ LEFT JOIN decisions d ON d.listing_id = l.listing_id AND d.bundle_id = l.bundle_
     AND d.content_sha256 = l.content_sha256 AND d.run_id = l.run_id
 """
 CURRENT_DECISIONS = """
-CREATE VIEW current_decisions AS
+{create} VIEW current_decisions AS
 SELECT l.listing_id, d.decision, d.product, d.product_group, d.probability, d.reasons, l.category, l.brand, l.price,
        l.images_tagged, l.images_rejected, l.bundle_id, l.policy_id, l.run_id{titles}
 FROM listings l
@@ -30,7 +30,7 @@ JOIN decisions d ON d.listing_id = l.listing_id AND d.bundle_id = l.bundle_id AN
     AND d.content_sha256 = l.content_sha256 AND d.run_id = l.run_id
 """
 REVIEW_QUEUE = """
-CREATE VIEW review_queue AS
+{create} VIEW review_queue AS
 SELECT l.listing_id, d.reasons, d.product, d.product_group, d.probability, l.category, l.brand, l.price,
        (SELECT {json_array}(u.uri) FROM (
             SELECT p.uri FROM predictions p WHERE p.listing_id = l.listing_id AND p.bundle_id = l.bundle_id AND p.run_id = l.run_id
@@ -45,20 +45,24 @@ WHERE d.decision = 'review'
 """
 # As in 0001.
 JSON_ARRAY = {"postgresql": "json_agg", "sqlite": "json_group_array"}
+# Where a view can be replaced as it stands: what was granted on it stays, and so do people's own views that read it.
+REPLACING = {"postgresql", "mysql", "mariadb"}
 
 
 def upgrade() -> None:
-    _drop_views()
+    replaces = op.get_context().dialect.name in REPLACING
+    if not replaces:
+        _drop_views()
     for table, column in COLUMNS.items():
         op.add_column(table, sa.Column(column, sa.Text, nullable=True))
-    _create_views(", p.product_title, t.title", ", d.product_title")
+    _create_views("CREATE OR REPLACE" if replaces else "CREATE", ", p.product_title, t.title", ", d.product_title")
 
 
 def downgrade() -> None:
     _drop_views()
     for table, column in COLUMNS.items():
         op.drop_column(table, column)
-    _create_views("", "")
+    _create_views("CREATE", "", "")
 
 
 def _drop_views() -> None:
@@ -66,7 +70,8 @@ def _drop_views() -> None:
         op.execute(f"DROP VIEW {name}")
 
 
-def _create_views(of_tags: str, of_decisions: str) -> None:
-    op.execute(CURRENT_DECISIONS.format(titles=of_decisions))
-    op.execute(CURRENT_TAGS.format(titles=of_tags))
-    op.execute(REVIEW_QUEUE.format(titles=of_decisions, json_array=JSON_ARRAY.get(op.get_context().dialect.name, "JSON_ARRAYAGG")))
+def _create_views(create: str, of_tags: str, of_decisions: str) -> None:
+    op.execute(CURRENT_DECISIONS.format(create=create, titles=of_decisions))
+    op.execute(CURRENT_TAGS.format(create=create, titles=of_tags))
+    json_array = JSON_ARRAY.get(op.get_context().dialect.name, "JSON_ARRAYAGG")
+    op.execute(REVIEW_QUEUE.format(create=create, titles=of_decisions, json_array=json_array))
