@@ -17,14 +17,12 @@ from prodrec.errors import SourceError
 from prodrec.files import Folder
 from prodrec.labels import LONGEST_LINK, LONGEST_TITLE, clean_title, is_web_address, label_order
 from prodrec.sources.columns import absolute_uris, refuse_twins, text
-from prodrec.sources.layouts.columns_meant import IMAGE, meant
-from prodrec.sources.tables import PARQUET_SUFFIX, read_table
+from prodrec.sources.headers import meant
+from prodrec.sources.tables import PARQUET_SUFFIX, folded, read_table
 
 LABEL_FILES = ("labels.csv", "labels.tsv", "labels.parquet")
 # Of a manifest; `group` is there anyway.
 NAME_COLUMNS = ("title", "group_title", "link", "url", "photo")
-# Columns that name an image, but that of a label's own photo.
-_IMAGE = [name for name in IMAGE if name != "photo"]
 _TEXTS = ("title", "group", "group_title", "link")
 _WORDS = {"title", "group_title", "link"}
 _NAMED = 3  # labels or paths that a line names. Source: assumed
@@ -53,7 +51,8 @@ def label_file(folder: Folder) -> str | None:
     for name in LABEL_FILES:
         if not folder.exists(name) or not _names_labels(columns := _columns(folder, name)):
             continue
-        if meant(columns, _IMAGE) is None or not _repeats(folder, name):
+        images = [column for column in columns if folded(column) != "photo"]  # which is the label's own
+        if meant(images, "uri") is None or not _repeats(folder, name):
             return name
     return None
 
