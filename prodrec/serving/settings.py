@@ -48,7 +48,7 @@ class ServingSettings(Frozen):
         max_body_bytes: of a request with one image. Source: as prodrec.images.formats.ImageLimits, and a megabyte around it.
         max_batch_files, max_batch_bytes: of one request of several images. Source: issue 5; assumed.
         max_in_flight: requests that are read or answered at once; one more is told to come later. Source: assumed.
-        place_wait_s: that one more waits for a place before. Source: assumed; 64 files that are refused by their heads take a quarter of that.
+        place_wait_s: that one more waits for a place before. Source: assumed; a burst of files that are refused by their heads is over by then.
         max_held_bytes: of all bodies in memory at once. Source: assumed; five of the largest requests.
         body_timeout_s: for the body to come. request_timeout_s: for the answer, from then on. Source: assumed.
         retry_after_s: that a busy server asks for. Source: assumed; a few batches.
