@@ -47,7 +47,8 @@ def test_products10k(tmp_path, prefix):
     products10k(tmp_path)
     source = open_source(f"{prefix}{tmp_path}")
     assert source.listing.schema == LISTING_SCHEMA
-    assert source.description == "Products-10K: train.csv + test.csv, 3 examples, 2 classes in 2 groups, publisher's split 2 train, 1 test; nearly equal labels are kept apart: '007' = '7'"
+    counts = "3 examples, 2 classes in 2 groups, publisher's split 2 train, 1 test"
+    assert source.description == f"Products-10K: train.csv + test.csv, {counts}; nearly equal labels are kept apart: '007' = '7'"
     train, test = tmp_path / "train", tmp_path / "test"
     assert rows(source, "uri", "label", "group", "split") == [
         (f"{train}/1.jpg", "7", "3", "train"),
