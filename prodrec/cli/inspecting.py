@@ -72,7 +72,7 @@ def _seen_source(uri: str, format: str, quiet: bool) -> "Inspected":
         look = look_on_cluster
     with prepare_display("looking", "looked at", quiet) as display:
         facts = look(source, PrepareOptions(), display)
-    return Inspected(_name(source.uri), source.description.split("; "), {"source": source.uri, "format": source.format}, facts, source_pictures(source, facts))
+    return Inspected(_name(source.uri), source.told, {"source": source.uri, "format": source.format}, facts, source_pictures(source, facts))
 
 
 def _seen_shards(uri: str, sample: int, quiet: bool) -> "Inspected":

@@ -54,7 +54,7 @@ def write_inspection(folder: Folder, seen: Inspected) -> tuple[list[Finding], di
     Raises:
         OutputError: it cannot be written.
     """
-    found = findings(seen.facts)
+    found = findings(seen.facts, seen.what)
     told = inspection(seen, found)
     folder.make().write(INSPECTION, json.dumps(told, indent=1, ensure_ascii=False).encode())
     write_page(folder, render_inspection(seen, found, told))

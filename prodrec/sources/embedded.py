@@ -21,11 +21,13 @@ class Embedded(NamedTuple):
     """The images of one file.
 
     Attributes:
+        column: that holds them.
         row_groups: rows of each.
         without: [rows] whether a row holds no bytes.
         paths: [rows] where such an image is instead, as Hugging Face's `path` tells; null where it does not.
     """
 
+    column: str
     row_groups: list[int]
     without: pa.Array
     paths: pa.Array
@@ -64,7 +66,7 @@ def find_embedded(folder: Folder, name: str) -> Embedded | None:
         top = column.removesuffix(".bytes")
         if pc.any(without).as_py() and top != column and _child(schema.field(top).type, "path"):
             paths = pc.struct_field(file.read(columns=[f"{top}.path"]).column(0), "path").cast(pa.string()).combine_chunks()
-        return Embedded([file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)], without, paths)
+        return Embedded(top, [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)], without, paths)
 
 
 def _without(file: pq.ParquetFile, column: str) -> pa.Array:

@@ -6,7 +6,6 @@ those that name labels (`prodrec.sources.labels`). The bytes are not read here.
 
 import re
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +13,7 @@ import pyarrow.compute as pc
 from pyarrow import fs
 
 from prodrec.files import Folder
-from prodrec.sources.columns import absolute_uris, clean, identifiers, listing, require_columns, splits, text, whole_numbers
+from prodrec.sources.columns import absolute_uris, clean, identifiers, listing, one_line, require_columns, splits, text, whole_numbers
 from prodrec.sources.embedded import BYTES_COLUMN, Embedded, find_embedded
 from prodrec.sources.headers import find_columns
 from prodrec.sources.labels import NAME_COLUMNS, names_in_rows
@@ -26,6 +25,8 @@ from prodrec.sources.tables import PARQUET_SUFFIX, TABLE_SUFFIXES, notes_of, rea
 _TEXT_COLUMNS = ("label", "group", "split", "listing_id", "view")
 # Before the name of a column that may be of splits: what it holds tells.
 _MAYBE = "split by "
+# Of columns that a line names. Source: assumed.
+_MOST_NAMES = 8
 # Files that stand beside a data set's shards and say nothing of its rows.
 _ABOUT = re.compile(r"(?i)(readme|licen[cs]e|dataset_infos?|dataset_dict|state)(\.\w+)?")
 
@@ -90,9 +91,24 @@ def read_manifest(folder: Folder, name: str, columns: Sequence[str], required: S
         SourceError: it cannot be read, lacks a column, or has two that could be one.
     """
     embedded = find_embedded(folder, name) if name.lower().endswith(PARQUET_SUFFIX) else None
-    table = read_table(folder, name, partial(_columns, wanted=columns, required=required, embedded=embedded is not None, where=folder / name))
+    left_out: list[str] = []
+
+    def choose(names: list[str]) -> dict[str, str]:
+        found = _columns(names, columns, required, embedded is not None, folder / name)
+        used = {*found.values(), embedded.column if embedded else None}
+        left_out.extend(column for column in names if column not in used)
+        return found
+
+    table = read_table(folder, name, choose)
     maybe = [column for column in table.column_names if column.startswith(_MAYBE)]
-    return with_notes(_placed(folder, name, table, [*columns, *maybe], embedded), (note for note in notes_of(table) if _MAYBE not in note))
+    notes = [note for note in notes_of(table) if _MAYBE not in note] + _not_used(left_out)
+    return with_notes(_placed(folder, name, table, [*columns, *maybe], embedded), notes)
+
+
+def _not_used(names: list[str]) -> list[str]:
+    """A column that was meant for one of ours, and is called otherwise, is seen here."""
+    more = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
+    return [f"columns not used: {', '.join(map(one_line, names[:_MOST_NAMES]))}{more}"] if names else []
 
 
 def _columns(names: list[str], wanted: Sequence[str], required: Sequence[str], embedded: bool, where: str) -> dict[str, str]:

@@ -35,16 +35,21 @@ class Source:
     Attributes:
         uri: as it was given, local paths made absolute.
         format: one of FORMATS.
-        description: one line for people: what it was taken for, and what was left out.
+        told: for people: what it was taken for, then what was guessed, left out or is doubtful (`WARNING: ...`).
         listing: of LISTING_SCHEMA; URIs are absolute, local ones are paths.
         labels: what is said of each label, for people; {} where nothing is.
     """
 
     uri: str
     format: str
-    description: str
+    told: tuple[str, ...]
     listing: pa.Table
     labels: Mapping[str, LabelText] = field(default_factory=dict)
+
+    @property
+    def description(self) -> str:
+        """What is told, in one line."""
+        return "; ".join(self.told)
 
 
 def open_source(uri: str, format: str = "auto") -> Source:
@@ -78,8 +83,7 @@ def open_source(uri: str, format: str = "auto") -> Source:
     titles = [f"{named} names {sum(one.title is not None for one in labels.values()):,} of them", *told] if said else []
     in_groups = {*groups.values(), *(one.group for one in labels.values())} - {None}
     notes = [*torn, *titles, *left_out, *_not_used(tree, layout, names), *listed.notes, *_nearly_equal(list(groups)), *_one_label(tree, layout, table)]
-    description = "; ".join([f"{listed.what}, {_counts(table, len(groups), len(in_groups))}", *notes])
-    return Source(folder.uri, layout.name, description, table, labels)
+    return Source(folder.uri, layout.name, (f"{listed.what}, {_counts(table, len(groups), len(in_groups))}", *notes), table, labels)
 
 
 def _with_lists(tree: Tree, layout: Layout, names: list[str], listed: Listed) -> Listed:

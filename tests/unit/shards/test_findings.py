@@ -202,3 +202,11 @@ def test_sentences_stay_short():
     assert named(["a"]) == "'a'"
     assert len(named(["x" * 500] * 9)) < 220
     assert shortened("s3://user:secret@host/a\nb") == "s3://user:***@host/a b"
+
+
+def test_a_doubt_on_how_a_source_was_read_is_a_serious_finding():
+    told = ["image folder: LABEL/image", "WARNING: 'a', 'b' all hold cup, mug, and are taken as the labels; if they are splits, call them train, val and test"]
+    [found] = findings(images(clean() * 2), told)
+    assert (found.code, found.severity) == ("doubtful_layout", Severity.SERIOUS)
+    assert found.line == "'a', 'b' all hold cup, mug, and are taken as the labels. If they are splits, call them train, val and test."
+    assert findings(images(clean() * 2), told[:1]) == []

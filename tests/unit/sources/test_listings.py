@@ -160,3 +160,8 @@ def test_a_place_that_cannot_be_reached_is_one_clear_line():
     with pytest.raises(SourceError, match="cannot read s3://") as raised:
         open_listings("s3://KEY:SECRET@no-such-bucket/x?region=nowhere&endpoint_override=127.0.0.1:9")
     assert "\n" not in str(raised.value)
+
+
+def test_columns_that_are_not_used_are_told(tmp_path):
+    (tmp_path / "m.csv").write_text("SKU;Image;Price\nA1;1.jpg;1,99\n")
+    assert "columns not used: SKU" in open_listings(str(tmp_path / "m.csv")).notes
