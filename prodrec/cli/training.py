@@ -1,5 +1,6 @@
 """Commands that make and judge bundles."""
 
+import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +18,7 @@ def train(
     out: Out,
     recipe: Annotated[str | None, typer.Option(help="Name of a recipe, or a YAML file (default resnet50, or the one that the bundle of --from has).")] = None,
     from_: Annotated[str | None, typer.Option("--from", help="Bundle to go on from: its layers and labels are kept, new labels are added.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="Bundle of a classifier whose answers are learned from, beside the labels.")] = None,
     freeze: Annotated[int | None, typer.Option(min=0, help="Keep the first N layers of the backbone as they are.")] = None,
     workers: Annotated[str, typer.Option(help="Training processes: N, or MIN:MAX for an elastic run.")] = "1",
     gpu: Annotated[bool, typer.Option("--gpu", help="One GPU for each worker.")] = False,
@@ -32,7 +34,7 @@ def train(
     from prodrec.training.records import BUNDLE, REPORT, finished_summary, is_finished, read_history, recipe_of, start_run
     from prodrec.training.tracking import tell_finished
 
-    overrides = [*(set_ or []), *([f"model.freeze_layers={freeze}"] if freeze is not None else [])]
+    overrides = [*(set_ or []), *([f"model.freeze_layers={freeze}"] if freeze is not None else []), *_of_teacher(teacher)]
     before = recipe_of(out, overrides) if resume and not (recipe or from_) else None
     if resume and not (before or recipe or from_):
         raise ConfigError(f"--resume: there is no run in {out} to go on with; name a --recipe to start one there, or another --out")
@@ -101,6 +103,14 @@ def calibrate(
     print(promise(found))
     if told := doubt(found.model_dump()):
         print(f"note: {told}")
+
+
+def _of_teacher(bundle: str | None) -> list[str]:
+    if not bundle:
+        return []
+    from prodrec.models.bundle_files import bundle_folder
+
+    return [f"distill.teacher={json.dumps(bundle_folder(bundle).uri)}"]
 
 
 def _chosen_recipe(name_or_path: str | None, bundle: str | None, overrides: list[str]) -> "Recipe":

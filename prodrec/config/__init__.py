@@ -3,6 +3,7 @@
 Models are frozen and refuse unknown keys. Reading them from YAML and `--set` is `prodrec.recipes`.
 """
 
+from prodrec.config.distill import DistillConfig
 from prodrec.config.fit import FitConfig
 from prodrec.config.frozen import SHORT_SIDE_PX, Fraction, Frozen, PositiveFloat, PositiveInt, explain_validation
 from prodrec.config.recipe import Recipe
@@ -25,6 +26,7 @@ __all__ = [
     "AugmentConfig",
     "BalanceConfig",
     "DataConfig",
+    "DistillConfig",
     "EarlyStopConfig",
     "FitConfig",
     "Fraction",

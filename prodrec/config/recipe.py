@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, model_validator
 
+from prodrec.config.distill import DistillConfig
 from prodrec.config.fit import FitConfig
 from prodrec.config.frozen import Frozen
 from prodrec.config.sections import (
@@ -50,7 +51,7 @@ SIDE_STEP = 32
 
 
 class Recipe(Frozen):
-    """One complete training run; with `fit`, of heads on the features of a frozen backbone."""
+    """One complete training run; with `fit`, of heads on the features of a frozen backbone; with `distill`, of a teacher's student."""
 
     name: str
     kind: Literal["classifier", "tagger"] = "classifier"
@@ -63,11 +64,19 @@ class Recipe(Frozen):
     data: DataConfig = DataConfig()
     tags: TagsConfig = TagsConfig()
     fit: FitConfig | None = None
+    distill: DistillConfig | None = None
     tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        faults = (*(self._of_a_fit(self.fit) if self.fit else ()), *self._foreign(), *self._freezing(), *self._of_a_tagger(), *self._of_a_classifier())
+        faults = (
+            *(self._of_a_fit(self.fit) if self.fit else ()),
+            *self._of_a_student(),
+            *self._foreign(),
+            *self._freezing(),
+            *self._of_a_tagger(),
+            *self._of_a_classifier(),
+        )
         if faults:
             raise ValueError(faults[0])
         if self.data.lanes and self.train.batch_size < 2 * self.data.lanes:
@@ -86,7 +95,7 @@ class Recipe(Frozen):
                 "(fit.random_backbone=true if random features are what you want to measure)"
             )
         for section, values in self:
-            if not isinstance(values, BaseModel) or section == "fit":
+            if not isinstance(values, BaseModel) or section in ("fit", "distill"):
                 continue
             for name, field in type(values).model_fields.items():
                 if name not in _USED.get(section, ()) and getattr(values, name) != field.get_default(call_default_factory=True):
@@ -95,6 +104,16 @@ class Recipe(Frozen):
                     yield f"{path} has no meaning with fit, which trains heads on features{instead}"
         if self.train.early_stop.patience is not None:
             yield "train.early_stop.patience has no meaning with fit: every head is fitted to the end; leave it out"
+
+    def _of_a_student(self) -> Iterator[str]:
+        if self.distill is None:
+            return
+        if self.kind != "classifier":
+            yield f"distill (--teacher) has no meaning for a {self.kind}; leave it out"
+        if self.fit:
+            yield "distill (--teacher) has no meaning with fit, which sees features instead of pictures; leave it out, or choose a recipe that trains a network"
+        if self.model.fuse:
+            yield "distill (--teacher) shows single images, and model.fuse takes listings; leave one of them out"
 
     def _freezing(self) -> Iterator[str]:
         if self.model.freeze_backbone and self.model.weights == "none" and not self.fit:

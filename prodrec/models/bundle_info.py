@@ -13,6 +13,8 @@ from prodrec.labels import Label
 from prodrec.version import code_version
 
 SCHEMA_VERSION = 1
+# Fields of BundleInfo that the first bundles did not have.
+_LATER = {"val_learned", "teacher"}
 COPY_AGAIN = "copy the bundle again from where it was trained"
 
 
@@ -31,7 +33,9 @@ class BundleInfo(Frozen):
         metrics: of the final evaluation (fractions).
         recipe: the whole recipe as trained.
         data_manifest_sha256: of the prepared data set trained on.
-        learned_before: the same of what the bundle that it went on from had learned from.
+        learned_before: the same of what the bundles that it went on from, or whose answers it learned from, had learned from.
+        val_learned: images of val were learned from as well (a refit, or a bundle of one that it went on from): val judges it no more.
+        teacher: bundle_id of the one whose answers it learned from; None: there was none.
         short_side: of that data set, pixels: images are shrunk to it before they become model inputs.
         code_version: that trained it.
         created: UTC, ISO 8601.
@@ -47,10 +51,18 @@ class BundleInfo(Frozen):
     recipe: dict[str, Any]
     data_manifest_sha256: str
     learned_before: list[str] = []
+    val_learned: bool = False
+    teacher: str | None = None
     short_side: PositiveInt = SHORT_SIDE_PX
     code_version: str = Field(default_factory=code_version)
     created: str = Field(default_factory=now_utc)
     weights_sha256: str = ""
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What bundles lacked at first stands in those only that have it: else each that is older would get another id."""
+        fields: dict[str, Any] = dump(self)
+        return {name: value for name, value in fields.items() if value or name not in _LATER}
 
     @property
     def learned_from(self) -> list[str]:

@@ -39,10 +39,19 @@ def starting_info(recipe: Recipe) -> BundleInfo | None:
     return load_info(recipe.model.weights, recipe.kind) if is_bundle(recipe.model.weights) else None
 
 
+def teacher_info(recipe: Recipe) -> BundleInfo | None:
+    """Of the bundle whose answers a run learns from, if it does.
+
+    Raises:
+        BundleError: distill.teacher is no classifier's bundle.
+    """
+    return load_info(recipe.distill.teacher, "classifier") if recipe.distill else None
+
+
 def learned_before(recipe: Recipe, shards: Shards) -> list[str]:
-    """Hashes of the manifests of the data, other than the run's own, that the weights which it starts from have learned from."""
-    info = starting_info(recipe)
-    return sorted({*info.learned_from} - {shards.manifest_sha256}) if info else []
+    """Hashes of the manifests of the data, other than the run's own, that a run knows of: through its first weights or its teacher."""
+    infos = [info for info in (starting_info(recipe), teacher_info(recipe)) if info]
+    return sorted({manifest for info in infos for manifest in info.learned_from} - {shards.manifest_sha256})
 
 
 def starting_labels(recipe: Recipe, labels: list[Label]) -> list[Label]:

@@ -23,8 +23,9 @@ from prodrec.models.backbones import check_sides
 from prodrec.models.bundle import load_bundle, write_bundle
 from prodrec.models.bundle_info import ClassifierInfo
 from prodrec.models.registry import Classifier
-from prodrec.models.start import continued_info, label_photos, learned_before, starting_model, trained_counts
+from prodrec.models.start import continued_info, label_photos, learned_before, starting_model, teacher_info, trained_counts
 from prodrec.models.tasks import ClassificationTask
+from prodrec.models.teacher import Teacher
 from prodrec.reports.page import page_facts
 from prodrec.reports.report import ReportData, write_report
 from prodrec.shards.balance import class_weights, log_prior, repeat_factors
@@ -52,10 +53,13 @@ class ClassifierKind:
         weights_K = torch.from_numpy(class_weights(self.counts_K, recipe.balance))
         prior_K = torch.from_numpy(log_prior(self.counts_K, recipe.balance))
         smoothing, channels_last = recipe.optim.label_smoothing, recipe.train.channels_last
-        self.task = ClassificationTask(model, recipe.input, weights_K, smoothing, channels_last, recipe.augment.mix, model.with_margin, prior_K)
+        self.teacher = Teacher(recipe.distill, shards.manifest.labels, recipe.input) if recipe.distill else None
+        self.task = ClassificationTask(model, recipe.input, weights_K, smoothing, channels_last, recipe.augment.mix, model.with_margin, prior_K, self.teacher)
 
     def train_transform(self, epoch: int) -> Transform:
         spec = self.recipe.input.model_copy(update={"size": self.sides[epoch - 1]})
+        if self.teacher:
+            spec = self.teacher.rendered(spec)
         return train_transform(spec, self.recipe.augment, self.recipe.train.seed, epoch)
 
     def eval_transform(self) -> Transform:
@@ -101,6 +105,7 @@ class ClassifierKind:
             embedding_dim=model.embedding_dim,
             data_manifest_sha256=self.shards.manifest_sha256,
             learned_before=before,
+            teacher=teacher.bundle_id if (teacher := teacher_info(recipe)) else None,
             short_side=self.shards.manifest.short_side,
         )
         write_bundle(run / BUNDLE, model, info, photos.chosen(label.photo for label in labels))
