@@ -7,6 +7,7 @@ from prodrec.config.distill import DistillConfig
 from prodrec.config.fit import FitConfig
 from prodrec.config.frozen import SHORT_SIDE_PX, Fraction, Frozen, PositiveFloat, PositiveInt, explain_validation
 from prodrec.config.recipe import Recipe
+from prodrec.config.refit import RefitConfig
 from prodrec.config.sections import (
     AugmentConfig,
     BalanceConfig,
@@ -38,6 +39,7 @@ __all__ = [
     "PositiveInt",
     "PreprocessSpec",
     "Recipe",
+    "RefitConfig",
     "TagsConfig",
     "TrackingConfig",
     "TrainConfig",

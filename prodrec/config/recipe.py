@@ -8,6 +8,7 @@ from pydantic import BaseModel, model_validator
 from prodrec.config.distill import DistillConfig
 from prodrec.config.fit import FitConfig
 from prodrec.config.frozen import Frozen
+from prodrec.config.refit import RefitConfig
 from prodrec.config.sections import (
     AugmentConfig,
     BalanceConfig,
@@ -65,13 +66,25 @@ class Recipe(Frozen):
     tags: TagsConfig = TagsConfig()
     fit: FitConfig | None = None
     distill: DistillConfig | None = None
+    refit: RefitConfig | None = None
     tracking: TrackingConfig = TrackingConfig()
+
+    @property
+    def chosen_epochs(self) -> tuple[int, ...]:
+        """Those whose weights are kept, whatever they score; empty: the run finds out."""
+        return self.refit.epochs if self.refit else ()
+
+    @property
+    def last_epoch(self) -> int:
+        """After which training ends at the latest; the schedule of the learning rate is that of `train.epochs`."""
+        return max(self.chosen_epochs, default=self.train.epochs)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         faults = (
             *(self._of_a_fit(self.fit) if self.fit else ()),
             *self._of_a_student(),
+            *self._of_a_refit(),
             *self._foreign(),
             *self._freezing(),
             *self._of_a_tagger(),
@@ -95,7 +108,7 @@ class Recipe(Frozen):
                 "(fit.random_backbone=true if random features are what you want to measure)"
             )
         for section, values in self:
-            if not isinstance(values, BaseModel) or section in ("fit", "distill"):
+            if not isinstance(values, BaseModel) or section in ("fit", "distill", "refit"):
                 continue
             for name, field in type(values).model_fields.items():
                 if name not in _USED.get(section, ()) and getattr(values, name) != field.get_default(call_default_factory=True):
@@ -114,6 +127,16 @@ class Recipe(Frozen):
             yield "distill (--teacher) has no meaning with fit, which sees features instead of pictures; leave it out, or choose a recipe that trains a network"
         if self.model.fuse:
             yield "distill (--teacher) shows single images, and model.fuse takes listings; leave one of them out"
+
+    def _of_a_refit(self) -> Iterator[str]:
+        if self.refit is None:
+            return
+        if bool(self.refit.epochs) == bool(self.fit):
+            yield "refit.epochs are those whose weights are kept, of a network that is trained; with fit there are none, else there must be"
+        if self.refit.epochs and max(self.refit.epochs) > self.train.epochs:
+            yield f"refit.epochs {max(self.refit.epochs)} is beyond train.epochs {self.train.epochs}; leave both as the run before has them"
+        if self.refit.folds and (self.kind != "classifier" or self.model.fuse):
+            yield "refit.folds (--folds) are of classifiers of single images; leave them out: temperature and thresholds are then taken over"
 
     def _freezing(self) -> Iterator[str]:
         if self.model.freeze_backbone and self.model.weights == "none" and not self.fit:

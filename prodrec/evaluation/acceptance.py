@@ -22,6 +22,8 @@ from prodrec.evaluation.predictions import Predictions
 from prodrec.labels import Label
 from prodrec.models.bundle_info import Acceptance
 
+# What is promised where nothing else is asked for. Source: assumed.
+TARGET_PRECISION = 0.98
 # Probability that the promised precision is kept. Source: assumed; docs/log.md 2026-11-21 has what more and less of it costs.
 CONFIDENCE = 0.9
 # Share of the right answers on val that may be stranger than the energy limit. Source: assumed.

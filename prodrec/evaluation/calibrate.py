@@ -1,13 +1,17 @@
 """Calibrating a classifier's bundle: what `prodrec calibrate` does."""
 
-from prodrec.errors import BundleError, ConfigError
+from prodrec.errors import BundleError, ConfigError, ShardsError
 from prodrec.evaluation.acceptance import CONFIDENCE, choose_acceptance, least_rows
 from prodrec.evaluation.calibration import MIN_ROWS_TO_FIT, fit_temperature
+from prodrec.evaluation.folds import FOLDS, read_answers
 from prodrec.evaluation.judging import open_judged, predicted
-from prodrec.evaluation.summary import origin
+from prodrec.evaluation.predictions import Predictions
+from prodrec.evaluation.summary import LEARNED_VAL, origin
+from prodrec.files import Folder
 from prodrec.machine import torch_device
-from prodrec.models.bundle_files import rewrite_info
+from prodrec.models.bundle_files import bundle_folder, load_info, rewrite_info
 from prodrec.models.bundle_info import Acceptance, ClassifierInfo
+from prodrec.shards.reading import Shards, open_shards
 
 
 def calibrate(bundle_uri: str, shards_uri: str, split: str, target_precision: float, confidence: float = CONFIDENCE, gpu: bool = False) -> Acceptance:
@@ -15,16 +19,11 @@ def calibrate(bundle_uri: str, shards_uri: str, split: str, target_precision: fl
 
     Raises:
         BundleError, ShardsError, OutputError: what is wrong with the bundle, the shards, or the place of the bundle.
-        ConfigError: the split is train, or a GPU is asked for and there is none.
+        ConfigError: the split was learned from, or a GPU is asked for and there is none.
     """
     if split == "train":
         raise ConfigError("--split train was learned from and would promise too much; choose val")
-    device = torch_device(gpu)
-    bundle, shards = open_judged(bundle_uri, shards_uri, split, device)
-    info = bundle.info
-    if not isinstance(info, ClassifierInfo):
-        raise BundleError(f"{bundle_uri} is a {info.kind}; its thresholds are chosen in training (tags.target_precision): give a classifier's bundle")
-    predictions = predicted(bundle, shards.relabelled(info.labels), split, device)
+    shards, info, predictions = _of_folds(bundle_uri, shards_uri) if split == FOLDS else _of_split(bundle_uri, shards_uri, split, gpu)
     # Too few rows, or none that is wrong, do not tell a temperature: the one of the training stays.
     can_tell = len(predictions) >= MIN_ROWS_TO_FIT and not predictions.hits.all()
     temperature = fit_temperature(predictions) if can_tell else info.temperature
@@ -34,6 +33,28 @@ def calibrate(bundle_uri: str, shards_uri: str, split: str, target_precision: fl
         raise BundleError(f"{promise(acceptance)}; {bundle_uri} keeps its thresholds for {info.acceptance.target_precision:.1%}")
     rewrite_info(bundle_uri, info.model_copy(update={"temperature": temperature, "acceptance": acceptance}))
     return acceptance
+
+
+def _of_split(bundle_uri: str, shards_uri: str, split: str, gpu: bool) -> tuple[Shards, ClassifierInfo, Predictions]:
+    device = torch_device(gpu)
+    bundle, shards = open_judged(bundle_uri, shards_uri, split, device)
+    info = bundle.info
+    if not isinstance(info, ClassifierInfo):
+        raise BundleError(f"{bundle_uri} is a {info.kind}; its thresholds are chosen in training (tags.target_precision): give a classifier's bundle")
+    if split == "val" and info.val_learned:
+        raise ConfigError(f"{bundle_uri} {LEARNED_VAL}: val would promise too much; give --split {FOLDS} (of a --refit with --folds), or other shards")
+    return shards, info, predicted(bundle, shards.relabelled(info.labels), split, device)
+
+
+def _of_folds(bundle_uri: str, shards_uri: str) -> tuple[Shards, ClassifierInfo, Predictions]:
+    shards, info, place = open_shards(shards_uri), load_info(bundle_uri, "classifier"), bundle_folder(bundle_uri).uri
+    assert isinstance(info, ClassifierInfo)
+    folds = (info.recipe.get("refit") or {}).get("folds")
+    if not folds:
+        raise ConfigError(f"{bundle_uri} was made without folds; train it with --refit RUN --folds 5, or choose another --split")
+    if info.data_manifest_sha256 != shards.manifest_sha256:
+        raise ShardsError(f"{bundle_uri} and its folds learned from other shards than {shards.uri}; give those")
+    return shards, info, read_answers(Folder(place.rpartition("/")[0]), folds)
 
 
 def promise(acceptance: Acceptance) -> str:

@@ -13,9 +13,13 @@ from prodrec.labels import Label
 from prodrec.version import code_version
 
 SCHEMA_VERSION = 1
-# Fields of BundleInfo that the first bundles did not have.
-_LATER = {"val_learned", "teacher"}
+# Fields that the first bundles did not have.
+_LATER = {"val_learned", "teacher", "learned_elsewhere", "carried_over"}
 COPY_AGAIN = "copy the bundle again from where it was trained"
+
+
+def _without_later(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value or name not in _LATER}
 
 
 def now_utc() -> str:
@@ -61,8 +65,7 @@ class BundleInfo(Frozen):
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What bundles lacked at first stands in those only that have it: else each that is older would get another id."""
-        fields: dict[str, Any] = dump(self)
-        return {name: value for name, value in fields.items() if value or name not in _LATER}
+        return _without_later(dump(self))
 
     @property
     def learned_from(self) -> list[str]:
@@ -87,6 +90,7 @@ class Acceptance(Frozen):
         accepted: how many of those would be accepted, and `right` of these.
         accepted_share, precision: of those rows, with their 95 % intervals.
         learned_elsewhere: the model may have learned from those rows, in other shards: then the promise is not one to rely on.
+        carried_over: chosen for the model of the run before, which this one refits: the promise is that one's.
     """
 
     target_precision: Annotated[float, Field(gt=0, lt=1)]
@@ -102,12 +106,12 @@ class Acceptance(Frozen):
     precision_ci95: tuple[float, float]
     data_manifest_sha256: str
     learned_elsewhere: bool = False
+    carried_over: bool = False
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """As before there was a doubt to tell: else each bundle that was calibrated earlier would be another one."""
-        fields: dict[str, Any] = dump(self)
-        return fields if self.learned_elsewhere else {name: value for name, value in fields.items() if name != "learned_elsewhere"}
+        return _without_later(dump(self))
 
     def threshold_of(self, label: str) -> float | None:
         """Least probability at which a label is accepted; None: never."""

@@ -54,6 +54,11 @@ def learned_before(recipe: Recipe, shards: Shards) -> list[str]:
     return sorted({manifest for info in infos for manifest in info.learned_from} - {shards.manifest_sha256})
 
 
+def val_learned(recipe: Recipe) -> bool:
+    """Whether a run learns from val: as a refit, or through its first weights or its teacher."""
+    return recipe.refit is not None or any(info.val_learned for info in (starting_info(recipe), teacher_info(recipe)) if info)
+
+
 def starting_labels(recipe: Recipe, labels: list[Label]) -> list[Label]:
     """The labels of a run on data with `labels`: those of the bundle that it starts from stay in front, new ones follow.
 

@@ -34,6 +34,7 @@ from prodrec.training.learner import Learner
 from prodrec.training.pace import Stopwatch, prefetch_one
 from prodrec.training.progress import Progress
 from prodrec.training.records import RunRecords, write_history
+from prodrec.training.refit import learned_from
 from prodrec.training.state import TrainState, score_of
 
 # Before the epoch, in the names of a checkpoint's sections.
@@ -50,7 +51,7 @@ class Trainer:
     """
 
     def __init__(self, recipe: Recipe, shards: Shards, context: WorkerContext) -> None:
-        shards = shards.limited(recipe.data.limit)
+        shards = learned_from(recipe, shards.limited(recipe.data.limit))
         shards = shards.relabelled(starting_labels(recipe, shards.manifest.labels))
         if recipe.model.fuse:
             shards = by_listing(shards, recipe.model.max_views)
@@ -78,7 +79,7 @@ class Trainer:
         with self.context.latest_checkpoint() as folder:
             if folder:
                 self._restore(folder)
-        while self.state.epochs_done < self.recipe.train.epochs and not self.state.is_stopped(self.recipe.train):
+        while self.state.epochs_done < self.recipe.last_epoch and not self.state.is_stopped(self.recipe.train):
             self._epoch(self.state.epochs_done + 1, records)
         return self.state
 
@@ -98,6 +99,8 @@ class Trainer:
         model, metric, state = self.evaluated_model(), self.recipe.train.early_stop.metric, self.state
         if len(state.kept) > 1:
             model.load_state_dict(mean_weights([state.kept[epoch] for epoch in sorted(state.kept)]))
+            if not self.val_split.rows:
+                return
             found = _named("val", self.kind.val_metrics(self.predict("val")))
             state.history[-1][f"average_{metric}"] = found[metric]
             if records:
@@ -146,7 +149,7 @@ class Trainer:
             entry |= _named("val", self._validate(epoch))
         self.state.history.append(entry | {"seconds": time.monotonic() - started})
         metric = self.recipe.train.early_stop.metric
-        self.state.keep(lambda: _copy(self.evaluated_model()), metric, self.recipe.train.average_best)
+        self.state.keep(lambda: _copy(self.evaluated_model()), metric, self.recipe.train.average_best, self.recipe.chosen_epochs)
         if records:
             records.epoch(self.state.history)
         score = self.state.score(epoch, metric)
@@ -178,9 +181,10 @@ class Trainer:
             raise TrainingError(f"the loss is {loss} at epoch {epoch}, step {step} of {steps}; {_ADVICE}")
         if self.context.rank == 0:
             elapsed = time.monotonic() - started
-            left = (self.recipe.train.epochs - epoch) * steps + steps - step
+            epochs = self.recipe.last_epoch
+            left = (epochs - epoch) * steps + steps - step
             running = means(total, self.task.names) | {"loss": loss}
-            self.context.progress(Progress(epoch, self.recipe.train.epochs, step, steps, running, float(total[N]) / elapsed, elapsed / step * left))
+            self.context.progress(Progress(epoch, epochs, step, steps, running, float(total[N]) / elapsed, elapsed / step * left))
 
     def _validate(self, epoch: int) -> dict[str, float]:
         """Metrics of the kept weights on the whole val split."""

@@ -10,7 +10,9 @@ import numpy as np
 
 from prodrec.config import Recipe
 from prodrec.errors import ProdrecError, UserError
+from prodrec.evaluation.folds import write_answers
 from prodrec.files import Folder
+from prodrec.shards.folds import HELD_OUT, FoldShards
 from prodrec.shards.order import Ints
 from prodrec.shards.reading import Shards
 from prodrec.training.context import WorkerContext
@@ -46,6 +48,11 @@ def run_training(recipe: Recipe, shards: Shards, run: Folder, context: WorkerCon
         records = RunRecords(run, tracker) if context.rank == 0 else None
         state = trainer.fit(records)
         trainer.choose(records)
+        if isinstance(trainer.shards, FoldShards):
+            answers = trainer.predict(HELD_OUT)
+            if context.rank == 0:
+                write_answers(run, answers, trainer.shards.held_out)
+            return None
         rows = {split: trainer.shards.split(split).rows for split in ("train", "val", "test")}
         predictions = {split: trainer.predict(split, judged_sample(rows[split]) if split == "train" else None) for split in rows if rows[split]}
         if context.rank == 0:

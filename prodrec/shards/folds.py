@@ -1,0 +1,96 @@
+"""Train and val as one: all of it to learn from, or in folds of which one is held out.
+
+Rows of both are numbered through, those of train first. What `prodrec prepare` keeps in one split stays in one fold: the images of a
+listing, and the same bytes. Not covered: shards seen by listing (`prodrec.shards.listing_shards`).
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from prodrec.shards.order import Ints, Window
+from prodrec.shards.reading import Shards, SplitIndex
+from prodrec.shards.split import units
+
+LEARNED = ("train", "val")
+HELD_OUT = "held_out"
+
+
+def joined(shards: Shards) -> Shards:
+    """The same shards, whose train is train and val together; they have no val."""
+    splits = {name: files for name, files in shards.manifest.splits.items() if name not in LEARNED}
+    both = [file for name in LEARNED for file in shards.manifest.splits.get(name, [])]
+    return replace(shards, manifest=shards.manifest.model_copy(update={"splits": {"train": both} | splits}))
+
+
+def fold_numbers(shards: Shards, folds: int) -> Ints:
+    """[N] the fold of each row of train, 1 to `folds`: label by label units are dealt out in turn, in the order of their hashes.
+
+    Args:
+        shards: `joined`.
+    """
+    split = shards.split("train")
+    rows = pd.DataFrame({name: split.column(name).to_pandas() for name in ("label_id", "sha256", "listing_id")})
+    rows["unit"] = units(rows["sha256"], rows["listing_id"])
+    first = rows.groupby("unit")["label_id"].min().reset_index().sort_values(["label_id", "unit"], ignore_index=True)
+    # Dealt on from label to label: else the first folds would get all that small labels have.
+    fold_of = pd.Series(first.index.to_numpy() % folds + 1, index=first["unit"])
+    return rows["unit"].map(fold_of).to_numpy(np.int64)
+
+
+@dataclass(frozen=True)
+class RowsOf(SplitIndex):
+    """Some rows of a split, numbered anew.
+
+    Attributes:
+        chosen: [n] their numbers in the split, ascending.
+    """
+
+    chosen: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+    @cached_property
+    def row_group_sizes(self) -> list[int]:
+        """Chosen rows of each row group."""
+        edges = np.cumsum([0, *self._whole.row_group_sizes])
+        return np.diff(np.searchsorted(self.chosen, edges)).tolist()
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        return self._whole.column(name).take(pa.array(self.chosen))
+
+    def read(self, window: Window) -> pa.Table:
+        table = self._whole.read(replace(window, rows=self.chosen[window.rows]))
+        return table.set_column(table.column_names.index("row"), "row", pa.array(window.rows))
+
+    @property
+    def _whole(self) -> SplitIndex:
+        return SplitIndex(self.uri, self.files, self.columns, self.label_ids)
+
+
+@dataclass(frozen=True)
+class FoldShards(Shards):
+    """Train and val but for one fold, which is the split HELD_OUT; nothing else.
+
+    Attributes:
+        rows: of the two splits, numbers in `joined` shards' train.
+    """
+
+    rows: dict[str, Ints] = field(default_factory=dict)
+
+    @property
+    def held_out(self) -> Ints:
+        """[n], rows of the fold among those of `joined` shards' train."""
+        return self.rows[HELD_OUT]
+
+    def split(self, name: str) -> SplitIndex:
+        whole = super().split("train")
+        return RowsOf(whole.uri, whole.files, whole.columns, whole.label_ids, self.rows.get(name, np.empty(0, dtype=np.int64)))
+
+
+def without_fold(shards: Shards, folds: int, fold: int) -> FoldShards:
+    """`joined` shards without one fold."""
+    numbers = fold_numbers(shards, folds)
+    rows = {"train": np.flatnonzero(numbers != fold), HELD_OUT: np.flatnonzero(numbers == fold)}
+    return FoldShards(shards.uri, shards.manifest, shards.manifest_sha256, shards.label_ids, rows)
