@@ -90,7 +90,7 @@ class Acceptance(Frozen):
         accepted: how many of those would be accepted, and `right` of these.
         accepted_share, precision: of those rows, with their 95 % intervals.
         learned_elsewhere: the model may have learned from those rows, in other shards: then the promise is not one to rely on.
-        carried_over: chosen for the model of the run before, which this one refits: the promise is that one's.
+        carried_over: why they are those of the run before, which this one refits: the promise is that one's; "": they are its own.
     """
 
     target_precision: Annotated[float, Field(gt=0, lt=1)]
@@ -106,7 +106,7 @@ class Acceptance(Frozen):
     precision_ci95: tuple[float, float]
     data_manifest_sha256: str
     learned_elsewhere: bool = False
-    carried_over: bool = False
+    carried_over: str = ""
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -139,7 +139,8 @@ def continued_recipe(folder: str, name_or_path: str | None, overrides: list[str]
         own = backbone if named.fit else model | {"freeze_backbone": named.model.freeze_backbone}
         return load_recipe(name_or_path, overrides, {"model": own, "input": _input(info, named.fit is not None)})
     fits = bool(info.recipe.get("fit"))
-    sections = {"model": backbone if fits else model, "input": _input(info, fits)}
+    # Going on from a refit is no refit: val is there to choose again.
+    sections = {"model": backbone if fits else model, "input": _input(info, fits), "refit": None}
     return parse_recipe(info.recipe | sections, f"the recipe in {where}", overrides)
 
 

@@ -82,7 +82,7 @@ class ClassifierKind:
         before, photos = learned_before(recipe, self.shards), label_photos(recipe, self.shards)
         if recipe.refit and recipe.refit.folds:
             predictions = predictions | {FOLDS: read_answers(run, recipe.refit.folds)}
-        temperature, acceptance = self._served(predictions)
+        temperature, acceptance = self._served(predictions, next(model.parameters()).device)
         metrics = {split: evaluate(p, labels, counts_K, temperature, split) | origin(self.shards, split, before) for split, p in predictions.items()}
         if acceptance:
             for split, p in predictions.items():
@@ -120,10 +120,10 @@ class ClassifierKind:
         )
         write_bundle(run / BUNDLE, model, info, photos.chosen(label.photo for label in labels))
 
-    def _served(self, predictions: dict[str, Predictions]) -> tuple[float, Acceptance | None]:
+    def _served(self, predictions: dict[str, Predictions], device: torch.device) -> tuple[float, Acceptance | None]:
         """Temperature, and thresholds where the run before has chosen some."""
-        if refit := self.recipe.refit:
-            return served(refit, self.shards.manifest.labels, predictions.get(FOLDS), self.shards.manifest_sha256)
+        if self.recipe.refit:
+            return served(self.recipe, self.shards, predictions.get(FOLDS), device)
         return fit_temperature(predictions["val"]) if "val" in predictions else 1.0, None
 
     def _old_new(self, split: str, predictions: Predictions, device: torch.device) -> OldNew | None:

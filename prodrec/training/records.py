@@ -105,6 +105,9 @@ def finished_summary(run: Folder) -> str:
     recipe = recipe_of(run.uri)
     assert recipe is not None
     lines.append(f"kept: {kept_weights(read_history(run), recipe)}")
+    acceptance = json.loads(run.read(f"{BUNDLE}/bundle.json")).get("acceptance") or {}
+    if told := acceptance.get("carried_over"):
+        lines.append(f"thresholds: {'those of the run before' if acceptance['accepted'] else 'none'}, as {told}")
     if told := tracking_line(run):
         lines.append(told)
     return "\n".join([*lines, f"report {reports / 'index.html'}", f"bundle {run / BUNDLE}"])

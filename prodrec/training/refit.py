@@ -4,23 +4,25 @@
     its temperature and thresholds are taken over, or chosen anew on what K trainings say of the fold that each has not seen:
     RUN/folds/1 ... RUN/folds/K  ->  RUN/folds/*/answers.npz  ->  RUN/bundle
 
-No choice is made within a fold, so what it says is as of new photos, for photos that are as unlike those learned from as the folds
-are unlike each other. The refit itself has learned from more than each of them: its own answers are at least as good, as a rule.
+No choice is made within a fold. The refit itself has learned from more than each of them: its own answers are at least as good, as
+a rule. Whether folds stand for new photos is asked of val, see `prodrec.evaluation.folds`.
 """
 
-from prodrec.config import FitConfig, Recipe, RefitConfig
+import torch
+
+from prodrec.config import FitConfig, Recipe
 from prodrec.errors import ConfigError, ShardsError
-from prodrec.evaluation.acceptance import CONFIDENCE, TARGET_PRECISION, choose_acceptance
-from prodrec.evaluation.calibration import fit_temperature
-from prodrec.evaluation.folds import FOLDS
+from prodrec.evaluation.acceptance import CONFIDENCE, TARGET_PRECISION
+from prodrec.evaluation.folds import chosen_on_folds
+from prodrec.evaluation.judging import predicted
 from prodrec.evaluation.predictions import Predictions
 from prodrec.files import Folder
-from prodrec.labels import Label
+from prodrec.models.bundle import load_bundle
 from prodrec.models.bundle_files import load_info
 from prodrec.models.bundle_info import Acceptance, ClassifierInfo
 from prodrec.recipes import parse_recipe
 from prodrec.shards.folds import LEARNED, joined, without_fold
-from prodrec.shards.reading import Shards
+from prodrec.shards.reading import Shards, open_shards
 from prodrec.training.records import BUNDLE, is_finished, read_history, recipe_of
 from prodrec.training.state import kept_epochs
 from prodrec.training.tracking import untracked
@@ -69,13 +71,18 @@ def fold_recipes(recipe: Recipe) -> list[Recipe]:
     return [untracked(recipe).model_copy(update={"name": f"{recipe.name}-fold-{one.fold}", "refit": one}) for one in held_out]
 
 
-def served(refit: RefitConfig, labels: list[Label], answers: Predictions | None, data_manifest_sha256: str) -> tuple[float, Acceptance | None]:
-    """Temperature and thresholds of a refit: of the folds' answers, at the precision that the run before promises; without folds, that run's own."""
-    before = load_info(refit.bundle, "classifier")
-    assert isinstance(before, ClassifierInfo)
+def served(recipe: Recipe, shards: Shards, answers: Predictions | None, device: torch.device) -> tuple[float, Acceptance | None]:
+    """Temperature and thresholds of a refit: of the folds' answers, at the precision that the run before promises; without folds, that run's own.
+
+    Args:
+        shards: that it learned from, `joined`.
+    """
+    assert recipe.refit is not None
+    bundle = load_bundle(recipe.refit.bundle, device, "classifier")
+    before: ClassifierInfo = bundle.info
     asked = before.acceptance
     if answers is None:
-        return before.temperature, asked and asked.model_copy(update={"carried_over": True})
-    temperature = fit_temperature(answers)
+        return before.temperature, asked and asked.model_copy(update={"carried_over": "there are no folds (--folds) to choose by"})
+    on_val = predicted(bundle, open_shards(shards.uri).limited(recipe.data.limit).relabelled(before.labels), "val", device)
     precision, confidence = (asked.target_precision, asked.confidence) if asked else (TARGET_PRECISION, CONFIDENCE)
-    return temperature, choose_acceptance(answers, labels, temperature, precision, confidence, FOLDS, data_manifest_sha256)
+    return chosen_on_folds(answers, on_val, before, precision, confidence)
