@@ -101,3 +101,10 @@ def without_fold(shards: Shards, folds: int, fold: int) -> FoldShards:
     numbers = fold_numbers(shards, folds)
     rows = {"train": np.flatnonzero(numbers != fold), HELD_OUT: np.flatnonzero(numbers == fold)}
     return FoldShards(shards.uri, shards.manifest, shards.manifest_sha256, shards.label_ids, rows)
+
+
+def without_test(shards: Shards) -> Shards:
+    """The same shards for those who choose among many: they have no test to look at."""
+    return replace(
+        shards, manifest=shards.manifest.model_copy(update={"splits": {name: files for name, files in shards.manifest.splits.items() if name != "test"}})
+    )
