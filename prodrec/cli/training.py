@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def train(
     shards: Annotated[str, typer.Argument(help="Prepared data set.")],
     out: Out,
-    recipe: Annotated[str | None, typer.Option(help="Name of a recipe, or a YAML file (default resnet50, or the one that the bundle of --from has).")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Name of a recipe, or a YAML file (default: what suits data and machine, or the one that the bundle of --from has).")
+    ] = None,
     from_: Annotated[str | None, typer.Option("--from", help="Bundle to go on from: its layers and labels are kept, new labels are added.")] = None,
     teacher: Annotated[str | None, typer.Option(help="Bundle of a classifier whose answers are learned from, beside the labels.")] = None,
     refit: Annotated[str | None, typer.Option(help="Folder of a finished run: its recipe learns from train and val, as long as val found best there.")] = None,
@@ -51,7 +53,7 @@ def train(
     if local and (most > 1 or cpus_per_worker):
         raise ConfigError("--local is one process on all cores; leave out --workers and --cpus-per-worker, or --local")
     opened = open_shards(shards)
-    chosen = before or (_refitted_recipe(refit, opened, folds) if refit else _chosen_recipe(recipe, from_, overrides))
+    chosen = before or (_refitted_recipe(refit, opened, folds) if refit else _chosen_recipe(recipe, from_, overrides, opened.uri, gpu))
     run = start_run(out, chosen, opened.uri, resume, "local" if local else "ray", opened.manifest_sha256)
     if is_finished(run):
         tell_finished(chosen, opened, run, REPORT, BUNDLE, read_history(run))
@@ -121,11 +123,17 @@ def _refitted_recipe(before: str, shards: "Shards", folds: int) -> "Recipe":
     return refit_recipe(before, shards, folds)
 
 
-def _chosen_recipe(name_or_path: str | None, bundle: str | None, overrides: list[str]) -> "Recipe":
+def _chosen_recipe(name_or_path: str | None, bundle: str | None, overrides: list[str], shards: str, gpu: bool) -> "Recipe":
     if bundle:
         from prodrec.models.start import continued_recipe
 
         return continued_recipe(bundle, name_or_path, overrides)
+    if not name_or_path:
+        from prodrec.training.advice import advised
+
+        recipe, lines = judged(advised, gpu, shards, overrides)
+        print("\n".join(lines), flush=True)
+        return recipe
     from prodrec.recipes import load_recipe
 
-    return load_recipe(name_or_path or "resnet50", overrides)
+    return load_recipe(name_or_path, overrides)

@@ -1,35 +1,22 @@
-"""Which recipe `prodrec train` takes where none is named: a pure function of the data, the machine and whether weights can be had.
+"""Which recipe `prodrec train` takes where none is named.
 
-Only recipes that docs/results.md and docs/log.md have figures of are taken, the best first; what a run would take on this machine
-(`prodrec.training.probe`) decides between them.
+Only recipes that docs/results.md and docs/log.md have figures of are taken, the best first: the first whose weights can be had, and
+whose run takes no longer on this machine than a day's work (`prodrec.training.probe`); else the quickest.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from prodrec.config import Recipe
-from prodrec.shards.reading import Shards
+from prodrec.config.recipe import SIDE_STEP
+from prodrec.errors import ConfigError, WeightsError
+from prodrec.machine import torch_device, usable_cores
+from prodrec.recipes import load_recipe
+from prodrec.shards.reading import Shards, open_shards
+from prodrec.training.probe import Probe, measured
 
 # A run that would take longer gives way to a quicker recipe, where there is one. Source: assumed; a working day.
 MOST_HOURS = 8.0
-
-
-class Facts(NamedTuple):
-    """What decides.
-
-    Attributes:
-        train_images, val_images, labels: of the shards.
-        boxes, short_side: of the shards; the short side in pixels.
-        gpu_gib: memory of the GPU that was asked for; None: the CPU computes.
-        cores: of this machine.
-    """
-
-    train_images: int
-    val_images: int
-    labels: int
-    boxes: bool
-    short_side: int
-    gpu_gib: float | None
-    cores: int
 
 
 class Advice(NamedTuple):
@@ -39,28 +26,70 @@ class Advice(NamedTuple):
     why: str
 
 
-def facts_of(shards: Shards, gpu_gib: float | None, cores: int) -> Facts:
-    manifest = shards.manifest
-    return Facts(manifest.rows("train"), manifest.rows("val"), len(manifest.labels), manifest.boxes is not None, manifest.short_side, gpu_gib, cores)
-
-
-def candidates(facts: Facts) -> list[Advice]:
-    """Recipes that fit the data, the best first; each needs the time (and those with hub weights the weights) that it needs."""
-    if facts.boxes:
+def candidates(boxes: bool, gpu: bool) -> list[Advice]:
+    """Recipes for data of a kind, the best first; the last needs no weights."""
+    if boxes:
         return [
-            *([Advice("fasterrcnn", "boxes, and a GPU: the most exact detector, from COCO weights")] if facts.gpu_gib else []),
+            *([Advice("fasterrcnn", "boxes, and a GPU: the most exact detector, from COCO weights")] if gpu else []),
             Advice("fasterrcnn_mobile", "boxes: the quick detector, from COCO weights"),
-            Advice("fasterrcnn_tiny", "boxes, and no COCO weights: the detector that learns from nothing"),
+            Advice("fasterrcnn_tiny", "boxes, and no COCO weights: the detector that learns from nothing (90 % AP50 on composed scenes)"),
         ]
     return [
-        Advice("efficientnet_b0", "pretrained and fine-tuned: 87.5 % on grocery's test where the best from scratch has 79.6 %"),
-        Advice("embed_then_fit", "a pretrained backbone looks at each image once: quick, some points behind fine-tuning"),
-        Advice("resnet10t_scratch", "no pretrained weights: the best of those that learn from nothing, 79.6 % on grocery's test"),
-        Advice("custom_cnn", "no pretrained weights and little time: the quickest that learns from nothing, 59.4 % on grocery's test"),
+        Advice("efficientnet_b0", "pretrained, then trained as a whole: 87.5 % on grocery's test, where the best from scratch has 79.6 %"),
+        Advice("embed_then_fit", "a pretrained backbone looks at each image once: the quickest, some points behind"),
+        Advice("resnet10t_scratch", "the best that learns from nothing: 79.6 % on grocery's test"),
+        Advice("custom_cnn", "the quickest that learns from nothing: 59.4 % on grocery's test"),
     ]
 
 
-def largest_side(recipe: Recipe, facts: Facts) -> int:
-    """Side of the model's input, at most the recipe's, that the shards have pixels for."""
-    side = recipe.input.size
-    return side if side <= facts.short_side else max(32, facts.short_side // 32 * 32)
+def advised(shards_uri: str, overrides: list[str], gpu: bool = False) -> tuple[Recipe, list[str]]:
+    """The recipe for shards on this machine, and lines that say why, and what its run takes.
+
+    Raises:
+        ShardsError: the shards are not complete.
+        ConfigError: overrides that no recipe takes, or a GPU is asked for and there is none.
+        WeightsError: none can be had, and the overrides ask for some.
+    """
+    shards, device = open_shards(shards_uri), torch_device(gpu)
+    lines, found, refused = [_told(shards, device.type == "cuda")], [], None
+    for advice in candidates(shards.manifest.boxes is not None, gpu):
+        try:
+            recipe = load_recipe(advice.recipe, [*_fitting(load_recipe(advice.recipe), shards), *overrides])
+            probe = measured(recipe, shards, device, recipe.data.threads or usable_cores())
+        except (WeightsError, ConfigError) as error:
+            lines.append(f"  not {advice.recipe}: {error}")
+            refused = error
+            continue
+        found.append((probe.hours, recipe, f"{advice.recipe}: {advice.why}; {_costs(probe)}"))
+        if probe.hours <= MOST_HOURS:
+            break
+        lines.append(f"  not {advice.recipe}: {_costs(probe)}, more than {MOST_HOURS:g} h")
+    if not found:
+        assert refused is not None
+        raise refused
+    _, recipe, told = min(found, key=lambda one: (one[0] > MOST_HOURS, one[0]))
+    return recipe, [*lines, f"  {told}", "  another: --recipe NAME; weights of your own: --set model.weights=PATH (and model.arch=NAME)"]
+
+
+def _fitting(recipe: Recipe, shards: Shards) -> Iterator[str]:
+    """An input that the shards have pixels for, where they are smaller than the recipe's."""
+    most = shards.manifest.short_side // SIDE_STEP * SIDE_STEP
+    if recipe.kind == "classifier" and SIDE_STEP <= most < recipe.input.size:
+        yield f"input.size={most}"
+        if recipe.augment.start_size and recipe.augment.start_size >= most:
+            yield "augment.start_size=null"
+
+
+def _told(shards: Shards, gpu: bool) -> str:
+    manifest, train = shards.manifest, shards.split("train").rows
+    boxes = " with boxes" if manifest.boxes else ""
+    machine = "a GPU" if gpu else f"{usable_cores()} cores, no GPU (--gpu takes one)"
+    labels = max(1, len(manifest.labels))
+    return (
+        f"no --recipe: {train:,} images{boxes} of {labels:,} labels to learn from ({train / labels:.0f} each), short side {manifest.short_side} px; {machine}"
+    )
+
+
+def _costs(probe: Probe) -> str:
+    time = f"{probe.hours:.1f} h" if probe.hours >= 1.5 else f"{probe.hours * 60:.0f} minutes"
+    return f"measured here {probe.images_per_s:,.0f} images/s: up to {time}, {probe.peak_gib:.1f} GiB of memory"
