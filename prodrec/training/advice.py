@@ -4,6 +4,7 @@ Only recipes that docs/results.md and docs/log.md have figures of are taken, the
 whose run takes no longer on this machine than a day's work (`prodrec.training.probe`); else the quickest.
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -54,7 +55,7 @@ def advised(shards_uri: str, overrides: list[str], gpu: bool = False) -> tuple[R
     lines, found, refused = [_told(shards, device.type == "cuda")], [], None
     for advice in candidates(shards.manifest.boxes is not None, gpu):
         try:
-            recipe = load_recipe(advice.recipe, [*_fitting(load_recipe(advice.recipe), shards), *overrides])
+            recipe = load_recipe(advice.recipe, [*_fitting(advice.recipe, overrides, shards), *overrides])
             probe = measured(recipe, shards, device, recipe.data.threads or usable_cores())
         except (WeightsError, ConfigError) as error:
             lines.append(f"  not {advice.recipe}: {error}")
@@ -71,12 +72,16 @@ def advised(shards_uri: str, overrides: list[str], gpu: bool = False) -> tuple[R
     return recipe, [*lines, f"  {told}", "  another: --recipe NAME; weights of your own: --set model.weights=PATH (and model.arch=NAME)"]
 
 
-def _fitting(recipe: Recipe, shards: Shards) -> Iterator[str]:
-    """An input that the shards have pixels for, where they are smaller than the recipe's."""
-    most = shards.manifest.short_side // SIDE_STEP * SIDE_STEP
-    if recipe.kind == "classifier" and SIDE_STEP <= most < recipe.input.size:
-        yield f"input.size={most}"
-        if recipe.augment.start_size and recipe.augment.start_size >= most:
+def _fitting(name: str, overrides: list[str], shards: Shards) -> Iterator[str]:
+    """An input that the shards have pixels for, where they are smaller than the recipe's, and that training sides grow to."""
+    most, recipe = shards.manifest.short_side // SIDE_STEP * SIDE_STEP, load_recipe(name)
+    if recipe.kind == "tagger":
+        return
+    smaller = [f"input.size={most}"] if SIDE_STEP <= most < recipe.input.size else []
+    yield from smaller
+    if recipe.augment.start_size:
+        size = load_recipe(name, ["augment.start_size=null", *smaller, *overrides]).input.size
+        if size <= recipe.augment.start_size:
             yield "augment.start_size=null"
 
 
@@ -91,5 +96,5 @@ def _told(shards: Shards, gpu: bool) -> str:
 
 
 def _costs(probe: Probe) -> str:
-    time = f"{probe.hours:.1f} h" if probe.hours >= 1.5 else f"{probe.hours * 60:.0f} minutes"
+    time = f"{probe.hours:.1f} h" if probe.hours >= 1.5 else f"{max(1, math.ceil(probe.hours * 60))} min"
     return f"measured here {probe.images_per_s:,.0f} images/s: up to {time}, {probe.peak_gib:.1f} GiB of memory"
