@@ -25,7 +25,7 @@ _FOREIGN: dict[str, dict[str, tuple[str, ...]]] = {
     "classifier": {"augment": ("zoom_out",)},
     "tagger": {
         "model": ("head", "head_args", "dropout", "freeze_backbone", "fuse"),
-        "input": ("flip",),
+        "input": ("flip", "interpolation"),
         "augment": ("erase", "start_size"),
         "balance": ("class_weights", "sampling", "logit_adjustment"),
         "optim": ("label_smoothing", "layer_decay"),
@@ -35,7 +35,7 @@ _FOREIGN: dict[str, dict[str, tuple[str, ...]]] = {
 # What a fit reads, by section; every other field of a recipe must be left at its default. A list of what is allowed, so
 # that a field which is new elsewhere is refused here instead of being passed over in silence.
 _USED: dict[str, set[str]] = {
-    "input": {"size", "resize", "crop_fraction", "normalize"},
+    "input": {"size", "resize", "crop_fraction", "interpolation", "normalize"},
     "model": {"arch", "weights", "dropout", "freeze_backbone", "args"},
     "balance": {"class_weights", "beta"},
     "optim": {"name", "lr", "momentum", "warmup_epochs", "final_lr_fraction", "clip_norm", "label_smoothing"},

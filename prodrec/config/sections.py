@@ -1,11 +1,13 @@
 """The sections of a recipe."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
 from prodrec.config.frozen import Fraction, Frozen, PositiveFloat, PositiveInt
 
+Interpolation = Literal["bilinear", "bicubic"]
+INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
 HeadKind = Literal["linear", "relu", "mlp", "cosine", "arcface"]
 
 
@@ -17,6 +19,7 @@ class PreprocessSpec(Frozen):
         resize: `squash` scales both sides to `size` whatever the aspect; `crop` scales the short side to
             `size / crop_fraction` and takes the centre; `pad` scales the long side to `size` and pads with grey.
         crop_fraction: share of the short side kept by `crop`. Source: timm's `crop_pct` default 0.875.
+        interpolation: of the scaling, always antialiased; that with which the weights were made. Classifiers only.
         normalize: `zero_one` x/255; `minus_one_one` x/127.5-1; `imagenet` and `clip` (x/255-mean)/std.
         flip: the logits are the mean with those of the mirrored image, at twice the time. Source: Krizhevsky et al. 2012
             (AlexNet, NeurIPS), section 4.1. Classifiers only.
@@ -25,6 +28,7 @@ class PreprocessSpec(Frozen):
     size: Annotated[int, Field(ge=16, le=2048)] = 224
     resize: Literal["squash", "crop", "pad"] = "squash"
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 0.875
+    interpolation: Interpolation = "bilinear"
     normalize: Literal["zero_one", "minus_one_one", "imagenet", "clip"] = "imagenet"
     flip: bool = False
 
@@ -87,8 +91,9 @@ class BalanceConfig(Frozen):
     """What is done about long-tailed classes.
 
     Attributes:
-        class_weights: weights of the loss: `none`, `inverse` frequency, or `effective` number of samples.
-        beta: of `effective`. Source: Cui et al. 2019 (arXiv 1901.05555), best values 0.9-0.9999 by data set.
+        class_weights: weights of the loss: `none`, `inverse` frequency, its square root `inverse_sqrt`, or `effective` number of samples.
+        beta: of `effective`; below about 1 / (1 - beta) images a class, where its weights are those of `inverse` up to a twentieth,
+            it has no other effect. Source: Cui et al. 2019 (arXiv 1901.05555), 0.9-0.9999 for classes of 5 to 5,000 images.
         sampling: `none`, `over` (repeat factors) or `under`.
         threshold: class frequency below which `over` repeats; None: that of an even share, 1 / classes. Source: Gupta et al. 2019 (LVIS,
             arXiv 1908.03195) took 0.001 for 1,203 classes; docs/results.md measured it.
@@ -97,7 +102,7 @@ class BalanceConfig(Frozen):
             Source: Menon et al. 2021 (arXiv 2007.07314), equation 10.
     """
 
-    class_weights: Literal["none", "inverse", "effective"] = "none"
+    class_weights: Literal["none", "inverse", "inverse_sqrt", "effective"] = "none"
     beta: Annotated[float, Field(ge=0, lt=1)] = 0.999
     sampling: Literal["none", "over", "under"] = "none"
     threshold: Annotated[float, Field(gt=0, le=1)] | None = None
