@@ -39,6 +39,9 @@ class Objects:
     def to(self, device: torch.device, non_blocking: bool = False) -> "Objects":
         return Objects(*(getattr(self, field.name).to(device, non_blocking=non_blocking) for field in fields(self)))
 
+    def pin_memory(self) -> "Objects":
+        return Objects(*(getattr(self, field.name).pin_memory() for field in fields(self)))
+
     def pictures(self) -> list["Objects"]:
         """One a picture."""
         sizes = self.counts_B.tolist()
