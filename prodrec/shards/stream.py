@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,12 @@ class Batch:
     images: Any
     targets: Any
     rows: torch.Tensor
+
+    def parts(self, count: int) -> "list[Batch]":
+        """Neighbouring rows in as many parts, of sizes that differ by one at most; in fewer, if there are fewer rows."""
+        edges = np.linspace(0, len(self.rows), min(count, len(self.rows)) + 1).astype(int)
+        slices = [slice(low, high) for low, high in pairwise(edges.tolist())]
+        return [Batch(self.images[rows], self.targets[rows], self.rows[rows]) for rows in slices] if count > 1 else [self]
 
 
 Transform = Callable[[torch.Tensor, int, int], torch.Tensor]

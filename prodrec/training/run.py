@@ -60,7 +60,7 @@ def _predicted(trainer: Trainer) -> dict[str, Any]:
     rows = {split: trainer.shards.split(split).rows for split in SPLITS}
     splits = [split for split in SPLITS if rows[split]]
     feed = trainer.feed([trainer.eval_pass(split, judged_sample(rows[split]) if split == "train" else None) for split in splits])
-    return {split: trainer.predict(feed.next_pass()[1]) for split in splits}
+    return {split: trainer.predict(split, feed.next_pass()[1], to_finish=True) for split in splits}
 
 
 def _agreed(build: Callable[[], Built], context: WorkerContext) -> Built | ProdrecError:

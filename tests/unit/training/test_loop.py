@@ -87,10 +87,31 @@ def test_a_run_that_is_taken_up_again_equals_the_uninterrupted_one(small_shards,
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_advice_and_no_checkpoint(small_shards, tmp_path):
-    chosen = recipe(optim={"lr": 1e30, "clip_norm": None, "name": "sgd", "warmup_epochs": 0})
-    with pytest.raises(TrainingError, match=r"epoch 1, step .*lower optim.lr"):
+    chosen = recipe(optim={"lr": 1e30, "clip_norm": None, "name": "sgd", "warmup_epochs": 0}, train={"batch_size": 4})
+    with pytest.raises(TrainingError, match=r"epoch 1, step 1\d of 18, the 10th step in a row .*lower optim.lr"):
         trained(small_shards, tmp_path, chosen)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_bad_gradient_costs_its_step_alone_and_is_counted(small_shards, tmp_path):
+    class SpoilsASecondStep(Watcher):
+        def progress(self, progress):
+            super().progress(progress)
+            if progress.step == 2:  # told while the next step is under way
+                hooks.append(trainer.task.model.head.register_full_backward_hook(lambda module, grad_in, grad_out: (grad_in[0] * float("inf"),)))
+            elif hooks:
+                hooks.pop().remove()
+
+    hooks = []
+    chosen = recipe(train={"epochs": 2})
+    trainer = Trainer(chosen, open_shards(small_shards), LocalContext(tmp_path, 2, torch.device("cpu"), SpoilsASecondStep()))
+    state = trainer.fit(RunRecords(Folder(tmp_path).make()))
+    rows = open_shards(small_shards).split("train").rows
+    for entry in state.history:
+        assert entry["skipped_steps"] == 1
+        assert rows - 16 <= entry["images"] < rows, "those that were learned from"
+        assert all(np.isfinite(entry[name]) for name in ("train_loss", "train_nll", "val_loss"))
+        assert entry["data_wait_s"] >= 0
 
 
 def test_a_val_loss_that_is_not_finite_ends_the_run_before_its_checkpoint(small_shards, tmp_path):

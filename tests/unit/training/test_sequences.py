@@ -59,7 +59,7 @@ def test_decoding_away_gives_the_same_run(listing_shards, whole, tmp_path):
 
 
 def test_predictions_are_of_listings(listing_shards, whole):
-    predictions = whole[0].predict(whole[0].batches(whole[0].eval_pass("val")))
+    predictions = whole[0].predict("val")
     split = by_listing(open_shards(listing_shards), 3).split("val")
     assert predictions.rows.tolist() == list(range(split.rows))
     assert predictions.labels.tolist() == split.column("label_id").to_pylist()

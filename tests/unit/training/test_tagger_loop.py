@@ -57,7 +57,7 @@ def test_a_run_that_is_taken_up_again_equals_the_uninterrupted_one(box_shards, t
 def test_looking_at_val_changes_nothing(box_shards, tmp_path):
     trainer, _ = trained(box_shards, tmp_path, recipe(train={"epochs": 1}))
     before = {name: value.clone() for name, value in trainer.evaluated_model().state_dict().items()}
-    first, again = (trainer.kind.val_metrics(trainer.predict(trainer.batches(trainer.eval_pass("val")))) for _ in range(2))
+    first, again = (trainer.kind.val_metrics(trainer.predict("val")) for _ in range(2))
     assert all(torch.equal(value, before[name]) for name, value in trainer.evaluated_model().state_dict().items())
     assert first["ap50"] == again["ap50"]
     assert not any(module.training for module in trainer.evaluated_model().modules())
@@ -67,7 +67,7 @@ def test_a_limit_takes_a_share_of_each_split(box_shards, tmp_path):
     trainer, state = trained(box_shards, tmp_path, recipe(train={"epochs": 1}, data={"limit": 24}))
     whole = open_shards(box_shards)
     assert state.history[0]["images"] == whole.split("train").rows * 24 // 60
-    assert len(trainer.predict(trainer.batches(trainer.eval_pass("val"))).pictures) == max(1, whole.split("val").rows * 24 // 60)
+    assert len(trainer.predict("val").pictures) == max(1, whole.split("val").rows * 24 // 60)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_advice(box_shards, tmp_path):
