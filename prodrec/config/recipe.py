@@ -103,6 +103,10 @@ class Recipe(Frozen):
             yield "model.freeze_layers with model.weights=none would keep random layers; set model.freeze_layers=0 (--freeze 0) as well"
         if self.model.freeze_layers and self.model.freeze_backbone:
             yield "model.freeze_backbone keeps all layers, model.freeze_layers only the first; set one of them"
+        if self.train.freeze_bn and self.model.weights == "none":
+            yield "train.freeze_bn with model.weights=none would keep the statistics of no images; set one of them otherwise"
+        if self.train.freeze_bn and self.train.sync_batchnorm:
+            yield "train.freeze_bn takes no statistics that train.sync_batchnorm could share; set one of them"
         if not (head_epochs := self.train.head_epochs):
             return
         if self.model.weights == "none":

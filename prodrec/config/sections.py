@@ -157,6 +157,11 @@ class TrainConfig(Frozen):
 
     Attributes:
         batch_size: images (with model.fuse listings) of one optimiser step over all workers together.
+        micro_batch: images that go through the model at once on each worker, where the memory of a GPU holds no more: the step is that of the
+            whole batch, but batch norm sees these alone; None: the worker's share of the batch.
+        sync_batchnorm: batch norm takes its statistics from the images of all workers; on GPUs.
+        freeze_bn: batch norm keeps the statistics that the weights came with; its scale and shift are trained. For pretrained weights and
+            few images at once.
         precision: `bf16` autocast (a CPU without bf16 arithmetic computes in fp32, which is quicker there) or `fp32`.
         ema_decay: decay by step of an exponential moving average of the weights that is validated and kept; 0 is off.
         keep_checkpoints: the best this many (and the latest) stay on disk.
@@ -168,6 +173,9 @@ class TrainConfig(Frozen):
 
     epochs: PositiveInt = 30
     batch_size: Annotated[int, Field(ge=2)] = 128
+    micro_batch: PositiveInt | None = None
+    sync_batchnorm: bool = False
+    freeze_bn: bool = False
     seed: int = 0
     precision: Literal["bf16", "fp32"] = "bf16"
     channels_last: bool = True

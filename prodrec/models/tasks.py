@@ -62,7 +62,7 @@ class ClassificationTask(Task):
         log_prior: [K], added to what the loss takes for the logits while training.
     """
 
-    names = ("top1", "top5")
+    names = ("top1", "top5", "nll")
 
     def __init__(
         self,
@@ -95,7 +95,9 @@ class ClassificationTask(Task):
         logits_BK, losses_B, weights_B, shown_B = self.losses(images_BCHW, labels_B)
         hits_Bk = logits_BK.detach().topk(min(TOP_K, logits_BK.shape[1])).indices == shown_B[:, None]
         loss, n = losses_B.sum(), torch.full((), len(labels_B), dtype=torch.float64, device=labels_B.device)
-        sums = (weights_B.double().sum(), losses_B.detach().double().sum(), n, hits_Bk[:, 0].double().sum(), hits_Bk.double().sum())
+        # Plain, as val is judged, where the loss that is minimised may be weighted and smoothed.
+        nll = F.cross_entropy(logits_BK.detach().float(), shown_B, reduction="sum")
+        sums = (weights_B.double().sum(), losses_B.detach().double().sum(), n, hits_Bk[:, 0].double().sum(), hits_Bk.double().sum(), nll.double())
         return loss, torch.stack(sums)
 
     def losses(self, images_BCHW: torch.Tensor | Views, labels_B: torch.Tensor) -> tuple[torch.Tensor, ...]:
