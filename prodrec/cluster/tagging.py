@@ -1,4 +1,4 @@
-"""What the scoring processes of a bulk run do: score, decide and write."""
+"""What the scoring processes of a bulk run do: score, decide and write. They alone load torch: whoever leads the run imports this."""
 
 import hashlib
 import json
@@ -10,18 +10,15 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-import torch
 
 from prodrec.catalog import rows_table
 from prodrec.cluster.fetching import DONE, KEPT, SKIPPED, TO_DO, TagPlan, json_sha256, worker_store
 from prodrec.errors import BundleError, RejectCode
 from prodrec.images.formats import ImageLimits
-from prodrec.models.bundle import load_bundle
 from prodrec.models.bundle_info import joined_id
 from prodrec.scoring.decision import Decider, Decision
 from prodrec.scoring.policy import Policy
 from prodrec.scoring.recognition import Product, Recognition
-from prodrec.scoring.recognizer import Recognizer
 from prodrec.sources.listings import DECLARED
 
 # Deaths of a process over one image after which the image is given up. Source: assumed: one may be an accident.
@@ -38,6 +35,11 @@ class ListingScorer:
     """An actor's state: loaded bundles, the store, and the ledger of deaths."""
 
     def __init__(self, plan: TagPlan, ledger: Any, cpus: int) -> None:
+        import torch
+
+        from prodrec.models.bundle import load_bundle
+        from prodrec.scoring.recognizer import Recognizer
+
         torch.set_num_threads(cpus)
         device = "cuda" if plan.gpu else "cpu"
         classifier = load_bundle(plan.classifier, device, "classifier") if plan.classifier else None
