@@ -9,6 +9,7 @@ from prodrec.config.frozen import SHORT_SIDE_PX, Fraction, Frozen, PositiveFloat
 from prodrec.config.recipe import Recipe
 from prodrec.config.refit import RefitConfig
 from prodrec.config.sections import (
+    INTERPOLATIONS,
     AugmentConfig,
     BalanceConfig,
     DataConfig,
@@ -23,6 +24,7 @@ from prodrec.config.sections import (
 )
 
 __all__ = [
+    "INTERPOLATIONS",
     "SHORT_SIDE_PX",
     "AugmentConfig",
     "BalanceConfig",

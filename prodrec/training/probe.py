@@ -14,9 +14,10 @@ import torch
 from prodrec.config import Recipe
 from prodrec.models.embedder import Embedder
 from prodrec.models.start import starting_labels
+from prodrec.shards.feed import Pass, batches
 from prodrec.shards.order import sequential_order
 from prodrec.shards.reading import Shards
-from prodrec.shards.stream import Batch, batches, eval_transform, read_windows
+from prodrec.shards.stream import Batch, eval_transform
 from prodrec.sources.schema import SPLITS
 from prodrec.training.fit_run import frozen_backbone
 from prodrec.training.kinds import create_kind
@@ -78,7 +79,7 @@ def _decoded(shards: Shards, transform: Any, recipe: Recipe, device: torch.devic
     split = shards.split("train")
     rows = min(split.rows, recipe.train.batch_size if device.type == "cuda" else _MOST_ON_CPU)
     order, started = sequential_order(np.arange(rows), rows), time.monotonic()
-    batch = next(batches(read_windows(split, order.windows), order, transform, 1))
+    batch = next(batches(Pass(split, order, transform), 1))
     return batch, (time.monotonic() - started) / rows
 
 

@@ -18,7 +18,7 @@ def test_val_decides_among_trials_and_test_judges_the_best_alone(small_shards, t
     assert (by_number["0"]["status"], by_number["0"]["epochs"]) == ("finished", "4"), "the recipe as it is has its whole time"
     assert {row["status"] for row in rows} <= {"finished", "stopped"}
     assert float(rows[0]["val_top1"]) == max(float(row["val_top1"]) for row in rows if row["status"] == "finished")
-    assert not [report for report in tmp_path.glob("trials/*/report/test.json")], "no trial has seen test"
+    assert not list(tmp_path.glob("trials/*/report/test.json")), "no trial has seen test"
     metrics = json.loads((tmp_path / "test/metrics.json").read_text())
     info = json.loads((tmp_path / "bundle/bundle.json").read_text())
     assert metrics["split"] == "test" and info["metrics"]["top1"] == metrics["top1"]
