@@ -43,6 +43,10 @@ class Task(nn.Module):
     model: Any
     names: tuple[str, ...]
 
+    def compiled(self, backend: str = "inductor") -> Any:
+        """The task as `torch.compile` makes it."""
+        return torch.compile(self, backend=backend)
+
 
 def means(sums: torch.Tensor, names: tuple[str, ...]) -> dict[str, float]:
     """Metrics of merged sums: `loss`, the weighted mean, and the mean over images of each name; nan for no images."""
@@ -88,6 +92,12 @@ class ClassificationTask(Task):
         classes = len(class_weights)
         mixers = [v2.MixUp(alpha=_MIXUP_ALPHA, num_classes=classes), v2.CutMix(alpha=_CUTMIX_ALPHA, num_classes=classes), v2.Identity()]
         self.mixer = v2.RandomChoice(mixers, p=[mix / 2, mix / 2, 1 - mix]) if mix else None
+
+    def compiled(self, backend: str = "inductor") -> Any:
+        """Mixing stays out of it: it draws in Python, and each share and box would be a graph of its own, step after step."""
+        if isinstance(self.mixer, v2.RandomChoice):
+            self.mixer = torch.compiler.disable(self.mixer)
+        return super().compiled(backend)
 
     def logits(self, images_BCHW: torch.Tensor | Views, model: nn.Module | None = None) -> torch.Tensor:
         """logits_BK of the task's model in eval mode, or of another with the same inputs (a moving average)."""
