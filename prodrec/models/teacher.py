@@ -52,7 +52,6 @@ class Teacher:
         """Pictures made as `rendered`, at the student's side."""
         return _scaled(pictures_BCHW, self._student.model_copy(update={"size": round(pictures_BCHW.shape[-1] / self._enlarged)}))
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def answers(self, pictures_BCHW: torch.Tensor) -> torch.Tensor:
         """The teacher's logits [B, K], without gradients."""
         if self._scorer is None:

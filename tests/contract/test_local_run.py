@@ -64,6 +64,8 @@ def test_a_student_learns_from_its_teachers_answers_and_its_bundle_names_it(fini
     assert "does not know 1 of 2 labels (unseen)" in capsys.readouterr().err
     assert run(*student[:-2], "--set", "model.fuse=mean", "--out", tmp_path / "y") == 2
     assert "model.fuse takes listings" in capsys.readouterr().err
+    assert run(*student[:-2], "--set", "train.compile=true", "--out", tmp_path / "y") == 2
+    assert "train.compile does not know the teacher" in capsys.readouterr().err
 
 
 def test_evaluate_agrees_with_the_run_and_prints_an_interval(finished, small_shards, tmp_path, capsys):
