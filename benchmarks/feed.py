@@ -56,7 +56,7 @@ _CPU = torch.device("cpu")
 _NODES = 4
 _EPOCHS = (1, 3)  # of which the first is left out
 _WINDOW_ROWS, _BATCH = 128, 32
-_SIDE = 64  # pixels: little to decode and compute beside the pauses
+_SIDE = 32  # pixels: little to decode and compute beside the pauses
 
 
 class Pauses(NamedTuple):
