@@ -4,19 +4,17 @@
     then:             `prodrec.training.run` scores the best weights and writes report and bundle.
 
 A step is `prodrec.training.learner`. Metrics of training are sums merged over ranks and divided once; those of val are made of
-the predictions of all ranks. NOT covered: checkpoints within an epoch; a resumed run starts at an epoch's first step.
+the predictions of all ranks. Rank 0 writes a checkpoint after each epoch, and within one by the clock; the others wait for it in
+their next step. All that is random comes from the place in the run, so a run that is taken up at any step equals the undisturbed
+one: to the last bit on a CPU.
 """
 
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import distributed
 
 from prodrec.config import Recipe
 from prodrec.errors import ProdrecError, ShardsError, TrainingError
@@ -27,17 +25,14 @@ from prodrec.shards.order import EpochOrder, Ints, epoch_order, sequential_order
 from prodrec.shards.reading import Shards
 from prodrec.shards.stream import AnyTransform, Batch, batches
 from prodrec.training.averages import mean_weights
-from prodrec.training.checkpoint import read_checkpoint, write_checkpoint
-from prodrec.training.context import WorkerContext
+from prodrec.training.context import WorkerContext, gathered
 from prodrec.training.kinds import create_kind
 from prodrec.training.learner import Learner
 from prodrec.training.pace import Stopwatch, prefetch_one
 from prodrec.training.progress import Progress
 from prodrec.training.records import RunRecords, write_history
-from prodrec.training.state import TrainState, score_of
+from prodrec.training.state import EpochBegun, TrainState, score_of
 
-# Before the epoch, in the names of a checkpoint's sections.
-_KEPT = "kept-"
 _ADVICE = "lower optim.lr, set optim.clip_norm or train.precision=fp32"
 
 
@@ -65,6 +60,7 @@ class Trainer:
         self.learner = Learner(self.kind.task, recipe, context)
         self.task = self.learner.task
         self.state = TrainState()
+        self.saved_at = time.monotonic()
 
     def fit(self, records: RunRecords | None) -> TrainState:
         """Trains from the latest checkpoint, if there is one, to the last epoch or to an early stop.
@@ -75,12 +71,22 @@ class Trainer:
         Raises:
             TrainingError: a loss that is not finite, on all ranks at the same step.
         """
-        with self.context.latest_checkpoint() as folder:
-            if folder:
-                self._restore(folder)
+        self.restore()
         while self.state.epochs_done < self.recipe.train.epochs and not self.state.is_stopped(self.recipe.train):
             self._epoch(self.state.epochs_done + 1, records)
         return self.state
+
+    def restore(self) -> None:
+        """Takes up the latest checkpoint that can be read, the same on every rank; where there is none, the run begins."""
+        checkpoints, found = self.context.checkpoints, None
+        if self.context.rank == 0:
+            found = checkpoints.latest(self.context.note)
+        name = gathered(found and found[0], self.context)[0]
+        if name is None:
+            return
+        sections, facts = found[1:] if found else checkpoints.read(name)
+        self.learner.restore(sections)
+        self.state = TrainState.restored(sections, facts)
 
     def evaluated_model(self) -> torch.nn.Module:
         """The weights that are validated and kept: the moving average where the recipe asks for one."""
@@ -110,7 +116,7 @@ class Trainer:
         """Batches of this rank, decoded where the recipe says."""
         away = transform if self.recipe.data.decode == "stream" else None
         tables = self.context.tables(self.shards.split(split), order.windows, away)
-        return batches(tables, order, transform, self.threads, pin_memory=self.context.device.type == "cuda")
+        return self.context.watched(batches(tables, order, transform, self.threads, pin_memory=self.context.device.type == "cuda"))
 
     def predict(self, split: str, rows: Ints | None = None) -> Any:
         """Predictions of the kept weights, each rank for its share, gathered on every rank.
@@ -137,47 +143,61 @@ class Trainer:
         return self.kind.merged(parts)
 
     def _epoch(self, epoch: int, records: RunRecords | None) -> None:
-        started = time.monotonic()
-        sums, wait_s = self._train_epoch(epoch, started)
-        train_s, images = time.monotonic() - started, int(sums[N])
+        sums = self._train_epoch(epoch)
+        begun, images, started = self.state.begun, int(sums[N]), time.monotonic()
         entry = {"epoch": epoch} | _named("train", means(sums, self.task.names)) | {"lr": self.learner.lr}
-        entry |= {"images": images, "images_per_s": images / train_s, "data_wait_s": wait_s}
+        entry |= {"images": images, "images_per_s": images / begun.train_s, "data_wait_s": begun.wait_s}
         if self.val_split.rows:
             entry |= _named("val", self._validate(epoch))
-        self.state.history.append(entry | {"seconds": time.monotonic() - started})
+        self.state.history.append(entry | {"seconds": begun.train_s + time.monotonic() - started})
+        self.state.begun = EpochBegun()
         metric = self.recipe.train.early_stop.metric
         self.state.keep(lambda: _copy(self.evaluated_model()), metric, self.recipe.train.average_best)
         if records:
             records.epoch(self.state.history)
-        score = self.state.score(epoch, metric)
-        self.context.report(entry | {"score": score}, self._checkpoint(score) if self.context.rank == 0 else None)
+        if self.context.rank == 0:
+            self._save(score=self.state.score(epoch, metric))
+            self.context.report(entry)
 
-    def _train_epoch(self, epoch: int, started: float) -> tuple[torch.Tensor, float]:
-        """Returns the merged sums of the epoch and the seconds this rank waited for data."""
-        recipe, order = self.recipe, self._order(epoch)
-        transform = self.kind.train_transform(epoch)
-        torch.manual_seed(_seed(recipe.train.seed, epoch, self.context.rank))
+    def _train_epoch(self, epoch: int) -> torch.Tensor:
+        """Takes the steps of an epoch that are left, with checkpoints between them when they are due; returns its merged sums."""
+        before, order = self.state.begun, self._order(epoch, self.state.begun.cuts)
+        steps, waiting, started, is_due = before.step + len(order.steps), Stopwatch(), time.monotonic(), False
+        numbered = enumerate(waiting.for_each(self.batches("train", order, self.kind.train_transform(epoch))), start=before.step)
         self.learner.start_epoch(epoch)
-        steps, waiting = len(order.steps), Stopwatch()
 
         def take_steps() -> Iterator[torch.Tensor]:
-            for step, batch in enumerate(waiting.for_each(self.batches("train", order, transform))):
+            nonlocal is_due
+            for step, batch in numbered:
+                torch.manual_seed(_seed(self.recipe.train.seed, epoch, step, self.context.rank))
                 yield self.learner.step(batch, epoch - 1 + step / steps)
+                if is_due := self._is_due():
+                    return
 
-        total = torch.zeros(N + 1 + len(self.task.names), dtype=torch.float64)
-        for step, values in enumerate(prefetch_one(take_steps()), start=1):
-            sums = values.cpu()
-            total += sums
-            self._watch(sums, total, epoch, step, steps, started)
-        return total, waiting.seconds
+        total = torch.tensor(before.sums or [0.0] * (N + 1 + len(self.task.names)), dtype=torch.float64)
+        step = before.step
+        while step < steps:
+            for values in prefetch_one(take_steps()):
+                sums, step = values.cpu(), step + 1
+                total += sums
+                self._watch(sums, total, epoch, step, steps, before.train_s + time.monotonic() - started)
+            cuts = [*before.cuts, (self.lanes, step - before.step)]
+            self.state.begun = EpochBegun(cuts, total.tolist(), before.train_s + time.monotonic() - started, before.wait_s + waiting.seconds)
+            if is_due:
+                self._save()
+        return total
 
-    def _watch(self, sums: torch.Tensor, total: torch.Tensor, epoch: int, step: int, steps: int, started: float) -> None:
+    def _is_due(self) -> bool:
+        """Whether a checkpoint is to be written after this step. Rank 0 alone decides: what the others have is the same."""
+        seconds = self.recipe.train.checkpoint_minutes * 60
+        return self.context.rank == 0 and (time.monotonic() - self.saved_at >= seconds or self.context.is_leaving())
+
+    def _watch(self, sums: torch.Tensor, total: torch.Tensor, epoch: int, step: int, steps: int, elapsed: float) -> None:
         """Every rank sees the same merged sums, so all stop together; an epoch's last step is watched before its checkpoint."""
         loss = float(sums[LOSS] / sums[WEIGHT])
         if not np.isfinite(loss):
             raise TrainingError(f"the loss is {loss} at epoch {epoch}, step {step} of {steps}; {_ADVICE}")
         if self.context.rank == 0:
-            elapsed = time.monotonic() - started
             left = (self.recipe.train.epochs - epoch) * steps + steps - step
             running = means(total, self.task.names) | {"loss": loss}
             self.context.progress(Progress(epoch, self.recipe.train.epochs, step, steps, running, float(total[N]) / elapsed, elapsed / step * left))
@@ -190,44 +210,34 @@ class Trainer:
             raise TrainingError(f"the val loss is {metrics['loss']} after epoch {epoch}; {_ADVICE}")
         return metrics
 
-    def _order(self, epoch: int) -> EpochOrder:
+    @property
+    def lanes(self) -> int:
+        return self.recipe.data.lanes or self.context.world_size
+
+    def _order(self, epoch: int, cuts: Sequence[tuple[int, int]] = ()) -> EpochOrder:
+        """What this rank shows in an epoch, or in what is left of it.
+
+        Args:
+            cuts: (lanes, steps) that were taken of it.
+        """
         train, data, context = self.recipe.train, self.recipe.data, self.context
-        return epoch_order(
-            self.train_split.row_group_sizes,
-            train.batch_size,
-            rank=context.rank,
-            world_size=context.world_size,
-            lanes=data.lanes,
-            window_row_groups=data.window_row_groups,
-            seed=train.seed,
-            epoch=epoch,
-            repeats=self.kind.repeats,
-        )
 
-    def _checkpoint(self, score: float) -> Path:
-        sections = self.learner.sections() | {f"{_KEPT}{epoch}": tensors for epoch, tensors in self.state.kept.items()}
-        folder = Path(tempfile.mkdtemp(prefix="prodrec-checkpoint-"))
-        try:
-            write_checkpoint(folder, sections, {"history": self.state.history, "best_epoch": self.state.best_epoch, "score": score})
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        return folder
+        def whole(lanes: int, rank: int, world_size: int) -> EpochOrder:
+            sizes, window = self.train_split.row_group_sizes, data.window_row_groups
+            places = {"rank": rank, "world_size": world_size, "lanes": lanes, "window_row_groups": window}
+            return epoch_order(sizes, train.batch_size, **places, seed=train.seed, epoch=epoch, repeats=self.kind.repeats)
 
-    def _restore(self, folder: Path) -> None:
-        sections, facts = read_checkpoint(folder)
-        self.learner.restore(sections)
-        kept = {int(name.removeprefix(_KEPT)): tensors for name, tensors in sections.items() if name.startswith(_KEPT)}
-        self.state = TrainState(facts["history"], kept, facts["best_epoch"])
+        if not cuts:
+            return whole(self.lanes, context.rank, context.world_size)
+        left = whole(cuts[0][0], 0, 1)
+        for lanes, steps in cuts:
+            left = left.divided(lanes).after(steps)
+        return left.divided(self.lanes).share(context.rank, context.world_size)
 
-
-def gathered(own: Any, context: WorkerContext) -> list[Any]:
-    """What each rank has, on every rank: a rank that fails says so here instead of leaving the others to wait."""
-    if context.world_size == 1:
-        return [own]
-    parts: list[Any] = [None] * context.world_size
-    distributed.all_gather_object(parts, own)
-    return parts
+    def _save(self, **facts: float) -> None:
+        state = self.state
+        self.context.checkpoints.save(state.position, self.learner.sections() | state.sections(), state.facts() | facts)
+        self.saved_at = time.monotonic()
 
 
 def _named(split: str, metrics: dict[str, float]) -> dict[str, Any]:
@@ -238,6 +248,6 @@ def _copy(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
 
 
-def _seed(seed: int, epoch: int, rank: int) -> int:
+def _seed(seed: int, epoch: int, step: int, rank: int) -> int:
     """Of dropout and other draws inside the model; a function of the position, so that a resumed run repeats it."""
-    return int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0])
+    return int(np.random.SeedSequence([seed, epoch, step, rank]).generate_state(1)[0])

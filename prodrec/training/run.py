@@ -13,8 +13,8 @@ from prodrec.errors import ProdrecError, UserError
 from prodrec.files import Folder
 from prodrec.shards.order import Ints
 from prodrec.shards.reading import Shards
-from prodrec.training.context import WorkerContext
-from prodrec.training.loop import Trainer, gathered
+from prodrec.training.context import WorkerContext, gathered
+from prodrec.training.loop import Trainer
 from prodrec.training.records import BUNDLE, REPORT, RunRecords, is_finished
 from prodrec.training.tracking import start_tracking, told_of_failure, untracked
 
