@@ -23,6 +23,7 @@ def train(
     cpus_per_worker: Annotated[float | None, typer.Option(help="CPUs to reserve for each worker.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a field of the recipe: a.b=value.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    finish: Annotated[bool, typer.Option("--finish", help="Train no more: report and bundle of the best epoch of the run in --out.")] = False,
     local: Annotated[bool, typer.Option("--local", help="One process, without Ray.")] = False,
 ) -> None:
     """Train a recipe on shards; leaves metrics, checkpoints, a report and a bundle in --out."""
@@ -30,9 +31,11 @@ def train(
     from prodrec.evaluation.summary import doubt, origin
     from prodrec.shards.reading import open_shards
     from prodrec.training.records import BUNDLE, REPORT, finished_summary, is_finished, read_history, recipe_of, start_run
+    from prodrec.training.resuming import check_ending
     from prodrec.training.tracking import tell_finished
 
     overrides = [*(set_ or []), *([f"model.freeze_layers={freeze}"] if freeze is not None else [])]
+    resume = resume or finish
     before = recipe_of(out, overrides) if resume and not (recipe or from_) else None
     if resume and not (before or recipe or from_):
         raise ConfigError(f"--resume: there is no run in {out} to go on with; name a --recipe to start one there, or another --out")
@@ -41,11 +44,13 @@ def train(
     if local and (most > 1 or cpus_per_worker):
         raise ConfigError("--local is one process on all cores; leave out --workers and --cpus-per-worker, or --local")
     opened = open_shards(shards)
-    run = start_run(out, chosen, opened.uri, resume, "local" if local else "ray", opened.manifest_sha256)
+    run = start_run(out, chosen, opened.uri, resume, "local" if local else "ray", opened.manifest_sha256, on_fork=lambda line: print(line, flush=True))
     if is_finished(run):
         tell_finished(chosen, opened, run, REPORT, BUNDLE, read_history(run))
         print(f"{out} is finished already\n{finished_summary(run)}")
         return
+    if finish:
+        check_ending(run, chosen)
     from prodrec.models.start import learned_before  # with timm: seconds, which a refused or a finished run need not wait
 
     if told := doubt(origin(opened, "val", learned_before(chosen, opened))):
@@ -56,12 +61,12 @@ def train(
         if local:
             from prodrec.training.local import train_local
 
-            train_local(chosen, opened, run, display, gpu=gpu)
+            train_local(chosen, opened, run, display, gpu=gpu, finish=finish)
         else:
             from prodrec.cluster.train import Workers
             from prodrec.cluster.train import train as train_on_cluster
 
-            train_on_cluster(chosen, opened, run, Workers(least, most, gpu, cpus_per_worker), display)
+            train_on_cluster(chosen, opened, run, Workers(least, most, gpu, cpus_per_worker), display, finish)
     print(finished_summary(run))
 
 

@@ -22,7 +22,9 @@ from pyarrow import fs
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from prodrec.errors import TrainingError
 from prodrec.files import Folder, writing
+from prodrec.lease import Claim
 
 Tensors = dict[str, torch.Tensor]
 _FACTS, _TENSORS, _FOLDER = "state.json", "state.safetensors", "checkpoints"
@@ -51,10 +53,11 @@ class Checkpoints:
 
     Args:
         keep: the best this many, by the `score` among their facts, stay beside the latest.
+        claim: of whoever writes them.
     """
 
-    def __init__(self, run: Folder, keep: int = 1) -> None:
-        self.run, self.keep = run, keep
+    def __init__(self, run: Folder, keep: int = 1, claim: Claim | None = None) -> None:
+        self.run, self.keep, self.claim = run, keep, claim
         self.scores: dict[str, float] = {}
 
     def save(self, position: Position, sections: dict[str, Tensors], facts: dict[str, Any]) -> None:
@@ -62,7 +65,10 @@ class Checkpoints:
 
         Raises:
             OutputError: it cannot be written (full, read-only).
+            TrainingError: the run was taken over by another process, which took this one for dead.
         """
+        if self.claim and not self.claim.stands():
+            raise TrainingError(f"another process has taken over the run in {self.run.uri}; this one ends")
         name = f"{_FOLDER}/{position.name}"
         with writing(self.run / name):
             self.run.delete(f"{name}/{_FACTS}")  # of an attempt before: it must not speak for other tensors
@@ -75,6 +81,11 @@ class Checkpoints:
             for info in self.run.names(_FOLDER):
                 if _NAME.fullmatch(info.base_name) and (old := f"{_FOLDER}/{info.base_name}") not in (*latest, *best):
                     self.run.delete(old)
+
+    def drop(self, position: Position) -> None:
+        """Takes one away whose weights turned out to be broken, if it was written."""
+        with writing(self.run / _FOLDER):
+            self.run.delete(f"{_FOLDER}/{position.name}")
 
     def newest(self) -> Position | None:
         """Of the complete ones, whether they can be read or not."""

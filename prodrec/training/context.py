@@ -12,6 +12,7 @@ import torch
 from torch import distributed
 
 from prodrec.files import Folder
+from prodrec.lease import Claim
 from prodrec.machine import usable_cores
 from prodrec.shards.order import Window
 from prodrec.shards.reading import SplitIndex
@@ -57,13 +58,14 @@ class LocalContext:
 
     Args:
         keep: the best this many checkpoints stay beside the latest.
+        claim: of this process to the run's folder.
     """
 
     rank = 0
     world_size = 1
 
-    def __init__(self, run: Path, keep: int, device: torch.device, observer: RunObserver) -> None:
-        self.checkpoints = Checkpoints(Folder(run), keep)
+    def __init__(self, run: Path, keep: int, device: torch.device, observer: RunObserver, claim: Claim | None = None) -> None:
+        self.checkpoints = Checkpoints(Folder(run), keep, claim)
         self.device = device
         self.threads = usable_cores()
         self.observer = observer

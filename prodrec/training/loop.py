@@ -21,19 +21,21 @@ from prodrec.errors import ProdrecError, ShardsError, TrainingError
 from prodrec.models.start import starting_labels
 from prodrec.models.tasks import LOSS, WEIGHT, N, means
 from prodrec.shards.listing_shards import by_listing
-from prodrec.shards.order import EpochOrder, Ints, epoch_order, sequential_order
+from prodrec.shards.order import EpochOrder, Ints, sequential_order
 from prodrec.shards.reading import Shards
 from prodrec.shards.stream import AnyTransform, Batch, batches
 from prodrec.training.averages import mean_weights
+from prodrec.training.checkpoint import Position
 from prodrec.training.context import WorkerContext, gathered
 from prodrec.training.kinds import create_kind
 from prodrec.training.learner import Learner
 from prodrec.training.pace import Stopwatch, prefetch_one
+from prodrec.training.places import lanes_of, share_of_epoch, step_seed
 from prodrec.training.progress import Progress
 from prodrec.training.records import RunRecords, write_history
 from prodrec.training.state import EpochBegun, TrainState, score_of
 
-_ADVICE = "lower optim.lr, set optim.clip_norm or train.precision=fp32"
+_ADVICE = "lower optim.lr, set optim.clip_norm or train.precision=fp32; --resume goes on with them: --resume --set optim.lr=..."
 
 
 class Trainer:
@@ -74,6 +76,15 @@ class Trainer:
         self.restore()
         while self.state.epochs_done < self.recipe.train.epochs and not self.state.is_stopped(self.recipe.train):
             self._epoch(self.state.epochs_done + 1, records)
+        return self.state
+
+    def ended(self, records: RunRecords | None) -> TrainState:
+        """As `fit`, of a run that is not to train on. Raises: TrainingError: its latest checkpoint knows of no complete epoch."""
+        self.restore()
+        if not self.state.history:
+            raise TrainingError("no checkpoint that can be read has a complete epoch; go on by --resume")
+        if records:
+            write_history(records.run, self.state.history)
         return self.state
 
     def restore(self) -> None:
@@ -169,7 +180,7 @@ class Trainer:
         def take_steps() -> Iterator[torch.Tensor]:
             nonlocal is_due
             for step, batch in numbered:
-                torch.manual_seed(_seed(self.recipe.train.seed, epoch, step, self.context.rank))
+                torch.manual_seed(step_seed(self.recipe.train.seed, epoch, step, self.context.rank))
                 yield self.learner.step(batch, epoch - 1 + step / steps)
                 if is_due := self._is_due():
                     return
@@ -181,7 +192,7 @@ class Trainer:
                 sums, step = values.cpu(), step + 1
                 total += sums
                 self._watch(sums, total, epoch, step, steps, before.train_s + time.monotonic() - started)
-            cuts = [*before.cuts, (self.lanes, step - before.step)]
+            cuts = [*before.cuts, (lanes_of(self.recipe, self.context), step - before.step)]
             self.state.begun = EpochBegun(cuts, total.tolist(), before.train_s + time.monotonic() - started, before.wait_s + waiting.seconds)
             if is_due:
                 self._save()
@@ -196,6 +207,7 @@ class Trainer:
         """Every rank sees the same merged sums, so all stop together; an epoch's last step is watched before its checkpoint."""
         loss = float(sums[LOSS] / sums[WEIGHT])
         if not np.isfinite(loss):
+            self._drop_checkpoint(epoch, step - 1)
             raise TrainingError(f"the loss is {loss} at epoch {epoch}, step {step} of {steps}; {_ADVICE}")
         if self.context.rank == 0:
             left = (self.recipe.train.epochs - epoch) * steps + steps - step
@@ -205,34 +217,22 @@ class Trainer:
     def _validate(self, epoch: int) -> dict[str, float]:
         """Metrics of the kept weights on the whole val split."""
         self.learner.share_buffers()
-        metrics = self.kind.val_metrics(self.predict("val"))
-        if not np.isfinite(metrics["loss"]):
-            raise TrainingError(f"the val loss is {metrics['loss']} after epoch {epoch}; {_ADVICE}")
+        try:
+            metrics = self.kind.val_metrics(self.predict("val"))
+            if not np.isfinite(metrics["loss"]):
+                raise TrainingError(f"the val loss is {metrics['loss']} after epoch {epoch}; {_ADVICE}")
+        except TrainingError:
+            self._drop_checkpoint(epoch, self.state.begun.step)
+            raise
         return metrics
 
-    @property
-    def lanes(self) -> int:
-        return self.recipe.data.lanes or self.context.world_size
-
     def _order(self, epoch: int, cuts: Sequence[tuple[int, int]] = ()) -> EpochOrder:
-        """What this rank shows in an epoch, or in what is left of it.
+        return share_of_epoch(self.recipe, self.train_split.row_group_sizes, self.kind.repeats, self.context, epoch, cuts)
 
-        Args:
-            cuts: (lanes, steps) that were taken of it.
-        """
-        train, data, context = self.recipe.train, self.recipe.data, self.context
-
-        def whole(lanes: int, rank: int, world_size: int) -> EpochOrder:
-            sizes, window = self.train_split.row_group_sizes, data.window_row_groups
-            places = {"rank": rank, "world_size": world_size, "lanes": lanes, "window_row_groups": window}
-            return epoch_order(sizes, train.batch_size, **places, seed=train.seed, epoch=epoch, repeats=self.kind.repeats)
-
-        if not cuts:
-            return whole(self.lanes, context.rank, context.world_size)
-        left = whole(cuts[0][0], 0, 1)
-        for lanes, steps in cuts:
-            left = left.divided(lanes).after(steps)
-        return left.divided(self.lanes).share(context.rank, context.world_size)
+    def _drop_checkpoint(self, epoch: int, step: int) -> None:
+        """Weights that make a loss which is not finite were broken by the step before: nobody is to go on from them."""
+        if self.context.rank == 0 and step:
+            self.context.checkpoints.drop(Position(epoch - 1, step))
 
     def _save(self, **facts: float) -> None:
         state = self.state
@@ -246,8 +246,3 @@ def _named(split: str, metrics: dict[str, float]) -> dict[str, Any]:
 
 def _copy(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-
-
-def _seed(seed: int, epoch: int, step: int, rank: int) -> int:
-    """Of dropout and other draws inside the model; a function of the position, so that a resumed run repeats it."""
-    return int(np.random.SeedSequence([seed, epoch, step, rank]).generate_state(1)[0])

@@ -9,13 +9,13 @@ from typing import TypeVar
 import numpy as np
 
 from prodrec.config import Recipe
-from prodrec.errors import ProdrecError, UserError
+from prodrec.errors import OutputError, ProdrecError, UserError
 from prodrec.files import Folder
 from prodrec.shards.order import Ints
 from prodrec.shards.reading import Shards
 from prodrec.training.context import WorkerContext, gathered
 from prodrec.training.loop import Trainer
-from prodrec.training.records import BUNDLE, REPORT, RunRecords, is_finished
+from prodrec.training.records import BUNDLE, CONFIG, REPORT, RunRecords, is_finished
 from prodrec.training.tracking import start_tracking, told_of_failure, untracked
 
 Built = TypeVar("Built")
@@ -24,8 +24,11 @@ Built = TypeVar("Built")
 _TRAIN_ROWS_JUDGED = 10_000
 
 
-def run_training(recipe: Recipe, shards: Shards, run: Folder, context: WorkerContext) -> ProdrecError | None:
+def run_training(recipe: Recipe, shards: Shards, run: Folder, context: WorkerContext, finish: bool = False) -> ProdrecError | None:
     """Runs a recipe on this rank, going on from its latest checkpoint; a run whose bundle is there is left alone.
+
+    Args:
+        finish: train no more: report and bundle are those of the best epoch so far.
 
     Returns:
         What all ranks found wrong before the first step, or None. (A launcher would take a raised error for a lost worker and try again.)
@@ -36,7 +39,7 @@ def run_training(recipe: Recipe, shards: Shards, run: Folder, context: WorkerCon
     """
     if is_finished(run):
         return None
-    trainer = _agreed(lambda: Trainer(untracked(recipe), shards, context), context)
+    trainer = _agreed(lambda: _trainer(untracked(recipe), shards, run, context), context)
     if isinstance(trainer, ProdrecError):
         return trainer
     tracker = _agreed(lambda: start_tracking(recipe, shards, run) if context.rank == 0 else None, context)
@@ -44,7 +47,7 @@ def run_training(recipe: Recipe, shards: Shards, run: Folder, context: WorkerCon
         return tracker
     with told_of_failure(tracker):
         records = RunRecords(run, tracker) if context.rank == 0 else None
-        state = trainer.fit(records)
+        state = trainer.ended(records) if finish else trainer.fit(records)
         trainer.choose(records)
         rows = {split: trainer.shards.split(split).rows for split in ("train", "val", "test")}
         predictions = {split: trainer.predict(split, judged_sample(rows[split]) if split == "train" else None) for split in rows if rows[split]}
@@ -53,6 +56,13 @@ def run_training(recipe: Recipe, shards: Shards, run: Folder, context: WorkerCon
     if tracker:
         tracker.finish(state.history, REPORT, BUNDLE)
     return None
+
+
+def _trainer(recipe: Recipe, shards: Shards, run: Folder, context: WorkerContext) -> Trainer:
+    """Raises: OutputError: the run's folder is not seen from here; else as `Trainer`."""
+    if not run.exists(CONFIG):
+        raise OutputError(f"{run.uri} is not the same folder on every node of the cluster; choose an --out that all see, such as s3://bucket/folder")
+    return Trainer(recipe, shards, context)
 
 
 def _agreed(build: Callable[[], Built], context: WorkerContext) -> Built | ProdrecError:

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from prodrec.errors import OutputError
+from prodrec.errors import OutputError, TrainingError
 from prodrec.files import Folder
+from prodrec.lease import held
 from prodrec.training.checkpoint import Checkpoints, Position, optimizer_tensors, read_checkpoint, restore_optimizer, write_checkpoint
 
 
@@ -84,6 +85,28 @@ def test_a_run_on_ray_of_before_is_gone_on_with(tmp_path):
     assert len(Checkpoints(run).latest(pytest.fail)[1]["model"]["w"]) == 3
     saved(run, Position(3, 1))
     assert Checkpoints(run).newest() == Position(3, 1)
+
+
+def test_an_object_store_holds_them_as_a_disk_does():
+    run = Folder("fsspec+memory://test-checkpoints/run")
+    saved(run, Position(1), Position(1, 5), Position(2), Position(2, 1))
+    assert [info.base_name for info in run.names("checkpoints")] == ["epoch-0002", "epoch-0003-step-000001"]
+    run.write("checkpoints/epoch-0003-step-000001/state.safetensors", b"half")
+    told = []
+    name, sections, _ = Checkpoints(run).latest(told.append)
+    assert (name, len(told)) == ("checkpoints/epoch-0002", 1)
+    assert sections["model"]["w"][0] == 200
+
+
+def test_who_was_taken_for_dead_writes_none(tmp_path):
+    run = Folder(tmp_path)
+    with held(run, pytest.fail) as claim:
+        checkpoints = Checkpoints(run, claim=claim)
+        checkpoints.save(Position(1), {}, {})
+        run.delete(claim.file)
+        with pytest.raises(TrainingError, match="another process has taken over the run"):
+            checkpoints.save(Position(2), {}, {})
+    assert checkpoints.newest() == Position(1)
 
 
 def test_a_place_that_cannot_be_written_is_named():
