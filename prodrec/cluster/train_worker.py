@@ -15,9 +15,8 @@ from prodrec.cluster.watchdog import Watchdog
 from prodrec.errors import ProdrecError, TrainingError
 from prodrec.files import Folder
 from prodrec.machine import usable_cores
-from prodrec.shards.order import Window
-from prodrec.shards.reading import SplitIndex
-from prodrec.shards.stream import AnyTransform, Batch
+from prodrec.shards.feed import Pass
+from prodrec.shards.stream import Batch
 from prodrec.training.checkpoint import Checkpoints
 from prodrec.training.progress import Progress
 from prodrec.training.run import run_training
@@ -48,8 +47,8 @@ class RayContext:
         self.leaving: PreemptionInfo | None = None
         self.watchdog = Watchdog(self.note)
 
-    def tables(self, split: SplitIndex, windows: list[Window], decode: AnyTransform | None) -> Iterator[pa.Table]:
-        return stream_tables(split, windows, decode)
+    def away(self, one: Pass) -> Iterator[pa.Table]:
+        return stream_tables(one.split, one.order.windows, one.transform)
 
     def report(self, metrics: dict[str, Any]) -> None:
         self.board.epoch.remote(metrics)

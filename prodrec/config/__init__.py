@@ -7,6 +7,7 @@ from prodrec.config.fit import FitConfig
 from prodrec.config.frozen import SHORT_SIDE_PX, Fraction, Frozen, PositiveFloat, PositiveInt, explain_validation
 from prodrec.config.recipe import Recipe
 from prodrec.config.sections import (
+    INTERPOLATIONS,
     AugmentConfig,
     BalanceConfig,
     DataConfig,
@@ -21,6 +22,7 @@ from prodrec.config.sections import (
 )
 
 __all__ = [
+    "INTERPOLATIONS",
     "SHORT_SIDE_PX",
     "AugmentConfig",
     "BalanceConfig",

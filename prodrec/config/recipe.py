@@ -25,7 +25,7 @@ _FOREIGN: dict[str, dict[str, tuple[str, ...]]] = {
     "classifier": {"augment": ("zoom_out",)},
     "tagger": {
         "model": ("head", "head_args", "dropout", "freeze_backbone", "fuse"),
-        "input": ("flip",),
+        "input": ("flip", "interpolation"),
         "augment": ("erase", "start_size"),
         "balance": ("class_weights", "sampling", "logit_adjustment"),
         "optim": ("label_smoothing", "layer_decay"),
@@ -35,7 +35,7 @@ _FOREIGN: dict[str, dict[str, tuple[str, ...]]] = {
 # What a fit reads, by section; every other field of a recipe must be left at its default. A list of what is allowed, so
 # that a field which is new elsewhere is refused here instead of being passed over in silence.
 _USED: dict[str, set[str]] = {
-    "input": {"size", "resize", "crop_fraction", "normalize"},
+    "input": {"size", "resize", "crop_fraction", "interpolation", "normalize"},
     "model": {"arch", "weights", "dropout", "freeze_backbone", "args"},
     "balance": {"class_weights", "beta"},
     "optim": {"name", "lr", "momentum", "warmup_epochs", "final_lr_fraction", "clip_norm", "label_smoothing"},
@@ -103,6 +103,10 @@ class Recipe(Frozen):
             yield "model.freeze_layers with model.weights=none would keep random layers; set model.freeze_layers=0 (--freeze 0) as well"
         if self.model.freeze_layers and self.model.freeze_backbone:
             yield "model.freeze_backbone keeps all layers, model.freeze_layers only the first; set one of them"
+        if self.train.freeze_bn and self.model.weights == "none":
+            yield "train.freeze_bn with model.weights=none would keep the statistics of no images; set one of them otherwise"
+        if self.train.freeze_bn and self.train.sync_batchnorm:
+            yield "train.freeze_bn takes no statistics that train.sync_batchnorm could share; set one of them"
         if not (head_epochs := self.train.head_epochs):
             return
         if self.model.weights == "none":

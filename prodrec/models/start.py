@@ -18,7 +18,7 @@ from prodrec.models.bundle import Bundle, load_bundle
 from prodrec.models.bundle_files import INFO, bundle_folder, load_info
 from prodrec.models.bundle_info import BundleInfo, ClassifierInfo, TaggerInfo
 from prodrec.models.detectors import DETECTORS
-from prodrec.models.registry import check_normalization, create_classifier
+from prodrec.models.registry import check_input, create_classifier
 from prodrec.models.tagger import create_tagger
 from prodrec.models.weights import HUB, NONE, SUFFIXES
 from prodrec.recipes import load_recipe, parse_recipe
@@ -142,7 +142,7 @@ def continued_info(recipe: Recipe) -> BundleInfo | None:
 def _created(recipe: Recipe, num_labels: int) -> nn.Module:
     if recipe.kind == "tagger":
         return create_tagger(recipe.model, num_labels, recipe.input)
-    check_normalization(recipe.model, recipe.input)
+    check_input(recipe.model, recipe.input)
     return create_classifier(recipe.model, num_labels, recipe.input.size)
 
 

@@ -62,7 +62,7 @@ class ClassificationTask(Task):
         log_prior: [K], added to what the loss takes for the logits while training.
     """
 
-    names = ("top1", "top5")
+    names = ("top1", "top5", "nll")
 
     def __init__(
         self,
@@ -95,23 +95,29 @@ class ClassificationTask(Task):
         logits_BK, losses_B, weights_B, shown_B = self.losses(images_BCHW, labels_B)
         hits_Bk = logits_BK.detach().topk(min(TOP_K, logits_BK.shape[1])).indices == shown_B[:, None]
         loss, n = losses_B.sum(), torch.full((), len(labels_B), dtype=torch.float64, device=labels_B.device)
-        sums = (weights_B.double().sum(), losses_B.detach().double().sum(), n, hits_Bk[:, 0].double().sum(), hits_Bk.double().sum())
+        # Plain, as val is judged, where the loss that is minimised may be weighted and smoothed.
+        nll = F.cross_entropy(logits_BK.detach().float(), shown_B, reduction="sum")
+        sums = (weights_B.double().sum(), losses_B.detach().double().sum(), n, hits_Bk[:, 0].double().sum(), hits_Bk.double().sum(), nll.double())
         return loss, torch.stack(sums)
 
     def losses(self, images_BCHW: torch.Tensor | Views, labels_B: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Returns logits_BK, weighted losses_B (float32), their weights_B and shown_B; the loss of a step is sum(losses) / sum(weights).
 
-        The logits are without margin and prior, as they are judged. A mixed image has the weights of its two classes in the shares in which
-        it shows them, and its label in shown_B is that of the larger one.
+        The logits are without margin and prior, as they are judged. A mixed image is one of each of its two classes in the shares in which
+        it shows them: each share of the loss has the weight of its class. Its label in shown_B is that of the larger one.
         """
         images, *lengths_B = packed(images_BCHW)
         inputs, targets = self.normalizer(images), labels_B
         if self.mixer is not None and self.training:
             inputs, targets = self.mixer(inputs, labels_B)
         logits_BK = self.model(self._arranged(inputs), *lengths_B)
-        weights_B = self.class_weights[targets] if targets.ndim == 1 else targets @ self.class_weights
-        losses_B = F.cross_entropy(self._judged(logits_BK.float(), labels_B), targets, label_smoothing=self.label_smoothing, reduction="none")
-        return logits_BK, losses_B * weights_B, weights_B, labels_B if targets.ndim == 1 else targets.argmax(1)
+        judged_BK = self._judged(logits_BK.float(), labels_B)
+        if targets.ndim == 1:
+            weights_B = self.class_weights[targets]
+            losses_B = F.cross_entropy(judged_BK, targets, label_smoothing=self.label_smoothing, reduction="none") * weights_B
+            return logits_BK, losses_B, weights_B, labels_B
+        weighted_BK = targets * self.class_weights
+        return logits_BK, _smoothed_losses(judged_BK, weighted_BK, self.label_smoothing), weighted_BK.sum(1), targets.argmax(1)
 
     def _judged(self, logits_BK: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
         """What the loss takes for the logits."""
@@ -121,6 +127,12 @@ class ClassificationTask(Task):
 
     def _arranged(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         return images_BCHW.contiguous(memory_format=self.memory_format)
+
+
+def _smoothed_losses(logits_BK: torch.Tensor, weights_BK: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """[B] cross-entropies of each class, with smoothed labels, in the sum with these weights: sum_k w_k ((1 - s) -log p_k + s mean(-log p))."""
+    log_p_BK = F.log_softmax(logits_BK, dim=1)
+    return -(1 - smoothing) * (weights_BK * log_p_BK).sum(1) - smoothing * weights_BK.sum(1) * log_p_BK.mean(1)
 
 
 class DetectionTask(Task):

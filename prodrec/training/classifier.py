@@ -61,8 +61,8 @@ class ClassifierKind:
     def eval_transform(self) -> Transform:
         return eval_transform(self.recipe.input)
 
-    def predict(self, model: nn.Module, inputs: Iterable[Batch], device: torch.device) -> Predictions:
-        return predict(lambda images: self.task.logits(images, model), inputs, device, self.recipe.train.precision)
+    def predict(self, model: nn.Module, inputs: Iterable[Batch], device: torch.device, to_finish: bool) -> Predictions:
+        return predict(lambda images: self.task.logits(images, model), inputs, device, self.recipe.train.precision, to_finish)
 
     def merged(self, parts: list[Predictions]) -> Predictions:
         return Predictions.concat(parts)

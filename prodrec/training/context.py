@@ -7,16 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-import pyarrow as pa
 import torch
 from torch import distributed
 
 from prodrec.files import Folder
 from prodrec.lease import Claim
 from prodrec.machine import usable_cores
-from prodrec.shards.order import Window
-from prodrec.shards.reading import SplitIndex
-from prodrec.shards.stream import AnyTransform, Batch, decode_pixels, read_windows
+from prodrec.shards.feed import Away
+from prodrec.shards.stream import Batch
 from prodrec.training.checkpoint import Checkpoints
 from prodrec.training.progress import Progress, RunObserver
 
@@ -34,8 +32,9 @@ class WorkerContext(Protocol):
     threads: int
     checkpoints: Checkpoints
 
-    def tables(self, split: SplitIndex, windows: list[Window], decode: AnyTransform | None) -> Iterator[pa.Table]:
-        """The rows of the windows in their order; with `decode`, decoded away from this process."""
+    @property
+    def away(self) -> Away | None:
+        """Reads and decodes where the recipe says `data.decode=stream`; None: there is nowhere but here."""
 
     def report(self, metrics: dict[str, Any]) -> None:
         """Called on rank 0 with the metrics of an epoch."""
@@ -63,16 +62,13 @@ class LocalContext:
 
     rank = 0
     world_size = 1
+    away = None
 
     def __init__(self, run: Path, keep: int, device: torch.device, observer: RunObserver, claim: Claim | None = None) -> None:
         self.checkpoints = Checkpoints(Folder(run), keep, claim)
         self.device = device
         self.threads = usable_cores()
         self.observer = observer
-
-    def tables(self, split: SplitIndex, windows: list[Window], decode: AnyTransform | None) -> Iterator[pa.Table]:
-        tables = read_windows(split, windows)
-        return (decode_pixels(table, decode) for table in tables) if decode else tables
 
     def report(self, metrics: dict[str, Any]) -> None:
         self.observer.epoch(metrics)

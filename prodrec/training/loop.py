@@ -10,7 +10,7 @@ one: to the last bit on a CPU.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,21 +20,25 @@ from prodrec.config import Recipe
 from prodrec.errors import ProdrecError, ShardsError, TrainingError
 from prodrec.models.start import starting_labels
 from prodrec.models.tasks import LOSS, WEIGHT, N, means
+from prodrec.shards.feed import Feed, Pass
 from prodrec.shards.listing_shards import by_listing
 from prodrec.shards.order import EpochOrder, Ints, sequential_order
 from prodrec.shards.reading import Shards
-from prodrec.shards.stream import AnyTransform, Batch, batches
+from prodrec.shards.stream import Batch
 from prodrec.training.averages import mean_weights
-from prodrec.training.checkpoint import Position
 from prodrec.training.context import WorkerContext, gathered
 from prodrec.training.kinds import create_kind
 from prodrec.training.learner import Learner
-from prodrec.training.pace import Stopwatch, prefetch_one
+from prodrec.training.pace import Stopwatch, read_behind
 from prodrec.training.places import lanes_of, share_of_epoch, step_seed
 from prodrec.training.progress import Progress
 from prodrec.training.records import RunRecords, write_history
+from prodrec.training.saves import Saves
 from prodrec.training.state import EpochBegun, TrainState, score_of
 
+# Steps in a row whose gradient is not finite, after which a run ends: one bad batch is passed over, weights that have run away do not come
+# back. Source: assumed.
+_MOST_SKIPPED = 10
 _ADVICE = "lower optim.lr, set optim.clip_norm or train.precision=fp32; --resume goes on with them: --resume --set optim.lr=..."
 
 
@@ -61,8 +65,8 @@ class Trainer:
         self._order(1)  # an order that cannot be made is the user's error: found here, before the first step
         self.learner = Learner(self.kind.task, recipe, context)
         self.task = self.learner.task
-        self.state = TrainState()
-        self.saved_at = time.monotonic()
+        self.saves = Saves(self.learner, context, recipe.train.checkpoint_minutes)
+        self.state, self.skipped_in_a_row = TrainState(), 0
 
     def fit(self, records: RunRecords | None) -> TrainState:
         """Trains from the latest checkpoint, if there is one, to the last epoch or to an early stop.
@@ -73,31 +77,21 @@ class Trainer:
         Raises:
             TrainingError: a loss that is not finite, on all ranks at the same step.
         """
-        self.restore()
+        self.state = self.saves.restored()
+        feed = self.feed(self._passes(self.state.epochs_done + 1, self.state.begun.cuts))
         while self.state.epochs_done < self.recipe.train.epochs and not self.state.is_stopped(self.recipe.train):
-            self._epoch(self.state.epochs_done + 1, records)
+            self._epoch(self.state.epochs_done + 1, feed, records)
+        feed.close()
         return self.state
 
     def ended(self, records: RunRecords | None) -> TrainState:
         """As `fit`, of a run that is not to train on. Raises: TrainingError: its latest checkpoint knows of no complete epoch."""
-        self.restore()
+        self.state = self.saves.restored()
         if not self.state.history:
             raise TrainingError("no checkpoint that can be read has a complete epoch; go on by --resume")
         if records:
             write_history(records.run, self.state.history)
         return self.state
-
-    def restore(self) -> None:
-        """Takes up the latest checkpoint that can be read, the same on every rank; where there is none, the run begins."""
-        checkpoints, found = self.context.checkpoints, None
-        if self.context.rank == 0:
-            found = checkpoints.latest(self.context.note)
-        name = gathered(found and found[0], self.context)[0]
-        if name is None:
-            return
-        sections, facts = found[1:] if found else checkpoints.read(name)
-        self.learner.restore(sections)
-        self.state = TrainState.restored(sections, facts)
 
     def evaluated_model(self) -> torch.nn.Module:
         """The weights that are validated and kept: the moving average where the recipe asks for one."""
@@ -123,43 +117,66 @@ class Trainer:
                 return
         model.load_state_dict(state.best)
 
-    def batches(self, split: str, order: EpochOrder, transform: AnyTransform) -> Iterator[Batch]:
+    def feed(self, plan: Iterable[Pass]) -> Feed:
         """Batches of this rank, decoded where the recipe says."""
-        away = transform if self.recipe.data.decode == "stream" else None
-        tables = self.context.tables(self.shards.split(split), order.windows, away)
-        return self.context.watched(batches(tables, order, transform, self.threads, pin_memory=self.context.device.type == "cuda"))
+        away = self.context.away if self.recipe.data.decode == "stream" else None
+        return Feed(plan, self.threads, self.context.device.type == "cuda", away)
 
-    def predict(self, split: str, rows: Ints | None = None) -> Any:
-        """Predictions of the kept weights, each rank for its share, gathered on every rank.
+    def batches(self, one: Pass) -> Iterator[Batch]:
+        """As `feed`, of a single pass."""
+        return self.feed([one]).next_pass()[1]
+
+    def train_pass(self, epoch: int, cuts: Sequence[tuple[int, int]] = ()) -> Pass:
+        """This rank's share of an epoch, or of what is left of it after `cuts`."""
+        return Pass(self.train_split, self._order(epoch, cuts), self.kind.train_transform(epoch))
+
+    def eval_pass(self, split: str, rows: Ints | None = None) -> Pass:
+        """This rank's share of a split, in order.
 
         Args:
             rows: row numbers of the split; None: all.
+        """
+        rows = np.arange(self.shards.split(split).rows) if rows is None else rows
+        order = sequential_order(rows, self.learner.at_once * self.context.world_size, rank=self.context.rank, world_size=self.context.world_size)
+        return Pass(self.shards.split(split), order, self.kind.eval_transform())
+
+    def predict(self, split: str, inputs: Iterator[Batch] | None = None, to_finish: bool = False) -> Any:
+        """Predictions of the kept weights, each rank for its share, gathered on every rank.
+
+        Args:
+            inputs: batches of the split, or of some of its rows, that are on their way already; None: all are read now.
+            to_finish: as `Kind.predict`.
 
         Raises:
             TrainingError: a logit is not finite, on all ranks if on one.
         """
-        context = self.context
-        rows = np.arange(self.shards.split(split).rows) if rows is None else rows
-        order = sequential_order(rows, self.recipe.train.batch_size, rank=context.rank, world_size=context.world_size)
         model = self.evaluated_model().eval()
         own: Any
         try:
-            own = self.kind.predict(model, self.batches(split, order, self.kind.eval_transform()), context.device)
+            inputs = self.context.watched(inputs or self.batches(self.eval_pass(split)))
+            own = self.kind.predict(model, inputs, self.context.device, to_finish)
         except TrainingError as error:
             own = error
-        parts = gathered(own, context)
+        parts = gathered(own, self.context)
         for part in parts:
             if isinstance(part, ProdrecError):
                 raise part
         return self.kind.merged(parts)
 
-    def _epoch(self, epoch: int, records: RunRecords | None) -> None:
-        sums = self._train_epoch(epoch)
+    def _passes(self, first_epoch: int, cuts: Sequence[tuple[int, int]] = ()) -> Iterator[Pass]:
+        """What the epochs take, in turn; of the first, what is left after `cuts`."""
+        for epoch in range(first_epoch, self.recipe.train.epochs + 1):
+            yield self.train_pass(epoch, cuts if epoch == first_epoch else ())
+            if self.val_split.rows:
+                yield self.eval_pass("val")
+
+    def _epoch(self, epoch: int, feed: Feed, records: RunRecords | None) -> None:
+        sums = self._train_epoch(epoch, feed)
         begun, images, started = self.state.begun, int(sums[N]), time.monotonic()
         entry = {"epoch": epoch} | _named("train", means(sums, self.task.names)) | {"lr": self.learner.lr}
-        entry |= {"images": images, "images_per_s": images / begun.train_s, "data_wait_s": begun.wait_s}
+        entry |= {"images": images, "images_per_s": images / begun.train_s, "data_wait_s": begun.wait_s, "skipped_steps": begun.skipped}
         if self.val_split.rows:
-            entry |= _named("val", self._validate(epoch))
+            entry |= _named("val", self._validate(epoch, feed.next_pass()[1]))
         self.state.history.append(entry | {"seconds": begun.train_s + time.monotonic() - started})
         self.state.begun = EpochBegun()
         metric = self.recipe.train.early_stop.metric
@@ -167,77 +184,67 @@ class Trainer:
         if records:
             records.epoch(self.state.history)
         if self.context.rank == 0:
-            self._save(score=self.state.score(epoch, metric))
+            self.saves.save(self.state, score=self.state.score(epoch, metric))
             self.context.report(entry)
 
-    def _train_epoch(self, epoch: int) -> torch.Tensor:
+    def _train_epoch(self, epoch: int, feed: Feed) -> torch.Tensor:
         """Takes the steps of an epoch that are left, with checkpoints between them when they are due; returns its merged sums."""
-        before, order = self.state.begun, self._order(epoch, self.state.begun.cuts)
-        steps, waiting, started, is_due = before.step + len(order.steps), Stopwatch(), time.monotonic(), False
-        numbered = enumerate(waiting.for_each(self.batches("train", order, self.kind.train_transform(epoch))), start=before.step)
         self.learner.start_epoch(epoch)
+        one, inputs = feed.next_pass()
+        before, waiting, started, is_due = self.state.begun, Stopwatch(), time.monotonic(), False
+        steps, step, skipped = before.step + len(one.order.steps), before.step, before.skipped
+        numbered = enumerate(waiting.for_each(self.context.watched(inputs)), start=step)
 
         def take_steps() -> Iterator[torch.Tensor]:
             nonlocal is_due
-            for step, batch in numbered:
-                torch.manual_seed(step_seed(self.recipe.train.seed, epoch, step, self.context.rank))
-                yield self.learner.step(batch, epoch - 1 + step / steps)
-                if is_due := self._is_due():
+            for number, batch in numbered:
+                torch.manual_seed(step_seed(self.recipe.train.seed, epoch, number, self.context.rank))
+                yield self.learner.step(batch, epoch - 1 + number / steps)
+                if is_due := self.saves.is_due():
                     return
 
         total = torch.tensor(before.sums or [0.0] * (N + 1 + len(self.task.names)), dtype=torch.float64)
-        step = before.step
         while step < steps:
-            for values in prefetch_one(take_steps()):
-                sums, step = values.cpu(), step + 1
-                total += sums
-                self._watch(sums, total, epoch, step, steps, before.train_s + time.monotonic() - started)
-            cuts = [*before.cuts, (lanes_of(self.recipe, self.context), step - before.step)]
-            self.state.begun = EpochBegun(cuts, total.tolist(), before.train_s + time.monotonic() - started, before.wait_s + waiting.seconds)
-            if is_due:
-                self._save()
+            for values in read_behind(take_steps()):
+                sums, norm, step = values[:-1], float(values[-1]), step + 1
+                if is_sound := bool(values.isfinite().all()):
+                    total += sums
+                skipped += not is_sound
+                self.skipped_in_a_row = 0 if is_sound else self.skipped_in_a_row + 1
+                self._watch(sums, norm, total, epoch, step, steps, before.train_s + time.monotonic() - started)
+            cuts, train_s = [*before.cuts, (lanes_of(self.recipe, self.context), step - before.step)], before.train_s + time.monotonic() - started
+            self.state.begun = EpochBegun(cuts, total.tolist(), skipped, train_s, before.wait_s + waiting.seconds)
+            if is_due and not self.skipped_in_a_row:  # else the weights may be what is wrong
+                self.saves.save(self.state)
+        next(numbered, None)  # where the last step was not asked for the one after it
         return total
 
-    def _is_due(self) -> bool:
-        """Whether a checkpoint is to be written after this step. Rank 0 alone decides: what the others have is the same."""
-        seconds = self.recipe.train.checkpoint_minutes * 60
-        return self.context.rank == 0 and (time.monotonic() - self.saved_at >= seconds or self.context.is_leaving())
-
-    def _watch(self, sums: torch.Tensor, total: torch.Tensor, epoch: int, step: int, steps: int, elapsed: float) -> None:
+    def _watch(self, sums: torch.Tensor, norm: float, total: torch.Tensor, epoch: int, step: int, steps: int, elapsed: float) -> None:
         """Every rank sees the same merged sums, so all stop together; an epoch's last step is watched before its checkpoint."""
         loss = float(sums[LOSS] / sums[WEIGHT])
-        if not np.isfinite(loss):
-            self._drop_checkpoint(epoch, step - 1)
-            raise TrainingError(f"the loss is {loss} at epoch {epoch}, step {step} of {steps}; {_ADVICE}")
+        if self.skipped_in_a_row >= _MOST_SKIPPED:
+            self.saves.drop(epoch, step - self.skipped_in_a_row)
+            told = f"the loss is {loss:g} and the norm of its gradient {norm:g}"
+            raise TrainingError(f"{told} at epoch {epoch}, step {step} of {steps}, the {self.skipped_in_a_row}th step in a row that is not finite; {_ADVICE}")
         if self.context.rank == 0:
             left = (self.recipe.train.epochs - epoch) * steps + steps - step
             running = means(total, self.task.names) | {"loss": loss}
             self.context.progress(Progress(epoch, self.recipe.train.epochs, step, steps, running, float(total[N]) / elapsed, elapsed / step * left))
 
-    def _validate(self, epoch: int) -> dict[str, float]:
+    def _validate(self, epoch: int, inputs: Iterator[Batch]) -> dict[str, float]:
         """Metrics of the kept weights on the whole val split."""
         self.learner.share_buffers()
         try:
-            metrics = self.kind.val_metrics(self.predict("val"))
+            metrics = self.kind.val_metrics(self.predict("val", inputs))
             if not np.isfinite(metrics["loss"]):
                 raise TrainingError(f"the val loss is {metrics['loss']} after epoch {epoch}; {_ADVICE}")
         except TrainingError:
-            self._drop_checkpoint(epoch, self.state.begun.step)
+            self.saves.drop(epoch, self.state.begun.step - self.skipped_in_a_row)
             raise
         return metrics
 
     def _order(self, epoch: int, cuts: Sequence[tuple[int, int]] = ()) -> EpochOrder:
         return share_of_epoch(self.recipe, self.train_split.row_group_sizes, self.kind.repeats, self.context, epoch, cuts)
-
-    def _drop_checkpoint(self, epoch: int, step: int) -> None:
-        """Weights that make a loss which is not finite were broken by the step before: nobody is to go on from them."""
-        if self.context.rank == 0 and step:
-            self.context.checkpoints.drop(Position(epoch - 1, step))
-
-    def _save(self, **facts: float) -> None:
-        state = self.state
-        self.context.checkpoints.save(state.position, self.learner.sections() | state.sections(), state.facts() | facts)
-        self.saved_at = time.monotonic()
 
 
 def _named(split: str, metrics: dict[str, float]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Only val chooses (best epoch, temperature); test is scored once, after every cho
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from prodrec.errors import OutputError, ProdrecError, UserError
 from prodrec.files import Folder
 from prodrec.shards.order import Ints
 from prodrec.shards.reading import Shards
+from prodrec.sources.schema import SPLITS
 from prodrec.training.context import WorkerContext, gathered
 from prodrec.training.loop import Trainer
 from prodrec.training.records import BUNDLE, CONFIG, REPORT, RunRecords, is_finished
@@ -49,8 +50,7 @@ def run_training(recipe: Recipe, shards: Shards, run: Folder, context: WorkerCon
         records = RunRecords(run, tracker) if context.rank == 0 else None
         state = trainer.ended(records) if finish else trainer.fit(records)
         trainer.choose(records)
-        rows = {split: trainer.shards.split(split).rows for split in ("train", "val", "test")}
-        predictions = {split: trainer.predict(split, judged_sample(rows[split]) if split == "train" else None) for split in rows if rows[split]}
+        predictions = _predicted(trainer)
         if context.rank == 0:
             trainer.kind.finish(trainer.evaluated_model(), state.history, predictions, run)
     if tracker:
@@ -63,6 +63,14 @@ def _trainer(recipe: Recipe, shards: Shards, run: Folder, context: WorkerContext
     if not run.exists(CONFIG):
         raise OutputError(f"{run.uri} is not the same folder on every node of the cluster; choose an --out that all see, such as s3://bucket/folder")
     return Trainer(recipe, shards, context)
+
+
+def _predicted(trainer: Trainer) -> dict[str, Any]:
+    """What the kept weights say of each split; of train, of the rows that are judged."""
+    rows = {split: trainer.shards.split(split).rows for split in SPLITS}
+    splits = [split for split in SPLITS if rows[split]]
+    feed = trainer.feed([trainer.eval_pass(split, judged_sample(rows[split]) if split == "train" else None) for split in splits])
+    return {split: trainer.predict(split, feed.next_pass()[1], to_finish=True) for split in splits}
 
 
 def _agreed(build: Callable[[], Built], context: WorkerContext) -> Built | ProdrecError:

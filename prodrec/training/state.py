@@ -19,11 +19,13 @@ class EpochBegun:
     Attributes:
         cuts: (lanes, steps) of each stretch of it, in order: a run may be taken up by another number of workers.
         sums: of its steps, merged over ranks.
+        skipped: steps that were left out.
         train_s, wait_s: seconds so far, and those spent waiting for data.
     """
 
     cuts: list[tuple[int, int]] = field(default_factory=list)
     sums: list[float] = field(default_factory=list)
+    skipped: int = 0
     train_s: float = 0.0
     wait_s: float = 0.0
 

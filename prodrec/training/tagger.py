@@ -50,7 +50,7 @@ class TaggerKind:
     def eval_transform(self) -> BoxTransform:
         return eval_box_transform(self.recipe.input)
 
-    def predict(self, model: Tagger, inputs: Iterable[Batch], device: torch.device) -> Detections:
+    def predict(self, model: Tagger, inputs: Iterable[Batch], device: torch.device, to_finish: bool) -> Detections:
         return detect(self.task, model, inputs, device, self.recipe.train.precision)
 
     def merged(self, parts: list[Detections]) -> Detections:

@@ -107,7 +107,7 @@ def test_what_would_make_it_another_run_is_refused(small_shards, stopped_once, c
 
 def test_the_advice_of_a_loss_that_is_not_finite_can_be_followed(small_shards, stopped, capsys):
     assert resume(small_shards, stopped, "optim.lr=1e35", "optim.clip_norm=null") == 1
-    assert "--resume --set optim.lr=" in capsys.readouterr().err
+    assert "lower optim.lr" in capsys.readouterr().err
     assert not (stopped / "bundle").exists()
     assert resume(small_shards, stopped, "optim.lr=0.005", "optim.clip_norm=1.0") == 0
     assert len(yaml.safe_load((stopped / "config.yaml").read_text())["forks"]) == 2

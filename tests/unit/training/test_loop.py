@@ -123,23 +123,45 @@ def test_an_epoch_that_another_number_of_workers_takes_up_still_shows_every_row_
     for rank in range(3):
         context = LocalContext(tmp_path, 1, torch.device("cpu"), Watcher())
         trainer = Trainer(chosen, shards, context)
-        trainer.restore()
+        trainer.state = trainer.saves.restored()
         context.rank, context.world_size = rank, 3
         assert trainer.state.begun.step == 2
-        order = trainer._order(1, trainer.state.begun.cuts)
-        assert len(order.steps) == len(trainer._order(1).steps) - 2
-        rows += [row for batch in trainer.batches("train", order, trainer.kind.eval_transform()) for row in batch.rows.tolist()]
+        left = trainer.train_pass(1, trainer.state.begun.cuts)
+        assert len(left.order.steps) == len(trainer.train_pass(1).order.steps) - 2
+        rows += [row for batch in trainer.batches(left) for row in batch.rows.tolist()]
     context.rank, context.world_size = 0, 1
-    shown = [row for batch in trainer.batches("train", trainer._order(1), trainer.kind.eval_transform()) for row in batch.rows.tolist()]
-    first = sum(int(size) for size in trainer._order(1).steps[:2].sum(axis=1))
+    whole = trainer.train_pass(1)
+    shown = [row for batch in trainer.batches(whole) for row in batch.rows.tolist()]
+    first = int(whole.order.steps[:2].sum())
     assert sorted(shown[:first] + rows) == list(range(shards.split("train").rows))
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_advice_and_no_checkpoint(small_shards, tmp_path):
-    chosen = recipe(optim={"lr": 1e30, "clip_norm": None, "name": "sgd", "warmup_epochs": 0})
-    with pytest.raises(TrainingError, match=r"epoch 1, step .*lower optim.lr"):
+    chosen = recipe(optim={"lr": 1e30, "clip_norm": None, "name": "sgd", "warmup_epochs": 0}, train={"batch_size": 4})
+    with pytest.raises(TrainingError, match=r"epoch 1, step 1\d of 18, the 10th step in a row .*lower optim.lr"):
         trained(small_shards, tmp_path, chosen)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_bad_gradient_costs_its_step_alone_and_is_counted(small_shards, tmp_path):
+    class SpoilsASecondStep(Watcher):
+        def progress(self, progress):
+            super().progress(progress)
+            if progress.step == 2:  # told while the next step is under way
+                hooks.append(trainer.task.model.head.register_full_backward_hook(lambda module, grad_in, grad_out: (grad_in[0] * float("inf"),)))
+            elif hooks:
+                hooks.pop().remove()
+
+    hooks = []
+    chosen = recipe(train={"epochs": 2})
+    trainer = Trainer(chosen, open_shards(small_shards), LocalContext(tmp_path, 2, torch.device("cpu"), SpoilsASecondStep()))
+    state = trainer.fit(RunRecords(Folder(tmp_path).make()))
+    rows = open_shards(small_shards).split("train").rows
+    for entry in state.history:
+        assert entry["skipped_steps"] == 1
+        assert rows - 16 <= entry["images"] < rows, "those that were learned from"
+        assert all(np.isfinite(entry[name]) for name in ("train_loss", "train_nll", "val_loss"))
+        assert entry["data_wait_s"] >= 0
 
 
 def test_a_val_loss_that_is_not_finite_ends_the_run_before_its_checkpoint(small_shards, tmp_path):
@@ -178,7 +200,7 @@ def test_the_step_is_no_longer_than_the_clipped_gradient(small_shards, tmp_path)
         chosen = recipe(optim=optim | {"clip_norm": clip_norm})
         trainer = Trainer(chosen, open_shards(small_shards), LocalContext(tmp_path, 2, torch.device("cpu"), Watcher()))
         before = torch.cat([p.detach().clone().flatten() for p in trainer.task.parameters()])
-        batch = next(iter(trainer.batches("train", trainer._order(1), trainer.kind.train_transform(1))))
+        batch = next(trainer.batches(trainer.train_pass(1)))
         trainer.learner.step(batch, 0.0)
         moved[clip_norm] = float((torch.cat([p.detach().flatten() for p in trainer.task.parameters()]) - before).norm())
     assert moved[0.01] == pytest.approx(0.01, rel=1e-3)
@@ -194,7 +216,8 @@ def test_the_gradient_is_that_of_the_weighted_mean_over_the_whole_batch(small_sh
     shards = open_shards(small_shards)
     trainer = Trainer(chosen, shards, LocalContext(tmp_path, 1, torch.device("cpu"), Watcher()))
     before = {name: p.detach().clone() for name, p in trainer.task.model.named_parameters()}
-    batch = next(iter(trainer.batches("train", trainer._order(1), lambda image, row, nth: image[:, :32, :32].contiguous())))
+    one = trainer.train_pass(1)._replace(transform=lambda image, row, nth: image[:, :32, :32].contiguous())
+    batch = next(trainer.batches(one))
     trainer.learner.step(batch, 0.5)
     counts = shards.class_counts("train")
     weights = torch.from_numpy(1 / counts).float()

@@ -70,11 +70,12 @@ def is_same(one, other):
 def test_the_backbone_stays_to_the_last_statistic_until_its_epochs_come(small_shards, tmp_path, pretrained):
     trainer = trainer_of(small_shards, tmp_path, recipe(pretrained, train={"epochs": 3, "head_epochs": 1}))
     before, head = backbone(trainer), trainer.task.model.head.state_dict()["logits.weight"].clone()
-    trainer._epoch(1, None)
+    feed = trainer.feed(trainer._passes(1))
+    trainer._epoch(1, feed, None)
     assert is_same(before, backbone(trainer)) == set(before)
     assert not torch.equal(head, trainer.task.model.head.state_dict()["logits.weight"])
     assert not any(p in trainer.learner.optimizer.state for p in trainer.task.model.backbone.parameters())
-    trainer._epoch(2, None)
+    trainer._epoch(2, feed, None)
     assert is_same(before, backbone(trainer)) == set()
 
 
