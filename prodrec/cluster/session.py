@@ -55,11 +55,13 @@ def ray_session() -> Iterator[None]:
 
 def quiet_data() -> DataContext:
     """This process's settings for Ray Data, without its progress bars: prodrec shows its own."""
-    for name in ("ray.data._internal.progress", "ray.data._internal.execution.streaming_executor"):  # both tell that the bars are off
+    noisy = ["ray.data._internal.progress", "ray.data._internal.execution.streaming_executor"]  # both tell that the bars are off
+    if not os.environ.get("RAY_ADDRESS"):  # what hangs or swells on a cluster is for its operator to read; a laptop is merely busy
+        noisy.append("ray.data._internal.issue_detection")
+    for name in noisy:
         logging.getLogger(name).setLevel(logging.ERROR)
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    context.issue_detectors_config.detectors = []
     return context
 
 

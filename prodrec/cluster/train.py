@@ -66,7 +66,7 @@ def train(recipe: Recipe, shards: Shards, run: Folder, workers: Workers, observe
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         board = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here).remote()
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        scaling = _scaling(workers, nodes, decodes_away=recipe.data.decode == "stream")
+        scaling = _scaling(workers, nodes, decodes_away=recipe.data.decode == "stream", may_grow=bool(os.environ.get("RAY_ADDRESS")))
         if recipe.fit:
             pool = Pool(workers.least, workers.most, scaling.resources_per_worker["CPU"], workers.gpu, math.ceil(workers.most / len(nodes)))
             with observed(board, observer):
@@ -137,21 +137,30 @@ def _check_lanes(lanes: int | None, workers: Workers) -> None:
         raise ConfigError(f"data.lanes {lanes} does not divide among {odd[0]} workers; use a multiple of {math.lcm(*counts)}, or other --workers")
 
 
-def _scaling(workers: Workers, nodes: list[dict[str, float]], decodes_away: bool) -> ScalingConfig:
+def _scaling(workers: Workers, nodes: list[dict[str, float]], decodes_away: bool, may_grow: bool = False) -> ScalingConfig:
     """Workers of a size that one node can hold. They read and decode by threads of their own, unless tasks do it for them.
 
     Args:
-        nodes: resources of each node that is up; an autoscaler may add more.
+        nodes: resources of each node that is up.
         decodes_away: by tasks, which need CPUs that no worker holds.
+        may_grow: an autoscaler may add nodes, of which only the user knows what they have.
 
     Raises:
-        ConfigError: there are too few CPUs: the workers would wait for each other, or tasks for them and they for tasks, without a word.
+        ConfigError: there are too few CPUs: the workers would wait for each other, or tasks for them and they for tasks, without a word;
+            or the nodes that are up do not tell how many a worker may take.
     """
-    in_all, cpus = sum(node.get("CPU", 0) for node in nodes), cpus_of_a_worker(workers, nodes)
-    may_grow = workers.gpu and sum(node.get("GPU", 0) for node in nodes) < workers.most
-    if not may_grow and workers.most * cpus > in_all:
-        raise ConfigError(f"{workers.most} workers of {cpus:g} CPUs do not fit on {in_all:g}; lower --workers or --cpus-per-worker")
-    if not may_grow and decodes_away and workers.most * cpus == in_all:
+    in_all, gpus = (sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU"))
+    if may_grow and workers.cpus is None and (in_all == 0 or (workers.gpu and gpus == 0)):
+        raise ConfigError(
+            f"no node with a {'GPU' if workers.gpu else 'CPU'} is up, so how many CPUs a worker may take cannot be seen; "
+            f"give --cpus-per-worker (the CPUs that a node will have{' for each GPU' if workers.gpu else ''}, less one) beside --workers"
+        )
+    cpus = cpus_of_a_worker(workers, nodes)
+    is_to_grow = (workers.gpu and gpus < workers.most) or (may_grow and workers.cpus is not None)
+    if not is_to_grow and workers.most * cpus > in_all:
+        grows = "; where the cluster is to grow, give --cpus-per-worker" if may_grow else ""
+        raise ConfigError(f"{workers.most} workers of {cpus:g} CPUs do not fit on {in_all:g}; lower --workers or --cpus-per-worker{grows}")
+    if not is_to_grow and decodes_away and workers.most * cpus == in_all:
         raise ConfigError(
             f"{workers.most} workers of {cpus:g} CPUs leave none of {in_all:g} to decode with; lower --workers or --cpus-per-worker, or set data.decode=worker"
         )
