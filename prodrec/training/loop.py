@@ -33,6 +33,7 @@ from prodrec.training.pace import Stopwatch, read_behind
 from prodrec.training.places import lanes_of, share_of_epoch, step_seed
 from prodrec.training.progress import Progress
 from prodrec.training.records import RunRecords, write_history
+from prodrec.training.refit import learned_from
 from prodrec.training.saves import Saves
 from prodrec.training.state import EpochBegun, TrainState, score_of
 
@@ -51,7 +52,7 @@ class Trainer:
     """
 
     def __init__(self, recipe: Recipe, shards: Shards, context: WorkerContext) -> None:
-        shards = shards.limited(recipe.data.limit)
+        shards = learned_from(recipe, shards.limited(recipe.data.limit))
         shards = shards.relabelled(starting_labels(recipe, shards.manifest.labels))
         if recipe.model.fuse:
             shards = by_listing(shards, recipe.model.max_views)
@@ -79,18 +80,9 @@ class Trainer:
         """
         self.state = self.saves.restored()
         feed = self.feed(self._passes(self.state.epochs_done + 1, self.state.begun.cuts))
-        while self.state.epochs_done < self.recipe.train.epochs and not self.state.is_stopped(self.recipe.train):
+        while self.state.epochs_done < self.recipe.last_epoch and not self.state.is_stopped(self.recipe.train):
             self._epoch(self.state.epochs_done + 1, feed, records)
         feed.close()
-        return self.state
-
-    def ended(self, records: RunRecords | None) -> TrainState:
-        """As `fit`, of a run that is not to train on. Raises: TrainingError: its latest checkpoint knows of no complete epoch."""
-        self.state = self.saves.restored()
-        if not self.state.history:
-            raise TrainingError("no checkpoint that can be read has a complete epoch; go on by --resume")
-        if records:
-            write_history(records.run, self.state.history)
         return self.state
 
     def evaluated_model(self) -> torch.nn.Module:
@@ -109,6 +101,8 @@ class Trainer:
         model, metric, state = self.evaluated_model(), self.recipe.train.early_stop.metric, self.state
         if len(state.kept) > 1:
             model.load_state_dict(mean_weights([state.kept[epoch] for epoch in sorted(state.kept)]))
+            if not self.val_split.rows:
+                return
             found = _named("val", self.kind.val_metrics(self.predict("val")))
             state.history[-1][f"average_{metric}"] = found[metric]
             if records:
@@ -165,7 +159,7 @@ class Trainer:
 
     def _passes(self, first_epoch: int, cuts: Sequence[tuple[int, int]] = ()) -> Iterator[Pass]:
         """What the epochs take, in turn; of the first, what is left after `cuts`."""
-        for epoch in range(first_epoch, self.recipe.train.epochs + 1):
+        for epoch in range(first_epoch, self.recipe.last_epoch + 1):
             yield self.train_pass(epoch, cuts if epoch == first_epoch else ())
             if self.val_split.rows:
                 yield self.eval_pass("val")
@@ -180,7 +174,7 @@ class Trainer:
         self.state.history.append(entry | {"seconds": begun.train_s + time.monotonic() - started})
         self.state.begun = EpochBegun()
         metric = self.recipe.train.early_stop.metric
-        self.state.keep(lambda: _copy(self.evaluated_model()), metric, self.recipe.train.average_best)
+        self.state.keep(lambda: _copy(self.evaluated_model()), metric, self.recipe.train.average_best, self.recipe.chosen_epochs)
         if records:
             records.epoch(self.state.history)
         if self.context.rank == 0:
@@ -227,9 +221,10 @@ class Trainer:
             told = f"the loss is {loss:g} and the norm of its gradient {norm:g}"
             raise TrainingError(f"{told} at epoch {epoch}, step {step} of {steps}, the {self.skipped_in_a_row}th step in a row that is not finite; {_ADVICE}")
         if self.context.rank == 0:
-            left = (self.recipe.train.epochs - epoch) * steps + steps - step
+            epochs = self.recipe.last_epoch
+            left = (epochs - epoch) * steps + steps - step
             running = means(total, self.task.names) | {"loss": loss}
-            self.context.progress(Progress(epoch, self.recipe.train.epochs, step, steps, running, float(total[N]) / elapsed, elapsed / step * left))
+            self.context.progress(Progress(epoch, epochs, step, steps, running, float(total[N]) / elapsed, elapsed / step * left))
 
     def _validate(self, epoch: int, inputs: Iterator[Batch]) -> dict[str, float]:
         """Metrics of the kept weights on the whole val split."""

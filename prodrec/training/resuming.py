@@ -52,6 +52,8 @@ def check_ending(run: Folder, recipe: Recipe) -> None:
     """Raises: ConfigError: there is nothing in a run that a bundle could be made of."""
     if recipe.fit:
         raise ConfigError(f"--finish: {recipe.name} fits heads, of which the run in {run.uri} keeps none before its end; go on by --resume")
+    if recipe.refit:
+        raise ConfigError(f"--finish: the run in {run.uri} is a refit, whose epochs the run before has chosen; go on by --resume")
     if not (newest := Checkpoints(run).newest()) or not newest.epochs:
         raise ConfigError(f"--finish: the run in {run.uri} has no epoch that was judged, so no weights to keep; go on by --resume")
 

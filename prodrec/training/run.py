@@ -9,14 +9,17 @@ from typing import Any, TypeVar
 import numpy as np
 
 from prodrec.config import Recipe
-from prodrec.errors import OutputError, ProdrecError, UserError
+from prodrec.errors import OutputError, ProdrecError, TrainingError, UserError
+from prodrec.evaluation.folds import write_answers
 from prodrec.files import Folder
+from prodrec.shards.folds import HELD_OUT, FoldShards
 from prodrec.shards.order import Ints
 from prodrec.shards.reading import Shards
 from prodrec.sources.schema import SPLITS
 from prodrec.training.context import WorkerContext, gathered
 from prodrec.training.loop import Trainer
-from prodrec.training.records import BUNDLE, CONFIG, REPORT, RunRecords, is_finished
+from prodrec.training.records import BUNDLE, CONFIG, REPORT, RunRecords, is_finished, write_history
+from prodrec.training.state import TrainState
 from prodrec.training.tracking import start_tracking, told_of_failure, untracked
 
 Built = TypeVar("Built")
@@ -48,8 +51,13 @@ def run_training(recipe: Recipe, shards: Shards, run: Folder, context: WorkerCon
         return tracker
     with told_of_failure(tracker):
         records = RunRecords(run, tracker) if context.rank == 0 else None
-        state = trainer.ended(records) if finish else trainer.fit(records)
+        state = _ended(trainer, records) if finish else trainer.fit(records)
         trainer.choose(records)
+        if isinstance(trainer.shards, FoldShards):
+            answers = trainer.predict(HELD_OUT, to_finish=True)
+            if context.rank == 0:
+                write_answers(run, answers, trainer.shards.held_out)
+            return None
         predictions = _predicted(trainer)
         if context.rank == 0:
             trainer.kind.finish(trainer.evaluated_model(), state.history, predictions, run)
@@ -63,6 +71,16 @@ def _trainer(recipe: Recipe, shards: Shards, run: Folder, context: WorkerContext
     if not run.exists(CONFIG):
         raise OutputError(f"{run.uri} is not the same folder on every node of the cluster; choose an --out that all see, such as s3://bucket/folder")
     return Trainer(recipe, shards, context)
+
+
+def _ended(trainer: Trainer, records: RunRecords | None) -> TrainState:
+    """What the latest checkpoint knows, of a run that is not to train on. Raises: TrainingError: of no complete epoch."""
+    state = trainer.state = trainer.saves.restored()
+    if not state.history:
+        raise TrainingError("no checkpoint that can be read has a complete epoch; go on by --resume")
+    if records:
+        write_history(records.run, state.history)
+    return state
 
 
 def _predicted(trainer: Trainer) -> dict[str, Any]:

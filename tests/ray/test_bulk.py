@@ -194,6 +194,6 @@ def test_bad_commands_are_one_clear_line(night, calibrated_bundle, tmp_path, cap
     assert run("tag", *(argument.format(**names) for argument in arguments)) == 2
     error = capsys.readouterr().err
     told_us = [line for line in error.splitlines() if not line.startswith("starting Ray")]
-    assert len(told_us) == 1
+    assert len(told_us) == 1, told_us
     assert told in told_us[0]
     assert "geheim" not in error
