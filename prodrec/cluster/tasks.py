@@ -24,7 +24,7 @@ def spread(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     Raises:
         ProdrecError: what the function raised of ours.
     """
-    work = ray.remote(num_cpus=1, max_retries=_RETRIES)(_apply).options(name=getattr(function, "__name__", "spread"))
+    work = ray.remote(num_cpus=1, max_retries=_RETRIES)(prepare_item)
     told, flying = ray.put(function), list[Any]()
     try:
         for item in items:
@@ -42,5 +42,5 @@ def spread(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
             ray.cancel(left)
 
 
-def _apply(function: Callable[[T], R], item: T) -> R:
+def prepare_item(function: Callable[[T], R], item: T) -> R:
     return function(item)

@@ -2,18 +2,22 @@
 
 import io
 from collections import Counter
+from hashlib import sha256
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from made import build_shards
+from made import photo
 from pyarrow import fs
 
 from prodrec import files
 from prodrec.shards import plan
 from prodrec.shards import reading as shard_reading
+from prodrec.shards.assemble import assemble
 from prodrec.shards.order import Window
 from prodrec.shards.reading import open_shards
+from prodrec.shards.split import Fractions
+from prodrec.shards.staging import stage, start_output
 
 
 class _CountedFile(io.FileIO):
@@ -66,7 +70,10 @@ def many(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "ROW_GROUP_ROWS", 1)
         patch.setattr(plan, "SHARD_BYTES", 70_000)
-        return build_shards(tmp_path_factory.mktemp("many") / "s", {"a": 600, "b": 650}, (0.8, 0.1, 0.1))
+        out, data = start_output(str(tmp_path_factory.mktemp("many"))), photo(0, 0)
+        stage(out, 0, [{"uri": f"{i}.jpg", "label": "ab"[i % 2], "sha256": sha256(bytes([i % 256, i // 256])).hexdigest(), "image": data} for i in range(1250)])
+        assemble(out, Fractions(0.8, 0.1, 0.1), {"source": "", "source_format": "", "code_version": "", "short_side": 48, "jpeg_quality": 90}, 1250)
+        return out.uri
 
 
 @pytest.fixture
