@@ -13,7 +13,7 @@ import argparse
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -37,10 +37,11 @@ from prodrec.errors import Reject
 from prodrec.images.decode import PreparedImage, decode_rgb, prepare_image
 from prodrec.recipes import load_recipe
 from prodrec.sample import write_sample
+from prodrec.shards.feed import Pass, batches
 from prodrec.shards.order import epoch_order
 from prodrec.shards.preparing import PrepareOptions
 from prodrec.shards.reading import SplitIndex, open_shards
-from prodrec.shards.stream import Batch, Transform, batches, read_windows, train_transform
+from prodrec.shards.stream import Batch, Transform, train_transform
 from prodrec.sources.source import Source, open_source, read_images
 
 _WORKERS = 2  # of the DataLoader, and decoding threads of prodrec. Source: issue 2
@@ -117,20 +118,20 @@ def ingest_from_shards(split: SplitIndex, recipe: Recipe, launcher: str, window_
     """Training ingest as the loop does it.
 
     Args:
-        launcher: `local` reads in this process; `worker` and `stream` on Ray, as data.decode of a recipe.
+        launcher: `worker` or `stream`, as data.decode of a recipe.
     """
     # The block size is no option of prodrec: this benchmark is what chooses it.
     DataContext.get_current().target_max_block_size = ingest._BLOCK_BYTES = block_bytes
     images, size = 0, recipe.train.batch_size
     for epoch in range(epochs):
         order = epoch_order(split.row_group_sizes, size, window_row_groups=window_row_groups, epoch=epoch)
-        transform = _transform(recipe, epoch)
-        if launcher == "local":
-            tables = read_windows(split, order.windows)
-        else:
-            tables = ingest.stream_tables(split, order.windows, transform if launcher == "stream" else None)
-        images += _images([batches(tables, order, transform, _WORKERS)])
+        one = Pass(split, order, _transform(recipe, epoch))
+        images += _images([batches(one, _WORKERS, away=_on_ray if launcher == "stream" else None)])
     return images
+
+
+def _on_ray(one: Pass) -> Iterator[pa.Table]:
+    return ingest.stream_tables(one.split, one.order.windows, one.transform)
 
 
 def measured(clock: TreeClock, runs: dict[str, Run]) -> dict[str, Cost]:
@@ -157,9 +158,8 @@ def ingest_runs(split: SplitIndex, recipe: Recipe) -> tuple[dict[str, Run], dict
     row_groups, shown = partial(RowGroups, split, recipe), partial(ingest_from_shards, split, recipe)
     window, chosen = recipe.data.window_row_groups, ingest._BLOCK_BYTES
     alone = {"plain loop, one thread": partial(loop, row_groups), f"DataLoader, {_WORKERS} workers": partial(loader, row_groups)}
-    alone["prodrec --local"] = partial(shown, "local", window, chosen)
-    on_ray: dict[str, Run] = {f"prodrec decode=worker, windows of {n}": partial(shown, "worker", n, _RAY_BLOCK_BYTES) for n in sorted({4, window})}
-    return alone, on_ray | {f"prodrec decode=stream, {n // _MB} MB blocks": partial(shown, "stream", window, n) for n in sorted({chosen, _RAY_BLOCK_BYTES})}
+    alone |= {f"prodrec decode=worker, windows of {n}": partial(shown, "worker", n, chosen) for n in sorted({4, window})}
+    return alone, {f"prodrec decode=stream, {n // _MB} MB blocks": partial(shown, "stream", window, n) for n in sorted({chosen, _RAY_BLOCK_BYTES})}
 
 
 def print_table(title: str, rounds: list[dict[str, Cost]], bar: bool) -> None:

@@ -37,7 +37,9 @@ class RunDisplay:
             head = f"{metrics['head']} head, weight decay {metrics['weight_decay']:g}"
             self.bar.console.print(f"{self.name}trial {metrics['trial']:>3}  {head:<30}  {'  '.join(splits)}  {metrics['seconds']:.1f} s")
         else:
-            self.bar.console.print(f"{self.name}epoch {metrics['epoch']:>3}  {'  '.join(splits)}  {metrics['images_per_s']:,.0f} images/s")
+            pace = f"{metrics['images_per_s']:,.0f} images/s, {metrics['data_wait_s']:.1f} s waiting for input"
+            skipped = f"  {metrics['skipped_steps']} steps left out (gradient not finite)" if metrics.get("skipped_steps") else ""
+            self.bar.console.print(f"{self.name}epoch {metrics['epoch']:>3}  {'  '.join(splits)}  {pace}{skipped}")
 
     def embedding(self, done: int, total: int, images_per_s: float) -> None:
         left = f"{_duration((total - done) / images_per_s)} left" if images_per_s else ""
@@ -146,7 +148,9 @@ def estimate_text(estimate: "Estimate", price_per_hour: float | None) -> str:
 def _facts(metrics: dict[str, Any], prefix: str = "") -> str:
     shares = {"top1": "top-1", "ap50": "AP50"}
     said = [f"{words} {metrics[prefix + name]:.1%}" for name, words in shares.items() if prefix + name in metrics]
-    return "  ".join([f"loss {metrics[f'{prefix}loss']:.3f}", *said])
+    # Plain where it is known, so that train and val can be compared.
+    loss = metrics.get(f"{prefix}nll", metrics[f"{prefix}loss"])
+    return "  ".join([f"loss {loss:.3f}", *said])
 
 
 def _duration(seconds: float) -> str:

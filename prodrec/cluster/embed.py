@@ -88,7 +88,12 @@ def embed_on_cluster(plan: FeaturePlan, pool: Pool) -> Iterator[int]:
         made = work.map_batches(
             _EmbeddingProcess,
             fn_constructor_args=(plan, missing, pool),
-            compute=ActorPoolStrategy(min_size=min(pool.least, len(missing)), max_size=min(pool.most, len(missing))),
+            compute=ActorPoolStrategy(
+                min_size=min(pool.least, len(missing)),
+                max_size=min(pool.most, len(missing)),
+                max_concurrent_calls_per_actor=2,
+                enable_true_multi_threading=True,
+            ),
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=pool.cpus,
@@ -103,14 +108,14 @@ def embed_on_cluster(plan: FeaturePlan, pool: Pool) -> Iterator[int]:
 
 
 class _EmbeddingProcess:
-    """An actor's state: the backbone."""
+    """An actor's state: the backbone. Two calls at a time: one reads while the other computes."""
 
     def __init__(self, plan: FeaturePlan, parts: list[Part], pool: Pool) -> None:
         device, threads = _placed(pool)
         self.parts, self.embedder = parts, PartEmbedder(plan, frozen_backbone(plan.recipe), device, plan.recipe.data.threads or threads)
 
     def __call__(self, work: pa.Table) -> pa.Table:
-        return pa.table({"rows": [self.embedder(self.parts[number]) for number in work["part"].to_pylist()]})
+        return pa.table({"rows": list(self.embedder([self.parts[number] for number in work["part"].to_pylist()]))})
 
 
 def _fit(plan: FeaturePlan, run: str, pool: Pool, board: Any) -> ProdrecError | None:

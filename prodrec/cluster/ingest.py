@@ -1,8 +1,9 @@
-"""Ray Data under the training loop: windows are read (and, if asked, decoded) by tasks, in order, ahead of the worker.
+"""Ray Data under the training loop, for data.decode=stream: windows are read and decoded by tasks, in order, ahead of the worker.
 
 Each worker streams the windows of its own lanes; what a window holds was decided by `prodrec.shards.order`, so the rows of
-an epoch do not depend on how tasks are scheduled. Source of the block size and of decoding beside the worker:
-benchmarks/ingest.py, docs/log.md 2026-11-21.
+an epoch do not depend on how tasks are scheduled. Workers that decode beside themselves need none of it (`prodrec.shards.feed`): Ray
+divides the CPUs that are left among the workers' executors by floor division. Source of the block size: benchmarks/ingest.py,
+docs/log.md 2026-11-21.
 """
 
 from collections.abc import Iterator
@@ -25,18 +26,17 @@ _READ_CPUS = 0.25
 _DECODE_ROWS, _BLOCK_BYTES = 64, 16 * 2**20
 
 
-def stream_tables(split: SplitIndex, windows: list[Window], decode: "AnyTransform | None") -> Iterator[pa.Table]:
-    """The rows of the windows in their order, read by Ray Data tasks; decoded by tasks as well where `decode` is given."""
+def stream_tables(split: SplitIndex, windows: list[Window], transform: "AnyTransform") -> Iterator[pa.Table]:
+    """The rows of the windows in their order, read and decoded by tasks."""
     if not windows:
         return
+    from prodrec.shards.stream import decode_pixels
+
     quiet_data()
     plan = ray.data.from_arrow([_as_table(window) for window in windows])
     dataset = plan.map_batches(partial(_read, split), batch_size=None, batch_format="pyarrow", num_cpus=_READ_CPUS)
-    if decode:
-        from prodrec.shards.stream import decode_pixels
-
-        dataset = dataset.map_batches(decode_pixels, fn_kwargs={"transform": decode}, batch_size=_DECODE_ROWS, batch_format="pyarrow", num_cpus=1)
-        dataset.context.target_max_block_size = _BLOCK_BYTES
+    dataset = dataset.map_batches(decode_pixels, fn_kwargs={"transform": transform}, batch_size=_DECODE_ROWS, batch_format="pyarrow", num_cpus=1)
+    dataset.context.target_max_block_size = _BLOCK_BYTES
     dataset.context.execution_options.preserve_order = True
     yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
 

@@ -25,7 +25,8 @@ from prodrec.training.progress import RunObserver
 # A lost worker or node restarts the run from its last checkpoint this often. Source: assumed.
 _MAX_FAILURES = 3
 LEAST_CPUS_PER_WORKER = 0.5
-# Of a cluster's CPUs, those that workers take at most; the rest reads images. Source: assumed.
+# Of a cluster's CPUs, those that workers take at most where they are not told how many; the rest is for what else runs there, and for
+# data.decode=stream. Source: assumed.
 WORKERS_SHARE = 0.8
 
 
@@ -35,7 +36,7 @@ class Workers(NamedTuple):
     Attributes:
         least, most: number of workers; elastic between them where they differ.
         gpu: one GPU for each worker.
-        cpus: for each worker; None: its share of four fifths of the cluster, the rest reads.
+        cpus: for each worker; None: its share of four fifths of the cluster.
     """
 
     least: int = 1
@@ -57,7 +58,7 @@ def train(recipe: Recipe, shards: Shards, run: Folder, workers: Workers, observe
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         board = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here).remote()
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        scaling = _scaling(workers, nodes)
+        scaling = _scaling(workers, nodes, decodes_away=recipe.data.decode == "stream")
         if recipe.fit:
             pool = Pool(workers.least, workers.most, scaling.resources_per_worker["CPU"], workers.gpu, math.ceil(workers.most / len(nodes)))
             with observed(board, observer):
@@ -96,19 +97,24 @@ def _check_lanes(lanes: int | None, workers: Workers) -> None:
         raise ConfigError(f"data.lanes {lanes} does not divide among {odd[0]} workers; use a multiple of {math.lcm(*counts)}, or other --workers")
 
 
-def _scaling(workers: Workers, nodes: list[dict[str, float]]) -> ScalingConfig:
-    """Workers of a size that one node can hold, and that leaves CPUs to read with.
+def _scaling(workers: Workers, nodes: list[dict[str, float]], decodes_away: bool) -> ScalingConfig:
+    """Workers of a size that one node can hold. They read and decode by threads of their own, unless tasks do it for them.
 
     Args:
         nodes: resources of each node that is up; an autoscaler may add more.
+        decodes_away: by tasks, which need CPUs that no worker holds.
 
     Raises:
-        ConfigError: the workers would take every CPU: reading would wait for them, and they for it, without a word.
+        ConfigError: there are too few CPUs: the workers would wait for each other, or tasks for them and they for tasks, without a word.
     """
     in_all, cpus = sum(node.get("CPU", 0) for node in nodes), cpus_of_a_worker(workers, nodes)
     may_grow = workers.gpu and sum(node.get("GPU", 0) for node in nodes) < workers.most
-    if not may_grow and workers.most * cpus >= in_all:
-        raise ConfigError(f"{workers.most} workers of {cpus:g} CPUs leave none of {in_all:g} to read images with; lower --workers or --cpus-per-worker")
+    if not may_grow and workers.most * cpus > in_all:
+        raise ConfigError(f"{workers.most} workers of {cpus:g} CPUs do not fit on {in_all:g}; lower --workers or --cpus-per-worker")
+    if not may_grow and decodes_away and workers.most * cpus == in_all:
+        raise ConfigError(
+            f"{workers.most} workers of {cpus:g} CPUs leave none of {in_all:g} to decode with; lower --workers or --cpus-per-worker, or set data.decode=worker"
+        )
     count = workers.most if workers.least == workers.most else (workers.least, workers.most)
     return ScalingConfig(num_workers=count, use_gpu=workers.gpu, resources_per_worker={"CPU": cpus} | ({"GPU": 1} if workers.gpu else {}))
 

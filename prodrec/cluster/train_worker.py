@@ -14,9 +14,7 @@ from prodrec.cluster.ingest import stream_tables
 from prodrec.errors import ProdrecError, TrainingError
 from prodrec.files import Folder
 from prodrec.machine import usable_cores
-from prodrec.shards.order import Window
-from prodrec.shards.reading import SplitIndex
-from prodrec.shards.stream import AnyTransform
+from prodrec.shards.feed import Pass
 from prodrec.training.progress import Progress
 from prodrec.training.run import run_training
 
@@ -43,8 +41,8 @@ class RayContext:
         torch.set_num_threads(cores)
         self.threads = cores
 
-    def tables(self, split: SplitIndex, windows: list[Window], decode: AnyTransform | None) -> Iterator[pa.Table]:
-        return stream_tables(split, windows, decode)
+    def away(self, one: Pass) -> Iterator[pa.Table]:
+        return stream_tables(one.split, one.order.windows, one.transform)
 
     def report(self, metrics: dict[str, Any], checkpoint: Path | None) -> None:
         if self.rank == 0:

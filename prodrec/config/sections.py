@@ -1,11 +1,13 @@
 """The sections of a recipe."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from prodrec.config.frozen import Fraction, Frozen, PositiveFloat, PositiveInt
 
+Interpolation = Literal["bilinear", "bicubic"]
+INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
 HeadKind = Literal["linear", "relu", "mlp", "cosine", "arcface"]
 
 
@@ -17,6 +19,7 @@ class PreprocessSpec(Frozen):
         resize: `squash` scales both sides to `size` whatever the aspect; `crop` scales the short side to
             `size / crop_fraction` and takes the centre; `pad` scales the long side to `size` and pads with grey.
         crop_fraction: share of the short side kept by `crop`. Source: timm's `crop_pct` default 0.875.
+        interpolation: of the scaling, always antialiased; that with which the weights were made. Classifiers only.
         normalize: `zero_one` x/255; `minus_one_one` x/127.5-1; `imagenet` and `clip` (x/255-mean)/std.
         flip: the logits are the mean with those of the mirrored image, at twice the time. Source: Krizhevsky et al. 2012
             (AlexNet, NeurIPS), section 4.1. Classifiers only.
@@ -25,8 +28,15 @@ class PreprocessSpec(Frozen):
     size: Annotated[int, Field(ge=16, le=2048)] = 224
     resize: Literal["squash", "crop", "pad"] = "squash"
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 0.875
+    interpolation: Interpolation = "bilinear"
     normalize: Literal["zero_one", "minus_one_one", "imagenet", "clip"] = "imagenet"
     flip: bool = False
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What the first bundles lacked stands in those only that have it: else each that is older would get another id."""
+        fields: dict[str, Any] = dump(self)
+        return {name: value for name, value in fields.items() if (name, value) != ("interpolation", "bilinear")}
 
 
 class ModelConfig(Frozen):
@@ -87,8 +97,9 @@ class BalanceConfig(Frozen):
     """What is done about long-tailed classes.
 
     Attributes:
-        class_weights: weights of the loss: `none`, `inverse` frequency, or `effective` number of samples.
-        beta: of `effective`. Source: Cui et al. 2019 (arXiv 1901.05555), best values 0.9-0.9999 by data set.
+        class_weights: weights of the loss: `none`, `inverse` frequency, its square root `inverse_sqrt`, or `effective` number of samples.
+        beta: of `effective`; below about 1 / (1 - beta) images a class, where its weights are those of `inverse` up to a twentieth,
+            it has no other effect. Source: Cui et al. 2019 (arXiv 1901.05555), 0.9-0.9999 for classes of 5 to 5,000 images.
         sampling: `none`, `over` (repeat factors) or `under`.
         threshold: class frequency below which `over` repeats; None: that of an even share, 1 / classes. Source: Gupta et al. 2019 (LVIS,
             arXiv 1908.03195) took 0.001 for 1,203 classes; docs/results.md measured it.
@@ -97,7 +108,7 @@ class BalanceConfig(Frozen):
             Source: Menon et al. 2021 (arXiv 2007.07314), equation 10.
     """
 
-    class_weights: Literal["none", "inverse", "effective"] = "none"
+    class_weights: Literal["none", "inverse", "inverse_sqrt", "effective"] = "none"
     beta: Annotated[float, Field(ge=0, lt=1)] = 0.999
     sampling: Literal["none", "over", "under"] = "none"
     threshold: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -152,6 +163,11 @@ class TrainConfig(Frozen):
 
     Attributes:
         batch_size: images (with model.fuse listings) of one optimiser step over all workers together.
+        micro_batch: images that go through the model at once on each worker, where the memory of a GPU holds no more: the step is that of the
+            whole batch, but batch norm sees these alone; None: the worker's share of the batch.
+        sync_batchnorm: batch norm takes its statistics from the images of all workers; on GPUs.
+        freeze_bn: batch norm keeps the statistics that the weights came with; its scale and shift are trained. For pretrained weights and
+            few images at once.
         precision: `bf16` autocast (a CPU without bf16 arithmetic computes in fp32, which is quicker there) or `fp32`.
         ema_decay: decay by step of an exponential moving average of the weights that is validated and kept; 0 is off.
         keep_checkpoints: the best this many (and the latest) stay on disk.
@@ -163,6 +179,9 @@ class TrainConfig(Frozen):
 
     epochs: PositiveInt = 30
     batch_size: Annotated[int, Field(ge=2)] = 128
+    micro_batch: PositiveInt | None = None
+    sync_batchnorm: bool = False
+    freeze_bn: bool = False
     seed: int = 0
     precision: Literal["bf16", "fp32"] = "bf16"
     channels_last: bool = True

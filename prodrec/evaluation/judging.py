@@ -16,10 +16,11 @@ from prodrec.models.bundle_info import BundleInfo, TaggerInfo
 from prodrec.models.detectors import DETECTORS
 from prodrec.models.scorer import Scorer
 from prodrec.models.tasks import DetectionTask
+from prodrec.shards.feed import Pass, batches
 from prodrec.shards.listing_shards import by_listing, seen_by
 from prodrec.shards.order import sequential_order
 from prodrec.shards.reading import Shards, open_shards
-from prodrec.shards.stream import AnyTransform, Batch, batches, eval_box_transform, eval_transform, read_windows
+from prodrec.shards.stream import AnyTransform, Batch, eval_box_transform, eval_transform
 
 # Images scored at once. Source: assumed; memory of a large detector on a GPU allows it.
 _BATCH_SIZE = 64
@@ -65,7 +66,7 @@ def whole_split(shards: Shards, split: str, device: torch.device, transform: Any
     """A whole split in this process, in the order of its rows."""
     index = shards.split(split)
     order = sequential_order(np.arange(index.rows), _BATCH_SIZE)
-    return batches(read_windows(index, order.windows), order, transform, usable_cores(), pin_memory=device.type == "cuda")
+    return batches(Pass(index, order, transform), usable_cores(), pin_memory=device.type == "cuda")
 
 
 def _precision(info: BundleInfo) -> str:

@@ -27,7 +27,7 @@ class Predictions:
         topk_ids: int32 [N, k], best first.
         topk_logits: float32 [N, k].
         label_logits: float32 [N], of the truth; -inf of a label that the classifier does not have, which it never gets right.
-        logsumexp: float32 [N, T], log(sum(exp(logits / temperature))).
+        logsumexp: float32 [N, T], log(sum(exp(logits / temperature))); [N, 1] where only that of temperature 1 was asked for.
     """
 
     rows: npt.NDArray[np.int64]
@@ -38,11 +38,13 @@ class Predictions:
     logsumexp: npt.NDArray[np.float32]
 
     @classmethod
-    def of(cls, logits_BK: torch.Tensor, labels_B: torch.Tensor, rows_B: torch.Tensor) -> "Predictions":
+    def of(cls, logits_BK: torch.Tensor, labels_B: torch.Tensor, rows_B: torch.Tensor, every_temperature: bool = True) -> "Predictions":
         """Keeps what is needed of a batch.
 
         Args:
             logits_BK: any float type, any device.
+            every_temperature: of the grid, or 1 alone, which is all that the loss of an epoch needs: at 9,691 classes the grid costs more than
+                decoding the image (docs/log.md 2026-11-28).
 
         Raises:
             TrainingError: a logit is not finite.
@@ -53,7 +55,14 @@ class Predictions:
         best = logits_BK.topk(min(TOP_K, logits_BK.shape[1]))
         truth_B, classes = labels_B.to(logits_BK.device).long(), logits_BK.shape[1]
         label_logits_B = logits_BK.gather(1, truth_B.clamp(max=classes - 1)[:, None])[:, 0].where(truth_B < classes, -math.inf)
-        tensors = (rows_B.long(), labels_B.int(), best.indices.int(), best.values, label_logits_B, _logsumexp(logits_BK))
+        tensors = (
+            rows_B.long(),
+            labels_B.int(),
+            best.indices.int(),
+            best.values,
+            label_logits_B,
+            _logsumexp(logits_BK) if every_temperature else logits_BK.logsumexp(1, keepdim=True),
+        )
         return cls(*(tensor.cpu().numpy() for tensor in tensors))
 
     @classmethod
@@ -89,15 +98,24 @@ class Predictions:
         Raises:
             ValueError: the temperature is not on the grid.
         """
-        log_confidence_Nk = self.topk_logits / np.float32(temperature) - self.logsumexp[:, [_grid_index(temperature)]]
+        log_confidence_Nk = self.topk_logits / np.float32(temperature) - self._logsumexp_at(temperature)[:, None]
         # Devices round divisions differently: a sure prediction may come out a hair above 1.
         confidence_Nk: npt.NDArray[np.float32] = np.exp(np.minimum(log_confidence_Nk, 0))
         return confidence_Nk
 
+    def _logsumexp_at(self, temperature: float) -> npt.NDArray[np.float32]:
+        column = _grid_index(temperature)
+        if self.logsumexp.shape[1] == 1:
+            if column != _grid_index(1.0):
+                raise ValueError(f"temperature {temperature} was not asked for, 1 alone was")
+            column = 0
+        logsumexp_N: npt.NDArray[np.float32] = self.logsumexp[:, column]
+        return logsumexp_N
+
     @property
     def energy(self) -> npt.NDArray[np.float32]:
         """[N], -log(sum(exp(logits))): the higher, the stranger. Source: Liu et al. 2020 (arXiv 2010.03759), equation 4."""
-        energy_N: npt.NDArray[np.float32] = -self.logsumexp[:, _grid_index(1.0)]
+        energy_N: npt.NDArray[np.float32] = -self._logsumexp_at(1.0)
         return energy_N
 
     def nll(self, temperature: float) -> float:
@@ -106,7 +124,7 @@ class Predictions:
         Raises:
             ValueError: the temperature is not on the grid.
         """
-        losses_N = self.logsumexp[:, _grid_index(temperature)] - self.label_logits / np.float32(temperature)
+        losses_N = self._logsumexp_at(temperature) - self.label_logits / np.float32(temperature)
         return float(losses_N.mean(dtype=np.float64)) if len(self) else float("nan")
 
 

@@ -13,6 +13,8 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from prodrec.config import PreprocessSpec
+
 Op = Callable[[torch.Tensor, np.random.Generator], torch.Tensor]
 
 _BILINEAR = InterpolationMode.BILINEAR
@@ -23,8 +25,8 @@ _CROP_RATIO = (3 / 4, 4 / 3)
 _ERASE_AREA, _ERASE_RATIO = (0.02, 0.33), (0.3, 3.3)
 
 
-def random_resized_crop(image_CHW: torch.Tensor, size: int, min_area: float, rng: np.random.Generator) -> torch.Tensor:
-    """A crop of [min_area, 1] of the picture's area and aspect 3/4 to 4/3, scaled to [3, size, size]. Source: Szegedy et al. 2014.
+def random_resized_crop(image_CHW: torch.Tensor, spec: PreprocessSpec, min_area: float, rng: np.random.Generator) -> torch.Tensor:
+    """A crop of [min_area, 1] of the picture's area and aspect 3/4 to 4/3, scaled to [3, S, S]. Source: Szegedy et al. 2014.
 
     A long picture has no such crop of a large area: then the largest one of an allowed aspect is taken, somewhere along it.
     """
@@ -38,7 +40,7 @@ def random_resized_crop(image_CHW: torch.Tensor, size: int, min_area: float, rng
     else:
         h, w = min(height, round(width / _CROP_RATIO[0])), min(width, round(height * _CROP_RATIO[1]))
     top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-    return F.resized_crop(image_CHW, top, left, h, w, [size, size], antialias=True)
+    return F.resized_crop(image_CHW, top, left, h, w, [spec.size, spec.size], InterpolationMode(spec.interpolation), antialias=True)
 
 
 def erase(image_CHW: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:

@@ -36,8 +36,19 @@ class Objects:
     def __len__(self) -> int:
         return len(self.counts_B)
 
+    def __getitem__(self, pictures: slice) -> "Objects":
+        """Those of neighbouring pictures."""
+        first, last, _ = pictures.indices(len(self))
+        edges = [0, *self.counts_B.cumsum(0).tolist()]
+        objects = slice(edges[first], edges[last])
+        flat = (tensor[objects] for tensor in (self.boxes_M4, self.labels_M, self.crowd_M))
+        return Objects(*flat, *(tensor[pictures] for tensor in (self.counts_B, self.frames_B4, self.sources_B2)))
+
     def to(self, device: torch.device, non_blocking: bool = False) -> "Objects":
         return Objects(*(getattr(self, field.name).to(device, non_blocking=non_blocking) for field in fields(self)))
+
+    def pin_memory(self) -> "Objects":
+        return Objects(*(getattr(self, field.name).pin_memory() for field in fields(self)))
 
     def pictures(self) -> list["Objects"]:
         """One a picture."""

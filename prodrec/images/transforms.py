@@ -5,6 +5,7 @@ Shapes: image_CHW and images_BCHW are uint8 RGB in 0..255; S is `PreprocessSpec.
 
 import numpy as np
 import torch
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from prodrec.config import AugmentConfig, PreprocessSpec
@@ -28,9 +29,9 @@ _MOST_ASPECT = 8
 
 def resize(image_CHW: torch.Tensor, spec: PreprocessSpec) -> torch.Tensor:
     """The evaluation transform: [3, H, W] to [3, S, S], antialiased; part of the bundle through `spec`."""
-    size = spec.size
+    size, how = spec.size, InterpolationMode(spec.interpolation)
     if spec.resize == "squash":
-        return F.resize(image_CHW, [size, size], antialias=True)
+        return F.resize(image_CHW, [size, size], how, antialias=True)
     height, width = image_CHW.shape[-2:]
     if spec.resize == "crop":
         if max(height, width) > _MOST_ASPECT * min(height, width):
@@ -38,11 +39,11 @@ def resize(image_CHW: torch.Tensor, spec: PreprocessSpec) -> torch.Tensor:
             image_CHW = F.center_crop(image_CHW, [min(height, most), min(width, most)])
             height, width = image_CHW.shape[-2:]
         scale = size / spec.crop_fraction / min(height, width)
-        scaled = F.resize(image_CHW, [max(size, round(height * scale)), max(size, round(width * scale))], antialias=True)
+        scaled = F.resize(image_CHW, [max(size, round(height * scale)), max(size, round(width * scale))], how, antialias=True)
         return F.center_crop(scaled, [size, size])
     scale = size / max(height, width)
     new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
-    scaled = F.resize(image_CHW, [new_height, new_width], antialias=True)
+    scaled = F.resize(image_CHW, [new_height, new_width], how, antialias=True)
     left, top = (size - new_width) // 2, (size - new_height) // 2
     return F.pad(scaled, [left, top, size - new_width - left, size - new_height - top], fill=PAD_GREY)
 
@@ -60,7 +61,7 @@ def augment(image_CHW: torch.Tensor, spec: PreprocessSpec, config: AugmentConfig
     if config.policy == "none":
         return resize(image_CHW, spec)
     crops = config.min_crop_area < 1
-    image_CHW = random_resized_crop(image_CHW, spec.size, config.min_crop_area, rng) if crops else resize(image_CHW, spec)
+    image_CHW = random_resized_crop(image_CHW, spec, config.min_crop_area, rng) if crops else resize(image_CHW, spec)
     if rng.random() < config.flip:
         image_CHW = F.horizontal_flip(image_CHW)
     image_CHW = POLICIES[config.policy](image_CHW, rng)

@@ -13,7 +13,7 @@ from typing import Self
 import timm
 from torch import Tensor, nn
 
-from prodrec.config import ModelConfig, PreprocessSpec
+from prodrec.config import INTERPOLATIONS, ModelConfig, PreprocessSpec
 from prodrec.errors import ConfigError, UserError
 from prodrec.images.transforms import NORMALIZATIONS
 from prodrec.models.attention import AttentionCNN
@@ -25,20 +25,21 @@ from prodrec.models.model_cnn import ModelCNN
 from prodrec.models.sequence import Fusion, create_fusion
 from prodrec.models.weights import HUB, NONE, hub_backbone, load_file, no_hub_weights
 
-# Own names: a class of ours, or what timm calls it. Any other name is looked up in timm.
+# Own names: a class of ours, or what timm calls it, with the tag of the weights: without, timm's default of the day would be
+# taken, which changes. Any other name is looked up in timm.
 MODELS: dict[str, type[nn.Module] | str] = {
     "custom_cnn": CustomCNN,
     "model_cnn": ModelCNN,
     "attention_cnn": AttentionCNN,
-    "resnet18": "resnet18",
-    "resnet50": "resnet50",
-    "vit_b16": "vit_base_patch16_224",
-    "vit_tiny16": "vit_tiny_patch16_224",
-    "convnext_tiny": "convnext_tiny",
-    "efficientnet_b0": "efficientnet_b0",
-    "mobilenetv3": "mobilenetv3_large_100",
-    "dinov2": "vit_small_patch14_dinov2",
-    "siglip": "vit_base_patch16_siglip_224",
+    "resnet18": "resnet18.a1_in1k",
+    "resnet50": "resnet50.a1_in1k",
+    "vit_b16": "vit_base_patch16_224.augreg2_in21k_ft_in1k",
+    "vit_tiny16": "vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+    "convnext_tiny": "convnext_tiny.in12k_ft_in1k",
+    "efficientnet_b0": "efficientnet_b0.ra_in1k",
+    "mobilenetv3": "mobilenetv3_large_100.ra_in1k",
+    "dinov2": "vit_small_patch14_dinov2.lvd142m",
+    "siglip": "vit_base_patch16_siglip_224.v2_webli",
     # The weights as they came of image and text pairs: timm's default for CLIP has been fine-tuned on ImageNet's classes since.
     "clip": "vit_base_patch16_clip_224.laion2b",
 }
@@ -142,11 +143,11 @@ def create_classifier(config: ModelConfig, num_classes: int, input_size: int) ->
     return Classifier(backbone, head, fusion=fusion, freeze_backbone=config.freeze_backbone, freeze_layers=config.freeze_layers)
 
 
-def check_normalization(config: ModelConfig, spec: PreprocessSpec) -> None:
-    """Refuses pixels scaled otherwise than the hub's weights were trained on: that costs accuracy without a word.
+def check_input(config: ModelConfig, spec: PreprocessSpec) -> None:
+    """Refuses pixels made otherwise than those that the hub's weights were trained on: that costs accuracy without a word.
 
     Raises:
-        ConfigError: it names the preset that fits.
+        ConfigError: it names the setting that fits.
     """
     name = MODELS.get(config.arch, config.arch)
     if config.weights != HUB or not isinstance(name, str) or not is_timm_name(name):
@@ -155,6 +156,9 @@ def check_normalization(config: ModelConfig, spec: PreprocessSpec) -> None:
     fitting = [preset for preset, scale in NORMALIZATIONS.items() if scale == (published.mean, published.std)]
     if fitting and spec.normalize not in fitting:
         raise ConfigError(f"the hub's weights of {config.arch} were trained with input.normalize={fitting[0]}, not {spec.normalize}; set that")
+    if published.interpolation in INTERPOLATIONS and spec.interpolation != published.interpolation:
+        asked = f"input.interpolation={published.interpolation}, not {spec.interpolation}"
+        raise ConfigError(f"the hub's weights of {config.arch} were trained with {asked}; set that")
 
 
 def _create_backbone(config: ModelConfig, input_size: int) -> nn.Module:

@@ -70,7 +70,7 @@ class Scorer:
         try:
             return self._run(images_BCHW)
         except RuntimeError as error:
-            if len(images_BCHW) == 1 or not _is_out_of_memory(error):
+            if len(images_BCHW) == 1 or not is_out_of_memory(error):
                 raise
         # Not within the handler: its traceback holds the tensors that filled the memory.
         if self.device.type == "cuda":
@@ -94,6 +94,9 @@ def _joined(first: Any, second: Any) -> Any:
     return torch.cat([first, second]) if isinstance(first, torch.Tensor) else [*first, *second]
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """On a CPU torch has no class of its own for it. Source: c10/core/impl/alloc_cpu.cpp, "DefaultCPUAllocator: can't allocate memory"."""
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether memory ran out. On a CPU torch has no class of its own for it.
+
+    Source: c10/core/impl/alloc_cpu.cpp, "DefaultCPUAllocator: can't allocate memory".
+    """
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

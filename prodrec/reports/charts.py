@@ -51,8 +51,9 @@ STYLE: Any = {
 
 
 def loss_curve(history: Sequence[Mapping[str, Any]]) -> str:
-    """Loss by epoch, train and (where there is one) val."""
-    return _curve(history, "loss", "loss", "Loss by epoch")
+    """Loss by epoch, train and (where there is one) val: of train the plain one where it is known, neither weighted nor smoothed, as that of val is."""
+    plain = [entry | {"train_loss": entry["train_nll"]} if "train_nll" in entry else entry for entry in map(dict, history)]
+    return _curve(plain, "loss", "loss", "Loss by epoch")
 
 
 def accuracy_curve(history: Sequence[Mapping[str, Any]]) -> str:

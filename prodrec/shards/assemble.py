@@ -77,7 +77,7 @@ def assemble(
         content_sha256=_content_sha256(kept),
         labels=labels,
         splits=written.files,
-        index=written.indexes,
+        index={split: [file] for split, file in written.indexes.items()},
         label_counts=_label_counts(kept, ids, has_boxes),
         rows_in=rows_in,
         rows_ok=len(kept),

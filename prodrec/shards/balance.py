@@ -52,7 +52,8 @@ def class_weights(counts_K: Ints, config: BalanceConfig) -> Floats:
     """Weights of the loss, scaled so that their mean over the images that an epoch shows is 1.
 
     Computed from the counts after sampling, so that weights and sampling do not correct the same thing twice.
-    `inverse`: 1 / n_k. `effective`: (1 - beta) / (1 - beta^n_k). Source: Cui et al. 2019, arXiv 1901.05555, eq. 4.
+    `inverse`: 1 / n_k. `inverse_sqrt`: n_k^-1/2. Source: Mahajan et al. 2018 (arXiv 1805.00932), section 2.2, there as sampling.
+    `effective`: (1 - beta) / (1 - beta^n_k). Source: Cui et al. 2019, arXiv 1901.05555, eq. 4.
 
     Returns:
         [K] > 0; 1 where a class has no image.
@@ -62,6 +63,8 @@ def class_weights(counts_K: Ints, config: BalanceConfig) -> Floats:
     weights = np.ones(len(counts_K))
     if config.class_weights == "inverse":
         weights[present] = 1.0 / shown[present]
+    elif config.class_weights == "inverse_sqrt":
+        weights[present] = shown[present] ** -0.5
     elif config.class_weights == "effective":
         weights[present] = (1 - config.beta) / (1 - config.beta ** shown[present])
     mean = float((weights * shown).sum() / shown.sum())

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -37,14 +37,14 @@ class SplitIndex:
     Attributes:
         columns: that are read to train and to judge.
         label_ids: what each label id of the files is told as; None: as it is.
-        index: holds all columns but the images; None: of an older prepare.
+        index: files with all columns but the images, of the same rows; none: of an older prepare.
     """
 
     uri: str
     files: list[ShardFile]
     columns: tuple[str, ...] = CLASS_COLUMNS
     label_ids: tuple[int, ...] | None = None
-    index: ShardFile | None = None
+    index: list[ShardFile] = field(default_factory=list)
 
     @cached_property
     def row_group_sizes(self) -> list[int]:
@@ -56,10 +56,10 @@ class SplitIndex:
 
     def column(self, name: str) -> pa.ChunkedArray:
         """One column of all rows, [N]; other columns are not read."""
-        files = [self.index] if self.index and name != IMAGE_COLUMN else self.files
-        tables = _each_opened(Folder(self.uri), dict(enumerate(files)), lambda parquet, _: parquet.read(columns=[name]))
+        files = self.index if self.index and name != IMAGE_COLUMN else self.files
+        tables = _each_opened(Folder(self.uri), dict(enumerate(files)), lambda parquet, number: parquet.read(columns=[name]).slice(0, files[number].rows))
         chunks = [chunk for table in tables for chunk in table[name].chunks]
-        column = pa.chunked_array(chunks, SHARD_SCHEMA.field(name).type).slice(0, self.rows)
+        column = pa.chunked_array(chunks, SHARD_SCHEMA.field(name).type)
         return self._relabelled(pa.table({name: column}))[name]
 
     def image(self, row: int) -> bytes:
@@ -116,7 +116,7 @@ class Shards:
 
     def split(self, name: str) -> SplitIndex:
         columns = OBJECT_COLUMNS if self.manifest.boxes else CLASS_COLUMNS
-        return SplitIndex(self.uri, self.manifest.splits.get(name, []), columns, self.label_ids, self.manifest.index.get(name))
+        return SplitIndex(self.uri, self.manifest.splits.get(name, []), columns, self.label_ids, self.manifest.index.get(name, []))
 
     @property
     def photos(self) -> LabelPhotos:
@@ -144,8 +144,9 @@ class Shards:
         rows = self.manifest.rows_ok
         if images is None or images >= rows:
             return self
-        splits = {name: _first(files, max(1, self.manifest.rows(name) * images // rows)) for name, files in self.manifest.splits.items()}
-        return replace(self, manifest=self.manifest.model_copy(update={"splits": splits, "label_counts": {}}))
+        most, seen = {name: max(1, self.manifest.rows(name) * images // rows) for name in self.manifest.splits}, self.manifest
+        splits, index = ({name: _first(files, most[name]) for name, files in of.items()} for of in (seen.splits, seen.index))
+        return replace(self, manifest=seen.model_copy(update={"splits": splits, "index": index, "label_counts": {}}))
 
     def class_counts(self, split: str) -> npt.NDArray[np.int64]:
         """Images of each class in a split, or boxes of each label (crowds left out), [K]."""
@@ -179,7 +180,7 @@ def open_shards(uri: str) -> Shards:
         manifest = ShardsManifest.model_validate_json(data)
     except ValidationError as error:
         raise ShardsError(f"{folder / MANIFEST}: {explain_validation(error, ShardsManifest)}; prepare the source again") from error
-    _check_files(folder, [*(file for files in manifest.splits.values() for file in files), *manifest.index.values()])
+    _check_files(folder, [*(file for files in manifest.splits.values() for file in files), *(file for files in manifest.index.values() for file in files)])
     return Shards(folder.uri, manifest, hashlib.sha256(data).hexdigest())
 
 

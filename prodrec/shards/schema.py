@@ -106,7 +106,7 @@ class ShardsManifest(Frozen):
         findings: the worst that `prodrec.shards.findings` has to say, a line each.
         listings: number of listings whose images lie together; None where the source names no listings, or of an older prepare.
         label_counts: of each split the images of each label, or its boxes (crowds left out), [K]; empty: of an older prepare, or seen in part.
-        index: of each split a file of INDEX_SCHEMA, its rows in order; empty: of an older prepare.
+        index: of each split files of INDEX_SCHEMA, its rows in order; empty: of an older prepare.
     """
 
     schema_version: Annotated[int, Field(ge=1, le=1)] = 1
@@ -130,7 +130,7 @@ class ShardsManifest(Frozen):
     findings: list[str] = []
     split_origin: dict[str, dict[str, int]] = {}
     label_counts: dict[str, list[int]] = {}
-    index: dict[str, ShardFile] = {}
+    index: dict[str, list[ShardFile]] = {}
 
     def rows(self, split: str) -> int:
         """Number of images of a split; 0 where there is none."""

@@ -1,12 +1,6 @@
-"""From windows of encoded images to batches of model inputs, decoded in threads.
+"""From encoded images of shards to batches of model inputs; `prodrec.shards.feed` reads them and hands them on."""
 
-The kernels release the GIL, so threads suffice and nothing is copied between processes. Whoever launches the work supplies
-the tables of the windows, in order: `read_windows` here, Ray Data in `prodrec.cluster.ingest`.
-"""
-
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -22,8 +16,6 @@ from prodrec.images.decode import decode_rgb
 from prodrec.images.objects import Objects, placed_columns, read_objects, read_placed
 from prodrec.images.transforms import augment, resize
 from prodrec.images.views import Views, decode_views, is_views, read_views, views_column
-from prodrec.shards.order import EpochOrder, Window
-from prodrec.shards.reading import SplitIndex
 
 
 @dataclass(frozen=True)
@@ -39,6 +31,12 @@ class Batch:
     images: Any
     targets: Any
     rows: torch.Tensor
+
+    def parts(self, count: int) -> "list[Batch]":
+        """Neighbouring rows in as many parts, of sizes that differ by one at most; in fewer, if there are fewer rows."""
+        edges = np.linspace(0, len(self.rows), min(count, len(self.rows)) + 1).astype(int)
+        slices = [slice(low, high) for low, high in pairwise(edges.tolist())]
+        return [Batch(self.images[rows], self.targets[rows], self.rows[rows]) for rows in slices] if count > 1 else [self]
 
 
 Transform = Callable[[torch.Tensor, int, int], torch.Tensor]
@@ -68,33 +66,6 @@ def train_box_transform(spec: PreprocessSpec, config: AugmentConfig, seed: int, 
     return partial(_augment_boxes, spec, config, (seed, epoch))
 
 
-def read_windows(split: SplitIndex, windows: Iterable[Window]) -> Iterator[pa.Table]:
-    """Reads windows in this process, one at a time."""
-    return (split.read(window) for window in windows)
-
-
-def batches(tables: Iterator[pa.Table], order: EpochOrder, transform: AnyTransform, threads: int, pin_memory: bool = False) -> Iterator[Batch]:
-    """Batches of the steps of `order`.
-
-    Args:
-        tables: rows of `order.windows` in their order, cut anywhere: columns lane, row, occurrence and those of the split, or
-            `pixels` (uint8 [3*S*S]) instead of the image where they were decoded on the way.
-        threads: decoding threads; as many batches, and one more, are in work ahead of the consumer.
-        pin_memory: page-locks the images, so that the copy to a GPU overlaps with its work.
-    """
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode", initializer=torch.set_num_threads, initargs=(1,))
-    pending: deque[Future[Batch]] = deque()
-    try:
-        for table in _steps(tables, order):
-            pending.append(pool.submit(_batch, table, transform, pin_memory))
-            if len(pending) > threads:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
 def decode_pixels(table: pa.Table, transform: AnyTransform) -> pa.Table:
     """Replaces the column `image` by `pixels`, and objects by those of the model input: for decoding away from the consumer."""
     pixels, targets = _decode(table, transform)
@@ -109,32 +80,8 @@ def decode_pixels(table: pa.Table, transform: AnyTransform) -> pa.Table:
     return table
 
 
-def _steps(tables: Iterator[pa.Table], order: EpochOrder) -> Iterator[pa.Table]:
-    """Cuts the stream into steps, each with its share of every lane."""
-    lanes = list(dict.fromkeys(window.lane for window in order.windows))
-    waiting: dict[int, list[pa.Table]] = {lane: [] for lane in lanes}
-    for sizes in order.steps:
-        parts = []
-        for lane, size in zip(lanes, sizes, strict=True):
-            while sum(t.num_rows for t in waiting[lane]) < size:
-                for number, part in _by_lane(next(tables)):
-                    waiting[number].append(part)
-            buffered = pa.concat_tables(waiting[lane])
-            parts.append(buffered.slice(0, size))
-            waiting[lane] = [buffered.slice(size)]
-        yield pa.concat_tables(parts)
-
-
-def _by_lane(table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
-    """Splits a table where its lane changes; a launcher may have joined neighbouring windows."""
-    lane = table["lane"].to_numpy()
-    edges = [0, *(np.flatnonzero(np.diff(lane)) + 1), len(lane)]
-    for low, high in pairwise(edges):
-        if high > low:
-            yield int(lane[low]), table.slice(low, high - low)
-
-
-def _batch(table: pa.Table, transform: AnyTransform, pin_memory: bool) -> Batch:
+def decode_batch(table: pa.Table, transform: AnyTransform, pin_memory: bool = False) -> Batch:
+    """The model inputs of the rows of a step; those of a table with `pixels` were decoded before."""
     images: torch.Tensor | Views
     targets: torch.Tensor | Objects
     if "pixels" in table.column_names and is_views(table["pixels"]):
@@ -146,7 +93,9 @@ def _batch(table: pa.Table, transform: AnyTransform, pin_memory: bool) -> Batch:
         targets = read_placed(table) if "objects" in table.column_names else _labels(table)
     else:
         images, targets = _decode(table, transform)
-    return Batch(images.pin_memory() if pin_memory else images, targets, torch.from_numpy(table["row"].to_numpy().copy()))
+    if pin_memory:
+        images, targets = images.pin_memory(), targets.pin_memory()
+    return Batch(images, targets, torch.from_numpy(table["row"].to_numpy().copy()))
 
 
 def _decode(table: pa.Table, transform: Any) -> tuple[torch.Tensor | Views, torch.Tensor | Objects]:

@@ -5,19 +5,15 @@ The loop speaks upward only through this: it reports, it never asks who launched
 
 import math
 import shutil
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
-import pyarrow as pa
 import torch
 
 from prodrec.files import writing
 from prodrec.machine import usable_cores
-from prodrec.shards.order import Window
-from prodrec.shards.reading import SplitIndex
-from prodrec.shards.stream import AnyTransform, decode_pixels, read_windows
+from prodrec.shards.feed import Away
 from prodrec.training.checkpoint import is_complete, read_facts
 from prodrec.training.progress import Progress, RunObserver
 
@@ -34,8 +30,9 @@ class WorkerContext(Protocol):
     device: torch.device
     threads: int
 
-    def tables(self, split: SplitIndex, windows: list[Window], decode: AnyTransform | None) -> Iterator[pa.Table]:
-        """The rows of the windows in their order; with `decode`, decoded away from this process."""
+    @property
+    def away(self) -> Away | None:
+        """Reads and decodes where the recipe says `data.decode=stream`; None: there is nowhere but here."""
 
     def report(self, metrics: dict[str, Any], checkpoint: Path | None) -> None:
         """Hands over an epoch's metrics and, on rank 0, a checkpoint folder that the callee takes away. Every rank calls it once an epoch."""
@@ -56,6 +53,7 @@ class LocalContext:
 
     rank = 0
     world_size = 1
+    away = None
 
     def __init__(self, run: Path, keep: int, device: torch.device, observer: RunObserver) -> None:
         self.folder = run / "checkpoints"
@@ -63,10 +61,6 @@ class LocalContext:
         self.device = device
         self.threads = usable_cores()
         self.observer = observer
-
-    def tables(self, split: SplitIndex, windows: list[Window], decode: AnyTransform | None) -> Iterator[pa.Table]:
-        tables = read_windows(split, windows)
-        return (decode_pixels(table, decode) for table in tables) if decode else tables
 
     def report(self, metrics: dict[str, Any], checkpoint: Path | None) -> None:
         self.observer.epoch(metrics)

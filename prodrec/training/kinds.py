@@ -32,8 +32,11 @@ class Kind(Protocol):
 
     def eval_transform(self) -> AnyTransform: ...
 
-    def predict(self, model: Any, inputs: Iterable[Batch], device: torch.device) -> Any:
+    def predict(self, model: Any, inputs: Iterable[Batch], device: torch.device, to_finish: bool) -> Any:
         """What a model in eval mode says of batches; picklable.
+
+        Args:
+            to_finish: whether `finish` is given it, or `val_metrics` alone, which needs less.
 
         Raises:
             TrainingError: a logit is not finite.

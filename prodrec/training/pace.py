@@ -9,10 +9,30 @@ import torch
 from prodrec.shards.stream import Batch
 
 
-def prefetch_one(items: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """Passes each item on once the next is under way: reading a step's sums then never makes the device wait for the host."""
-    for before, _ in pairwise(chain(items, [torch.empty(0)])):
-        yield before
+def read_behind(items: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Each item on the host, once the next is under way: between two steps a device then never waits for the host.
+
+    Its copy is queued before the next step is, and waited for by an event of its own: `.cpu()` would wait for the next step too.
+    """
+    for before, _ in pairwise(chain(map(_Arriving, items), [None])):
+        assert before is not None
+        yield before.there()
+
+
+class _Arriving:
+    """A tensor on its way to the host."""
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self.values, self.event = values, None
+        if values.device.type == "cuda":
+            self.values, self.event = torch.empty(values.shape, dtype=values.dtype, pin_memory=True), torch.cuda.Event()
+            self.values.copy_(values, non_blocking=True)
+            self.event.record()
+
+    def there(self) -> torch.Tensor:
+        if self.event:
+            self.event.synchronize()
+        return self.values
 
 
 class Stopwatch:

@@ -4,15 +4,18 @@ Only val chooses (best epoch, temperature); test is scored once, after every cho
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from prodrec.config import Recipe
 from prodrec.errors import ProdrecError, UserError
+from prodrec.evaluation.folds import write_answers
 from prodrec.files import Folder
+from prodrec.shards.folds import HELD_OUT, FoldShards
 from prodrec.shards.order import Ints
 from prodrec.shards.reading import Shards
+from prodrec.sources.schema import SPLITS
 from prodrec.training.context import WorkerContext
 from prodrec.training.loop import Trainer, gathered
 from prodrec.training.records import BUNDLE, REPORT, RunRecords, is_finished
@@ -46,13 +49,25 @@ def run_training(recipe: Recipe, shards: Shards, run: Folder, context: WorkerCon
         records = RunRecords(run, tracker) if context.rank == 0 else None
         state = trainer.fit(records)
         trainer.choose(records)
-        rows = {split: trainer.shards.split(split).rows for split in ("train", "val", "test")}
-        predictions = {split: trainer.predict(split, judged_sample(rows[split]) if split == "train" else None) for split in rows if rows[split]}
+        if isinstance(trainer.shards, FoldShards):
+            answers = trainer.predict(HELD_OUT, to_finish=True)
+            if context.rank == 0:
+                write_answers(run, answers, trainer.shards.held_out)
+            return None
+        predictions = _predicted(trainer)
         if context.rank == 0:
             trainer.kind.finish(trainer.evaluated_model(), state.history, predictions, run)
     if tracker:
         tracker.finish(state.history, REPORT, BUNDLE)
     return None
+
+
+def _predicted(trainer: Trainer) -> dict[str, Any]:
+    """What the kept weights say of each split; of train, of the rows that are judged."""
+    rows = {split: trainer.shards.split(split).rows for split in SPLITS}
+    splits = [split for split in SPLITS if rows[split]]
+    feed = trainer.feed([trainer.eval_pass(split, judged_sample(rows[split]) if split == "train" else None) for split in splits])
+    return {split: trainer.predict(split, feed.next_pass()[1], to_finish=True) for split in splits}
 
 
 def _agreed(build: Callable[[], Built], context: WorkerContext) -> Built | ProdrecError:

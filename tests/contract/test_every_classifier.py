@@ -45,7 +45,7 @@ RANK = textwrap.dedent("""
         context = LocalContext(Path(meeting).parent, 1, torch.device("cpu"), Silent())
         context.rank, context.world_size = rank, 2
         trainer = Trainer(load_recipe(name, overrides), open_shards(shards), context)
-        sums, _ = trainer._train_epoch(1, time.monotonic())
+        sums, *_ = trainer._train_epoch(1, trainer.feed([trainer.train_pass(1)]), time.monotonic())
         trained = [float(p.detach().double().sum()) for p in trainer.task.parameters()]
         predictions = trainer.predict("val")
         print(json.dumps({"name": name, "sums": sums.tolist(), "trained": trained, "rows": predictions.rows.tolist(), "best": predictions.predicted.tolist()}))
@@ -67,7 +67,7 @@ def settings(name: str) -> list[str]:
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_step_of_each_recipe_reaches_every_weight(small_shards, tmp_path, name):
     trainer = Trainer(load_recipe(name, settings(name)), open_shards(small_shards), LocalContext(tmp_path, 1, torch.device("cpu"), Silent()))
-    batch = next(iter(trainer.batches("train", trainer._order(1), trainer.kind.train_transform(1))))
+    batch = next(iter(trainer.batches(trainer.train_pass(1))))
     before = {name: value.detach().clone() for name, value in trainer.task.model.named_parameters()}
     sums = trainer.learner.step(batch, 0.5)
     assert sums.isfinite().all()

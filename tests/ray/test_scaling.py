@@ -23,8 +23,8 @@ CLUSTER = [{"CPU": 8}] + [{"CPU": 8, "GPU": 1}] * 8
         (Workers(8, 8, gpu=True, cpus=4), HEAD_ONLY, 4),
     ],
 )
-def test_a_worker_fits_a_node_and_leaves_cpus_to_read_with(workers, nodes, cpus):
-    scaling = _scaling(workers, nodes)
+def test_a_worker_fits_a_node_and_leaves_cpus_to_others(workers, nodes, cpus):
+    scaling = _scaling(workers, nodes, decodes_away=True)
     assert scaling.resources_per_worker["CPU"] == cpus
     assert scaling.resources_per_worker.get("GPU", 0) == workers.gpu
     assert scaling.num_workers == workers.most
@@ -34,9 +34,17 @@ def test_a_worker_fits_a_node_and_leaves_cpus_to_read_with(workers, nodes, cpus)
     ("workers", "nodes"),
     [(Workers(1, 2, cpus=1), LAPTOP), (Workers(2, 2, cpus=1), LAPTOP), (Workers(4, 4), LAPTOP), (Workers(8, 8, gpu=True, cpus=12), GPU_BOX)],
 )
-def test_workers_that_would_leave_no_cpu_to_read_with_are_refused(workers, nodes):
-    with pytest.raises(ConfigError, match="leave none"):
-        _scaling(workers, nodes)
+def test_workers_that_would_wait_for_cpus_forever_are_refused(workers, nodes):
+    with pytest.raises(ConfigError, match=r"leave none|do not fit"):
+        _scaling(workers, nodes, decodes_away=True)
+
+
+def test_workers_that_decode_beside_themselves_may_take_every_cpu():
+    four_nodes = [{"CPU": 1}] * 4
+    for workers, nodes in ((Workers(4, 4, cpus=1), four_nodes), (Workers(2, 2, cpus=1), LAPTOP), (Workers(4, 4), LAPTOP)):
+        assert _scaling(workers, nodes, decodes_away=False).num_workers == workers.most
+    with pytest.raises(ConfigError, match="5 workers of 1 CPUs do not fit on 4"):
+        _scaling(Workers(5, 5, cpus=1), four_nodes, decodes_away=False)
 
 
 def test_lanes_must_suit_every_number_of_workers_that_an_elastic_run_may_come_to():
@@ -48,4 +56,4 @@ def test_lanes_must_suit_every_number_of_workers_that_an_elastic_run_may_come_to
 
 
 def test_an_elastic_range_is_passed_on():
-    assert _scaling(Workers(1, 2, cpus=0.5), LAPTOP).num_workers == (1, 2)
+    assert _scaling(Workers(1, 2, cpus=0.5), LAPTOP, decodes_away=False).num_workers == (1, 2)

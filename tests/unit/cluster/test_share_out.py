@@ -48,7 +48,7 @@ def test_all_workers_of_runs_at_once_have_a_place_and_cpus_are_left(nodes, most,
     count, each = share_out(Workers(most, most, gpu), nodes, runs)
     assert 1 <= count <= runs
     if count > 1:
-        resources = _scaling(each, nodes).resources_per_worker
+        resources = _scaling(each, nodes, decodes_away=True).resources_per_worker
         assert resources["CPU"] == each.cpus >= 1
         assert count * most * each.cpus < sum(node["CPU"] for node in nodes)
         places = sum(min(int(node["CPU"] // each.cpus), node.get("GPU", 0) if gpu else 10**6) for node in nodes)

@@ -100,3 +100,14 @@ def test_confusions_are_the_most_frequent_wrong_pairs(rows, classes, most, seed)
 
 def test_no_mistakes_no_confusions():
     assert confusions(Predictions.of(torch.eye(3), torch.arange(3), torch.arange(3))) == []
+
+
+def test_the_loss_of_an_epoch_needs_one_temperature():
+    logits, labels = random_logits(30, 7, 0)
+    every = Predictions.of(logits, labels, torch.arange(30))
+    one = Predictions.concat([Predictions.of(logits[part], labels[part], part, every_temperature=False) for part in torch.arange(30).split(8)])
+    assert one.logsumexp.shape == (30, 1)
+    assert one.nll(1.0) == pytest.approx(every.nll(1.0), rel=1e-6)
+    np.testing.assert_allclose(one.confidence(1.0), every.confidence(1.0), rtol=1e-5)
+    with pytest.raises(ValueError, match="1 alone"):
+        one.nll(TEMPERATURES[0])

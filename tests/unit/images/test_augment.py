@@ -89,7 +89,7 @@ def test_each_operation_of_trivial_augment_is_drawn_as_often(monkeypatch):
 def test_crops_have_the_areas_asked_for_and_no_side_that_is_much_longer(least):
     rng, found = np.random.default_rng(0), []
     for _ in range(500):
-        found.append(shown(ops.random_resized_crop(ramp(240, 240), 64, least, rng)))
+        found.append(shown(ops.random_resized_crop(ramp(240, 240), PreprocessSpec(size=64), least, rng)))
     areas, ratios = np.prod(found, axis=1), np.divide(*np.transpose(found))
     assert least - 0.05 < areas.min() < least + 0.05
     assert areas.max() > 0.93
@@ -102,7 +102,7 @@ def test_crops_have_the_areas_asked_for_and_no_side_that_is_much_longer(least):
 def test_long_pictures_are_cropped_and_never_squashed(height, width):
     rng, places = np.random.default_rng(0), set()
     for _ in range(200):
-        made = ops.random_resized_crop(ramp(height, width), 64, 0.6, rng)
+        made = ops.random_resized_crop(ramp(height, width), PreprocessSpec(size=64), 0.6, rng)
         across, down = np.multiply(shown(made), (width, height))
         assert 0.7 < across / down < 1.43
         places.add(int(made[:2].amin((1, 2)).max()) // 16)

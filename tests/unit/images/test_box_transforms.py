@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from prodrec.config import AugmentConfig, PreprocessSpec
 from prodrec.images.box_transforms import augment_boxes, place
 from prodrec.images.objects import Objects
+from prodrec.shards.feed import Pass, batches
 from prodrec.shards.order import epoch_order
 from prodrec.shards.reading import open_shards
-from prodrec.shards.stream import batches, decode_pixels, eval_box_transform, read_windows, train_box_transform
+from prodrec.shards.stream import decode_pixels, eval_box_transform, train_box_transform
 
 sizes = st.tuples(st.integers(1, 90), st.integers(1, 90))
 
@@ -65,8 +66,9 @@ def test_decoding_on_the_way_gives_the_same_pictures_and_boxes(box_shards, train
     split, spec = open_shards(box_shards).split("train"), PreprocessSpec(size=48, resize="pad")
     order = epoch_order(split.row_group_sizes, 8)
     transform = train_box_transform(spec, AugmentConfig(min_crop_area=0.4), 0, 1) if training else eval_box_transform(spec)
-    here = list(batches(read_windows(split, order.windows), order, transform, 2))
-    away = list(batches((decode_pixels(table, transform) for table in read_windows(split, order.windows)), order, transform, 2))
+    one = Pass(split, order, transform)
+    here = list(batches(one, 2))
+    away = list(batches(one, 2, away=lambda one: (decode_pixels(one.split.read(window), one.transform) for window in one.order.windows)))
     assert sum(len(batch.targets) for batch in here) == split.rows
     assert any(len(batch.targets.labels_M) for batch in here)
     for a, b in zip(here, away, strict=True):
@@ -82,9 +84,6 @@ def test_a_limit_leaves_the_first_rows_of_each_split(box_shards):
         assert rows == max(1, whole.split(split).rows // 3)
         assert cut.split(split).column("sha256").to_pylist() == whole.split(split).column("sha256").to_pylist()[:rows]
     order = epoch_order(cut.split("train").row_group_sizes, 4)
-    seen = [
-        row
-        for batch in batches(read_windows(cut.split("train"), order.windows), order, eval_box_transform(PreprocessSpec(size=32)), 1)
-        for row in batch.rows.tolist()
-    ]
+    one = Pass(cut.split("train"), order, eval_box_transform(PreprocessSpec(size=32)))
+    seen = [row for batch in batches(one, 1) for row in batch.rows.tolist()]
     assert sorted(seen) == list(range(cut.split("train").rows))

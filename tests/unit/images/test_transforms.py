@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from prodrec.config import AugmentConfig, PreprocessSpec
 from prodrec.images.transforms import Normalizer, augment, resize
@@ -20,6 +21,20 @@ def test_any_picture_becomes_a_square_of_bytes(size, how, side):
     made = resize(picture(*size), PreprocessSpec(size=side, resize=how))
     assert made.shape == (3, side, side)
     assert made.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("how", ["squash", "crop", "pad"])
+def test_pictures_are_scaled_as_pillow_does_it_in_the_way_that_is_asked_for(how, interpolation):
+    """Pillow's is the scaling with which timm's weights were made. Whole sides, so that both scale by the same factor."""
+    image = picture(80, 80)
+    made = resize(image, PreprocessSpec(size=28, resize=how, interpolation=interpolation))
+    scaled = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((28, 28) if how != "crop" else (32, 32), Image.Resampling[interpolation.upper()])
+    expected = np.asarray(scaled)[2:30, 2:30] if how == "crop" else np.asarray(scaled)
+    assert np.abs(made.permute(1, 2, 0).numpy().astype(int) - expected).max() <= 1
+    cropped = augment(image, PreprocessSpec(size=28, interpolation=interpolation), AugmentConfig(policy="light"), np.random.default_rng(0))
+    other = augment(image, PreprocessSpec(size=28), AugmentConfig(policy="light"), np.random.default_rng(0))
+    assert torch.equal(cropped, other) == (interpolation == "bilinear")
 
 
 @given(sizes, policies, st.integers(0, 1000))

@@ -8,7 +8,7 @@ from timm.layers import DropPath
 from prodrec.config import ModelConfig, PreprocessSpec
 from prodrec.errors import ConfigError
 from prodrec.models.heads import MLP_WIDTHS, RELU_WIDTH, create_head
-from prodrec.models.registry import MODELS, check_normalization, create_classifier
+from prodrec.models.registry import MODELS, check_input, create_classifier
 from prodrec.recipes import load_recipe, recipe_names
 
 # timm's own miniatures, about 0.4 million parameters each.
@@ -121,18 +121,26 @@ def test_what_cannot_be_built_is_one_clear_line(arch, fields, size, words):
 @pytest.mark.parametrize(
     ("arch", "preset"), [("resnet50", "imagenet"), ("vit_b16", "minus_one_one"), ("siglip", "minus_one_one"), ("clip", "clip"), ("dinov2", "imagenet")]
 )
-def test_hub_weights_ask_for_the_normalisation_that_they_were_trained_with(arch, preset):
+def test_hub_weights_ask_for_the_pixels_that_they_were_trained_with(arch, preset):
     config = ModelConfig(arch=arch)
-    check_normalization(config, PreprocessSpec(normalize=preset))
+    check_input(config, PreprocessSpec(normalize=preset, interpolation="bicubic"))
     with pytest.raises(ConfigError, match=f"input.normalize={preset}, not zero_one"):
-        check_normalization(config, PreprocessSpec(normalize="zero_one"))
-    check_normalization(ModelConfig(arch=arch, weights="none"), PreprocessSpec(normalize="zero_one"))
+        check_input(config, PreprocessSpec(normalize="zero_one"))
+    with pytest.raises(ConfigError, match=r"input\.interpolation=bicubic, not bilinear"):
+        check_input(config, PreprocessSpec(normalize=preset))
+    check_input(ModelConfig(arch=arch, weights="none"), PreprocessSpec(normalize="zero_one"))
+
+
+@pytest.mark.parametrize("name", [name for name, made in MODELS.items() if isinstance(made, str)])
+def test_an_own_name_says_which_weights_it_means(name):
+    """timm's default weights of a name change from version to version."""
+    assert MODELS[name].partition(".")[2] == timm.get_pretrained_cfg(MODELS[name]).tag
 
 
 @pytest.mark.parametrize("name", [name for name in recipe_names() if load_recipe(name).model.weights == "hub"])
-def test_the_recipes_that_start_from_the_hub_normalise_as_their_weights_were_trained(name):
+def test_the_recipes_that_start_from_the_hub_make_pixels_as_their_weights_were_trained(name):
     recipe = load_recipe(name)
-    check_normalization(recipe.model, recipe.input)
+    check_input(recipe.model, recipe.input)
 
 
 @pytest.mark.parametrize("arch", ["test_resnet", "test_convnext", "test_vit", "efficientnet_b0"])

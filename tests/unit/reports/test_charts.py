@@ -66,3 +66,9 @@ def test_epochs_are_whole_numbers_that_happened(epochs):
 def test_percentages_on_the_axis_differ():
     labels = [text for text in texts(accuracy_curve(history(1))) if "%" in text]
     assert len(labels) == len(set(labels)) > 1
+
+
+def test_the_loss_of_train_is_drawn_plain_where_it_is_known():
+    plain = [entry | {"train_nll": entry["val_loss"]} for entry in history(4)]
+    assert loss_curve(plain) == loss_curve([entry | {"train_loss": entry["val_loss"]} for entry in history(4)])
+    assert loss_curve(plain) != loss_curve(history(4))

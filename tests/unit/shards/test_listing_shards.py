@@ -13,10 +13,11 @@ from prodrec.config import AugmentConfig, PreprocessSpec
 from prodrec.errors import ShardsError, SourceError
 from prodrec.images.views import Views
 from prodrec.shards import plan
+from prodrec.shards.feed import Pass, batches
 from prodrec.shards.listing_shards import by_listing, evenly
 from prodrec.shards.order import Window, epoch_order
 from prodrec.shards.reading import open_shards
-from prodrec.shards.stream import batches, decode_pixels, read_windows, train_transform
+from prodrec.shards.stream import decode_pixels, train_transform
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +87,9 @@ def test_batches_of_listings_are_alike_wherever_they_are_decoded_and_hold_each_l
     split = by_listing(shards, 3).split("train")
     order = epoch_order(split.row_group_sizes, 16, lanes=2, window_row_groups=2, seed=1)
     transform = train_transform(PreprocessSpec(size=24), AugmentConfig(), seed=1, epoch=1)
-    here = list(batches(read_windows(split, order.windows), order, transform, threads=2))
-    away = list(batches((decode_pixels(table, transform) for table in read_windows(split, order.windows)), order, transform, threads=1))
+    one = Pass(split, order, transform)
+    here = list(batches(one, threads=2))
+    away = list(batches(one, threads=1, away=lambda one: (decode_pixels(one.split.read(window), one.transform) for window in one.order.windows)))
     for one, other in zip(here, away, strict=True):
         assert torch.equal(one.images.images, other.images.images)
         assert torch.equal(one.images.lengths, other.images.lengths)
@@ -100,7 +102,7 @@ def test_batches_of_listings_are_alike_wherever_they_are_decoded_and_hold_each_l
 def test_each_image_has_a_number_of_its_own_to_draw_by(shards):
     split = by_listing(shards, 8).split("val")
     order = epoch_order(split.row_group_sizes, 16, seed=1)
-    numbered = batches(read_windows(split, order.windows), order, lambda image, row, nth: torch.full((3, 2, 2), row), threads=1)
+    numbered = batches(Pass(split, order, lambda image, row, nth: torch.full((3, 2, 2), row)), threads=1)
     seen = [int(image[0, 0, 0]) for batch in numbered for image in batch.images.images]
     assert sorted(seen) == list(range(shards.split("val").rows))
 

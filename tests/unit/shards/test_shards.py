@@ -95,6 +95,7 @@ def test_the_index_says_what_the_shards_say(small_shards, box_shards, tmp_path):
         few = shards.limited(20)
         ids = [label for label in few.split("train").column("label_id").to_pylist() if label is not None]
         assert shards.manifest.boxes or few.class_counts("train").tolist() == np.bincount(ids, minlength=len(few.manifest.labels)).tolist()
+        assert few.split("train").column("sha256").to_pylist() == shards.split("train").column("sha256").to_pylist()[: few.split("train").rows]
         assert few.class_counts("train").sum() < shards.class_counts("train").sum()
 
 

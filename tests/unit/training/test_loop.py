@@ -87,10 +87,31 @@ def test_a_run_that_is_taken_up_again_equals_the_uninterrupted_one(small_shards,
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_advice_and_no_checkpoint(small_shards, tmp_path):
-    chosen = recipe(optim={"lr": 1e30, "clip_norm": None, "name": "sgd", "warmup_epochs": 0})
-    with pytest.raises(TrainingError, match=r"epoch 1, step .*lower optim.lr"):
+    chosen = recipe(optim={"lr": 1e30, "clip_norm": None, "name": "sgd", "warmup_epochs": 0}, train={"batch_size": 4})
+    with pytest.raises(TrainingError, match=r"epoch 1, step 1\d of 18, the 10th step in a row .*lower optim.lr"):
         trained(small_shards, tmp_path, chosen)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_bad_gradient_costs_its_step_alone_and_is_counted(small_shards, tmp_path):
+    class SpoilsASecondStep(Watcher):
+        def progress(self, progress):
+            super().progress(progress)
+            if progress.step == 2:  # told while the next step is under way
+                hooks.append(trainer.task.model.head.register_full_backward_hook(lambda module, grad_in, grad_out: (grad_in[0] * float("inf"),)))
+            elif hooks:
+                hooks.pop().remove()
+
+    hooks = []
+    chosen = recipe(train={"epochs": 2})
+    trainer = Trainer(chosen, open_shards(small_shards), LocalContext(tmp_path, 2, torch.device("cpu"), SpoilsASecondStep()))
+    state = trainer.fit(RunRecords(Folder(tmp_path).make()))
+    rows = open_shards(small_shards).split("train").rows
+    for entry in state.history:
+        assert entry["skipped_steps"] == 1
+        assert rows - 16 <= entry["images"] < rows, "those that were learned from"
+        assert all(np.isfinite(entry[name]) for name in ("train_loss", "train_nll", "val_loss"))
+        assert entry["data_wait_s"] >= 0
 
 
 def test_a_val_loss_that_is_not_finite_ends_the_run_before_its_checkpoint(small_shards, tmp_path):
@@ -139,7 +160,7 @@ def test_the_step_is_no_longer_than_the_clipped_gradient(small_shards, tmp_path)
         chosen = recipe(optim=optim | {"clip_norm": clip_norm})
         trainer = Trainer(chosen, open_shards(small_shards), LocalContext(tmp_path, 2, torch.device("cpu"), Watcher()))
         before = torch.cat([p.detach().clone().flatten() for p in trainer.task.parameters()])
-        batch = next(iter(trainer.batches("train", trainer._order(1), trainer.kind.train_transform(1))))
+        batch = next(trainer.batches(trainer.train_pass(1)))
         trainer.learner.step(batch, 0.0)
         moved[clip_norm] = float((torch.cat([p.detach().flatten() for p in trainer.task.parameters()]) - before).norm())
     assert moved[0.01] == pytest.approx(0.01, rel=1e-3)
@@ -155,7 +176,8 @@ def test_the_gradient_is_that_of_the_weighted_mean_over_the_whole_batch(small_sh
     shards = open_shards(small_shards)
     trainer = Trainer(chosen, shards, LocalContext(tmp_path, 1, torch.device("cpu"), Watcher()))
     before = {name: p.detach().clone() for name, p in trainer.task.model.named_parameters()}
-    batch = next(iter(trainer.batches("train", trainer._order(1), lambda image, row, nth: image[:, :32, :32].contiguous())))
+    one = trainer.train_pass(1)._replace(transform=lambda image, row, nth: image[:, :32, :32].contiguous())
+    batch = next(trainer.batches(one))
     trainer.learner.step(batch, 0.5)
     counts = shards.class_counts("train")
     weights = torch.from_numpy(1 / counts).float()
