@@ -72,11 +72,21 @@ class Folder:
         Raises:
             OutputError: it cannot be written (read-only, full).
         """
-        head, _, tail = name.rpartition("/")
-        aside = self.within(f"{head}/.{tail}.{uuid.uuid4().hex[:8]}.part" if head else f".{tail}.{uuid.uuid4().hex[:8]}.part")
+        with self.written(name) as stream:
+            stream.write(data)
+
+    @contextmanager
+    def written(self, name: str) -> Iterator[pa.NativeFile]:
+        """A stream to a file that is there, whole, once the block has ended well.
+
+        Raises:
+            OutputError: as `write`.
+        """
+        head, slash, tail = name.rpartition("/")
+        aside = self.within(f"{head}{slash}.{tail}.{uuid.uuid4().hex[:8]}.part")
         with writing(self / name):
             with self.filesystem.open_output_stream(aside) as stream:
-                stream.write(data)
+                yield stream
             self.filesystem.move(aside, self.within(name))
 
     def delete(self, name: str) -> None:

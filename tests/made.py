@@ -71,9 +71,7 @@ def build_shards(folder: Path, sizes: dict[str, int], fractions=(0.6, 0.2, 0.2),
         for i in range(count):
             made = prepare_image(photo(number, i), 48)
             facts = {name: getattr(made, name) for name in ("width", "height", "source_width", "source_height", "sha256", "phash")}
-            rows.append(
-                facts | {"image": made.jpeg, "image_bytes": len(made.jpeg), "uri": f"{label}/{i}", "label": label, "group": ["even", "odd"][number % 2]}
-            )
+            rows.append(facts | {"image": made.jpeg, "uri": f"{label}/{i}", "label": label, "group": ["even", "odd"][number % 2]})
     stage(out, 0, rows)
     provenance = {"source": "test", "source_format": "test", "code_version": "test", "short_side": 48, "jpeg_quality": 90}
     assemble(out, Fractions(*fractions), provenance, len(rows), [open_shards(uri) for uri in earlier])
@@ -146,7 +144,7 @@ def build_box_shards(folder: Path, count: int, fractions=(0.6, 0.2, 0.2), labels
         fitted = fit_boxes(said, (80, 64), (80, 64), (made.width, made.height))
         facts = {name: getattr(made, name) for name in ("width", "height", "source_width", "source_height", "sha256", "phash")}
         boxes = {"objects": fitted.objects, "boxes_clipped": fitted.clipped, "boxes_rejected": fitted.rejected}
-        rows.append(facts | boxes | {"image": made.jpeg, "image_bytes": len(made.jpeg), "uri": f"{number}"})
+        rows.append(facts | boxes | {"image": made.jpeg, "uri": f"{number}"})
     stage(out, 0, rows)
     assemble(out, Fractions(*fractions), {"source": "test", "source_format": "test", "code_version": "test", "short_side": 48, "jpeg_quality": 90}, len(rows))
     return str(folder)
@@ -180,7 +178,7 @@ def prepare_here(source: Path, out: Path, short_side: int = 48, fractions=(0.6, 
             made = prepare_image(Path(said["uri"]).read_bytes(), short_side)
             facts = {name: getattr(made, name) for name in ("width", "height", "source_width", "source_height", "sha256", "phash")}
             named = {name: said[name] for name in ("uri", "listing_id", "view", "label", "group", "split")}
-            rows.append(named | facts | {"image": made.jpeg, "image_bytes": len(made.jpeg)})
+            rows.append(named | facts | {"image": made.jpeg})
         stage(folder, number, rows)
     provenance = {"source": "test", "source_format": "test", "code_version": "test", "short_side": short_side, "jpeg_quality": 90}
     assemble(folder, Fractions(*fractions), provenance, len(listing))

@@ -64,10 +64,13 @@ def train(
         return
     if finish:
         check_ending(run, chosen)
+    from prodrec.evaluation.sizes import size_notes
     from prodrec.models.start import learned_before, val_learned  # with timm: seconds, which a refused or a finished run need not wait
 
     if not chosen.refit and (told := doubt(origin(opened, "val", learned_before(chosen, opened), val_learned(chosen)))):
         print(f"note: {told}", flush=True)
+    for note in size_notes(chosen, opened):
+        print(f"note: {note}", flush=True)
     with interruption(f"interrupted; go on with the same command and --resume, {out} keeps what was finished"):
         if local:
             train_here(chosen, opened, run, gpu, finish)
@@ -88,6 +91,7 @@ def evaluate(
     from prodrec.evaluation.summary import doubt, judgement
     from prodrec.reports.judge import judge
 
+    _note_size(bundle, shards)
     metrics = judged(judge, gpu, bundle, shards, split, out)
     print(judgement(metrics))
     if told := doubt(metrics):
@@ -108,10 +112,20 @@ def calibrate(
     from prodrec.evaluation.calibrate import calibrate, promise
     from prodrec.evaluation.summary import doubt
 
+    _note_size(bundle, shards)
     found = calibrate(bundle, shards, split, precision, confidence, gpu)
     print(promise(found))
     if told := doubt(found.model_dump()):
         print(f"note: {told}")
+
+
+def _note_size(bundle: str, shards: str) -> None:
+    from prodrec.evaluation.sizes import other_size
+    from prodrec.models.bundle_files import load_info
+    from prodrec.shards.reading import open_shards
+
+    if told := other_size(load_info(bundle), open_shards(shards)):
+        print(f"note: {told}", flush=True)
 
 
 def _of_teacher(bundle: str | None) -> list[str]:

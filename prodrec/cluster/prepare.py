@@ -1,12 +1,12 @@
-"""From a source to shards on Ray Data: read, decode, check, shrink and hash as a stream, then assemble."""
+"""From a source to shards on Ray: slices of it are read, decoded, checked, shrunk and hashed; then each shard is written, all by tasks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import pyarrow as pa
-import ray.data
 
 from prodrec.cluster.session import ray_session
+from prodrec.cluster.tasks import spread
 from prodrec.files import Folder
 from prodrec.shards.assemble import assemble
 from prodrec.shards.label_photos import NO_PHOTOS, read_given
@@ -44,13 +44,6 @@ def prepare(
     """
     out = start_output(out_uri)
     naming = Naming(source.labels, read_given(source.labels, options.limits) if options.photos else NO_PHOTOS, options.photos)
-    with ray_session():
-        slices = ray.data.from_arrow(list(_slices(source.listing)))
-        staged = slices.map_batches(partial(_stage_slice, out.uri, options), batch_size=None, batch_format="pyarrow")
-        done = rejected = 0
-        for counts in staged.iter_rows():
-            done, rejected = done + counts["rows"], rejected + counts["rejected"]
-            on_progress(done, rejected, source.listing.num_rows)
     provenance = {
         "source": source.uri,
         "source_format": source.format,
@@ -58,10 +51,15 @@ def prepare(
         "short_side": options.short_side,
         "jpeg_quality": options.jpeg_quality,
     }
-    return assemble(out, options.fractions, provenance, source.listing.num_rows, earlier, naming)
+    with ray_session():
+        done = rejected = 0
+        for rows, refused in spread(partial(_stage_slice, out.uri, options), _slices(source.listing)):
+            done, rejected = done + rows, rejected + refused
+            on_progress(done, rejected, source.listing.num_rows)
+        return assemble(out, options.fractions, provenance, source.listing.num_rows, earlier, naming, spread)
 
 
-def _slices(listing: pa.Table) -> Iterator[pa.Table]:
+def _slices(listing: pa.Table) -> Iterator[tuple[int, pa.Table]]:
     """The listing in pieces of one task each, numbered.
 
     Listings by URI are mixed, so that neighbours in a shard are not neighbours in the source; embedded images stay in the
@@ -69,12 +67,13 @@ def _slices(listing: pa.Table) -> Iterator[pa.Table]:
     """
     listing, ends = gathered(listing, shuffle=listing["row_group"].null_count == listing.num_rows)
     for number, (start, stop) in enumerate(cuts(ends, _SLICE_ROWS)):
-        piece = listing.slice(start, stop - start).combine_chunks()
-        yield piece.append_column("slice", pa.array([number] * piece.num_rows, pa.int32()))
+        yield number, listing.slice(start, stop - start).combine_chunks()
 
 
-def _stage_slice(out_uri: str, options: PrepareOptions, listing: pa.Table) -> pa.Table:
+def _stage_slice(out_uri: str, options: PrepareOptions, piece: tuple[int, pa.Table]) -> tuple[int, int]:
+    """Returns the rows, and how many of them are rejects."""
+    number, listing = piece
     images = read_images(listing, options.limits.max_bytes)
-    rows = [staged_row(row, image, options) for row, image in zip(listing.drop_columns(["slice"]).to_pylist(), images, strict=True)]
-    stage(Folder(out_uri), listing["slice"][0].as_py(), rows)
-    return pa.table({"rows": [len(rows)], "rejected": [sum(row.get("code") is not None for row in rows)]})
+    rows = [staged_row(row, image, options) for row, image in zip(listing.to_pylist(), images, strict=True)]
+    stage(Folder(out_uri), number, rows)
+    return len(rows), sum(row.get("code") is not None for row in rows)

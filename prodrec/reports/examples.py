@@ -4,6 +4,7 @@ Shapes: N rows of a split.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,8 @@ Positions = npt.NDArray[np.intp]
 MOST_RIGHT, MOST_WRONG, MOST_MISTAKE_KINDS = 18, 24, 9
 # Twice the width that a thumbnail has on the page of a phone. Source: assumed.
 THUMBNAIL_SIDE_PX = 128
+# Row groups that are in memory at once: 50 MB. Source: assumed.
+_READERS = 8
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,11 @@ class Thumbnails:
     def __init__(self, image_of: Callable[[int], bytes]) -> None:
         self._image_of = image_of
 
+    def uris(self, rows: Sequence[int]) -> list[str | None]:
+        """Of each row; several are read at a time, as each is a row group of its own that a store is asked for."""
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="thumbnails") as pool:
+            return list(pool.map(self.uri, rows))
+
     def uri(self, row: int) -> str | None:
         """Data URI of a JPEG with sides of at most 128 px; None where the bytes are no whole picture."""
         try:
@@ -94,26 +102,28 @@ def sheet(predictions: Predictions, confidences_N: Floats, labels: Sequence[Labe
     return [
         Example(
             row=int(predictions.rows[i]),
-            picture=thumbnails.uri(int(predictions.rows[i])),
+            picture=picture,
             truth=labels[predictions.labels[i]].name,
             predicted=labels[predictions.predicted[i]].name,
             confidence=float(confidences_N[i]),
         )
-        for i in positions
+        for i, picture in zip(positions, thumbnails.uris(predictions.rows[positions].tolist()), strict=True)
     ]
 
 
 def mistake_kinds(predictions: Predictions, confidences_N: Floats, labels: Sequence[Label], thumbnails: Thumbnails) -> list[MistakeKind]:
     """The most frequent mistakes, each beside what the model took the image for."""
-    kinds = []
-    for kind in confusions(predictions, MOST_MISTAKE_KINDS):
-        of_truth = predictions.labels == kind.truth
-        surest_wrong = _surest(of_truth & (predictions.predicted == kind.predicted), confidences_N)
-        surest_right = _surest(predictions.hits & (predictions.labels == kind.predicted), confidences_N)
-        wrong, right = (sheet(predictions, confidences_N, labels, thumbnails, found) for found in (surest_wrong, surest_right))
-        names = labels[kind.truth].name, labels[kind.predicted].name
-        kinds.append(MistakeKind(*names, kind.count, int(of_truth.sum()), wrong[0], right[0] if right else None))
-    return kinds
+    kinds, wrong, right = confusions(predictions, MOST_MISTAKE_KINDS), list[Positions](), list[Positions]()
+    for kind in kinds:
+        wrong.append(_surest((predictions.labels == kind.truth) & (predictions.predicted == kind.predicted), confidences_N))
+        right.append(_surest(predictions.hits & (predictions.labels == kind.predicted), confidences_N))
+    shown = iter(sheet(predictions, confidences_N, labels, thumbnails, np.concatenate([*wrong, *right]).astype(np.intp))) if kinds else iter(())
+    wrong_shown = [next(shown) for _ in kinds]
+    right_shown = [next(shown) if len(found) else None for found in right]
+    return [
+        MistakeKind(labels[kind.truth].name, labels[kind.predicted].name, kind.count, int((predictions.labels == kind.truth).sum()), bad, good)
+        for kind, bad, good in zip(kinds, wrong_shown, right_shown, strict=True)
+    ]
 
 
 def _surest(chosen_N: npt.NDArray[np.bool_], confidences_N: Floats) -> Positions:

@@ -1,15 +1,16 @@
 """Making shards: staged images are divided, distributed and described.
 
 `prepare` stages images as they stream by, those of a listing together; only then are all labels, hashes and rejects known, so that the split can be
-decided and the bytes distributed to the shards. Rows go to a shard by their hash, or their listing's, so each shard is a random sample.
+decided and the bytes distributed to the shards. One process plans; each shard is then a piece of work for whoever there is.
 """
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -25,16 +26,25 @@ from prodrec.shards.findings import findings, worst_lines
 from prodrec.shards.image_findings import TURNED
 from prodrec.shards.label_photos import PhotoPicker
 from prodrec.shards.naming import Naming, named_labels
+from prodrec.shards.plan import plan_shards
 from prodrec.shards.reading import MANIFEST, Shards
-from prodrec.shards.schema import REJECT_SCHEMA, SHARD_SCHEMA, BoxCounts, ShardFile, ShardsManifest
+from prodrec.shards.schema import INDEX_SCHEMA, REJECT_SCHEMA, SHARD_SCHEMA, BoxCounts, ShardFile, ShardsManifest
 from prodrec.shards.split import Earlier, Fractions, assign_splits, split_origin
 from prodrec.shards.staging import STAGING, Staged
-from prodrec.shards.writers import ShardWriters
+from prodrec.shards.writers import IndexWriter, ShardTask, WrittenShard, write_shard
 from prodrec.sources.schema import SPLITS
+
+Each = Callable[[Callable[[ShardTask], WrittenShard], Iterable[ShardTask]], Iterable[WrittenShard]]
 
 
 def assemble(
-    out: Folder, fractions: Fractions, provenance: dict[str, Any], rows_in: int, earlier: Sequence[Shards] = (), naming: Naming = Naming()
+    out: Folder,
+    fractions: Fractions,
+    provenance: dict[str, Any],
+    rows_in: int,
+    earlier: Sequence[Shards] = (),
+    naming: Naming = Naming(),
+    each: Each = map,
 ) -> ShardsManifest:
     """Turns the staged rows into shards, rejects and, last, the manifest.
 
@@ -42,6 +52,7 @@ def assemble(
         provenance: the manifest's fields on source, preparation and code.
         rows_in: rows that the source listed; all of them must have been staged.
         earlier: shards whose images keep the split that they had there.
+        each: applies a function to each item, here or elsewhere, and gives the results in any order.
 
     Raises:
         ShardsError: not one usable image, or rows were lost on the way (never expected).
@@ -54,7 +65,8 @@ def assemble(
     kept = _divided(rows, fractions, before)
     names = _object_labels(kept["objects"]) if has_boxes else sorted(kept["label"].unique(), key=label_order)
     picker = PhotoPicker(kept, naming.photos, naming.fills)
-    files = _write_shards(out, staged, kept, {name: number for number, name in enumerate(names)}, picker)
+    ids = {name: number for number, name in enumerate(names)}
+    written = _write_shards(out, staged, kept, ids, picker, each)
     labels = named_labels(names, kept, naming, picker.jpegs)
     picker.write(out)
     rejects, bad_boxes = rows[rows["code"].notna()], _bad_boxes(kept)
@@ -64,7 +76,9 @@ def assemble(
         split_rule=_split_rule(fractions, earlier),
         content_sha256=_content_sha256(kept),
         labels=labels,
-        splits=files,
+        splits=written.files,
+        index={split: [file] for split, file in written.indexes.items()},
+        label_counts=_label_counts(kept, ids, has_boxes),
         rows_in=rows_in,
         rows_ok=len(kept),
         rejects=dict(sorted(Counter(rejects["code"]).items())),
@@ -148,24 +162,45 @@ def _mark_dropped(rows: pd.DataFrame, dropped: pd.Series, kept: pd.DataFrame) ->
 
 def _facts(staged: Staged, rows: pd.DataFrame, bad_boxes: pd.DataFrame, naming: Naming) -> Facts:
     titles = {label: said.title for label, said in naming.texts.items() if said.title}
-    objects = objects_of(staged.objects, "label")
-    return Facts(rows.assign(phash=phashes(staged.phash)), objects, bad_boxes, int(rows["boxes_clipped"].sum()), titles)
+    objects = objects_of(staged.table["objects"], "label")
+    return Facts(rows.assign(phash=phashes(staged.table["phash"])), objects, bad_boxes, int(rows["boxes_clipped"].sum()), titles)
 
 
-def _write_shards(out: Folder, staged: Staged, kept: pd.DataFrame, ids: dict[str, int], picker: PhotoPicker) -> dict[str, list[ShardFile]]:
-    writers = ShardWriters(out, kept)
-    start = 0
+class _Shards(NamedTuple):
+    """What was written: the shards and the index of each split."""
+
+    files: dict[str, list[ShardFile]]
+    indexes: dict[str, ShardFile]
+
+
+def _write_shards(out: Folder, staged: Staged, kept: pd.DataFrame, ids: dict[str, int], picker: PhotoPicker, each: Each) -> _Shards:
+    planned, files, index = plan_shards(kept), dict[str, ShardFile](), dict[str, ShardFile]()
+
+    def tasks() -> Iterator[ShardTask]:
+        for split, shards in groupby(planned, lambda shard: shard.split):
+            with IndexWriter(out, split) as writer:
+                for shard in shards:
+                    facts = _with_ids(staged.table.take(pa.array(shard.rows)), ids).select(INDEX_SCHEMA.names)
+                    writer.add(facts)
+                    yield ShardTask(out.uri, shard.name, facts, staged.images(shard.rows), shard.row_groups, picker.wanted_of(shard.rows))
+                index[split] = writer.close()
+
     with writing(out.uri):
-        for table in staged.batches():
-            stop = start + table.num_rows
-            part = kept.loc[start : stop - 1]
-            if len(part):
-                table = table.take(pa.array(part.index.to_numpy() - start))
-                picker.look(table, part.index)
-                table = _with_ids(table, ids)
-                writers.add(table.select(SHARD_SCHEMA.names), part)
-            start = stop
-        return writers.close()
+        for written in each(write_shard, tasks()):
+            files[written.file.name] = written.file
+            picker.take(written.photos)
+    splits = dict.fromkeys(shard.split for shard in planned)
+    return _Shards({split: [files[shard.name] for shard in planned if shard.split == split] for split in splits}, index)
+
+
+def _label_counts(kept: pd.DataFrame, ids: dict[str, int], has_boxes: bool) -> dict[str, list[int]]:
+    """Images of each label, or boxes without crowds, by split."""
+    counts = {}
+    for split, part in kept.groupby("split"):
+        shown = (item["label"] for items in part["objects"] for item in items if not item["crowd"]) if has_boxes else part["label"]
+        found = Counter(shown)
+        counts[str(split)] = [found[name] for name in ids]
+    return {split: counts[split] for split in SPLITS if split in counts}
 
 
 def _with_ids(table: pa.Table, ids: dict[str, int]) -> pa.Table:

@@ -4,6 +4,7 @@ Rows of both are numbered through, those of train first. What `prodrec prepare` 
 listing, and the same bytes. Not covered: shards seen by listing (`prodrec.shards.listing_shards`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from prodrec.shards.order import Ints, Window
 from prodrec.shards.reading import Shards, SplitIndex
+from prodrec.shards.schema import ShardFile
 from prodrec.shards.split import units
 
 LEARNED = ("train", "val")
@@ -23,9 +25,9 @@ HELD_OUT = "held_out"
 
 def joined(shards: Shards) -> Shards:
     """The same shards, whose train is train and val together; they have no val."""
-    splits = {name: files for name, files in shards.manifest.splits.items() if name not in LEARNED}
-    both = [file for name in LEARNED for file in shards.manifest.splits.get(name, [])]
-    return replace(shards, manifest=shards.manifest.model_copy(update={"splits": {"train": both} | splits}))
+    manifest = shards.manifest
+    seen = {"splits": _joined(manifest.splits), "index": _joined(manifest.index) if manifest.index else {}, "label_counts": {}}
+    return replace(shards, manifest=manifest.model_copy(update=seen))
 
 
 def fold_numbers(shards: Shards, folds: int) -> Ints:
@@ -73,7 +75,7 @@ class RowsOf(SplitIndex):
 
     @property
     def _whole(self) -> SplitIndex:
-        return SplitIndex(self.uri, self.files, self.columns, self.label_ids)
+        return SplitIndex(self.uri, self.files, self.columns, self.label_ids, self.index)
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class FoldShards(Shards):
 
     def split(self, name: str) -> SplitIndex:
         whole = super().split("train")
-        return RowsOf(whole.uri, whole.files, whole.columns, whole.label_ids, self.rows.get(name, np.empty(0, dtype=np.int64)))
+        return RowsOf(whole.uri, whole.files, whole.columns, whole.label_ids, whole.index, self.rows.get(name, np.empty(0, dtype=np.int64)))
 
 
 def without_fold(shards: Shards, folds: int, fold: int) -> FoldShards:
@@ -108,3 +110,8 @@ def without_test(shards: Shards) -> Shards:
     return replace(
         shards, manifest=shards.manifest.model_copy(update={"splits": {name: files for name, files in shards.manifest.splits.items() if name != "test"}})
     )
+
+
+def _joined(splits: Mapping[str, list[ShardFile]]) -> dict[str, list[ShardFile]]:
+    both = [file for name in LEARNED for file in splits.get(name, [])]
+    return {"train": both} | {name: files for name, files in splits.items() if name not in LEARNED}

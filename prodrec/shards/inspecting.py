@@ -28,7 +28,7 @@ from prodrec.sources.source import Source, read_images
 SLICE_ROWS = 128
 # Of `Quality`; its sizes stand in columns of their own.
 SCORES = tuple(name for name in Quality._fields if name not in {"short_side", "aspect"})
-LOOKED_SCHEMA = pa.schema([f for f in STAGED_SCHEMA if f.name not in {"image", "image_bytes"}] + [(name, pa.float32()) for name in SCORES])
+LOOKED_SCHEMA = pa.schema([f for f in STAGED_SCHEMA if f.name not in {"image_at", "image_bytes"}] + [(name, pa.float32()) for name in SCORES])
 
 OnProgress = Callable[[int, int, int], None]
 """(rows done, rows rejected, rows in all)"""

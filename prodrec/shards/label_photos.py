@@ -5,11 +5,12 @@ with boxes, the largest box of the label, cut out. What is held out is never sho
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -19,7 +20,9 @@ from prodrec.images.formats import ImageLimits
 from prodrec.images.thumbnails import thumbnail
 from prodrec.label_photos import PHOTO_SIDE_PX, PHOTOS, packed_photos, photo_id
 from prodrec.machine import usable_cores
+from prodrec.shards.order import Ints
 from prodrec.shards.schema import LabelPhotoCounts
+from prodrec.shards.writers import WantedPhoto
 from prodrec.sources.image_bytes import read_images
 from prodrec.sources.labels import LabelText
 
@@ -55,7 +58,7 @@ def read_given(labels: Mapping[str, LabelText], limits: ImageLimits = ImageLimit
 
 
 class PhotoPicker:
-    """Gathers the photos of labels while the prepared images stream by.
+    """Chooses the photos of labels, and gathers them as shards are written.
 
     Args:
         kept: the rows of the shards, with split, label, view, sha256 and, of photos with boxes, objects.
@@ -65,16 +68,20 @@ class PhotoPicker:
     def __init__(self, kept: pd.DataFrame, given: GivenPhotos, fills: bool) -> None:
         self._given, self._taken = given, dict[str, bytes]()
         chosen = _largest_boxes(kept) if kept["objects"].notna().any() else _first_images(kept)
-        self._wanted: dict[int, list[tuple[str, list[float] | None]]] = {}
-        for label, row, box in chosen if fills else ():
-            if label not in given.jpegs:
-                self._wanted.setdefault(row, []).append((label, box))
+        missing = [(label, row, box) for label, row, box in chosen if label not in given.jpegs] if fills else []
+        self._wanted = sorted(missing, key=lambda wanted: wanted[1])
+        self._rows = np.array([row for _, row, _ in self._wanted], dtype=np.int64)
 
-    def look(self, table: pa.Table, rows: Iterable[int]) -> None:
-        """Takes what it wants of a batch; `rows` are its numbers in `kept`."""
-        for at, row in enumerate(rows):
-            for label, box in self._wanted.get(row, ()):
-                self._taken[label] = thumbnail(table["image"][at].as_py(), PHOTO_SIDE_PX, box)
+    def wanted_of(self, rows: Ints) -> list[WantedPhoto]:
+        """What is to be made of a shard with these rows of `kept`."""
+        order = np.argsort(rows)
+        place = np.searchsorted(rows, self._rows, sorter=order).clip(max=len(rows) - 1)
+        here = np.flatnonzero(rows[order[place]] == self._rows)
+        return [WantedPhoto(self._wanted[one][0], int(order[place[one]]), self._wanted[one][2]) for one in here]
+
+    def take(self, photos: Mapping[str, bytes]) -> None:
+        """Keeps what was made of a shard."""
+        self._taken |= photos
 
     @property
     def jpegs(self) -> dict[str, bytes]:

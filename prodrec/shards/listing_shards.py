@@ -62,7 +62,7 @@ class ListingSplit(SplitIndex):
 
     @property
     def _images(self) -> SplitIndex:
-        return SplitIndex(self.uri, self.files, self.columns, self.label_ids)
+        return SplitIndex(self.uri, self.files, self.columns, self.label_ids, self.index)
 
     @cached_property
     def _starts(self) -> Ints:
@@ -82,7 +82,7 @@ class ListingShards(Shards):
 
     def split(self, name: str) -> ListingSplit:
         images, ends = super().split(name), self.ends.get(name, np.empty(0, dtype=np.int64))
-        return ListingSplit(images.uri, images.files, images.columns, images.label_ids, self.max_views, ends)
+        return ListingSplit(images.uri, images.files, images.columns, images.label_ids, images.index, self.max_views, ends)
 
 
 def by_listing(shards: Shards, max_views: int) -> ListingShards:
@@ -97,7 +97,8 @@ def by_listing(shards: Shards, max_views: int) -> ListingShards:
             "prepare a manifest with a column listing_id (and view), or choose a model of single images"
         )
     ends = {name: _listing_ends(shards.split(name)) for name in shards.manifest.splits}
-    return ListingShards(shards.uri, shards.manifest, shards.manifest_sha256, shards.label_ids, max_views, ends)
+    manifest = shards.manifest.model_copy(update={"label_counts": {}})  # they count images
+    return ListingShards(shards.uri, manifest, shards.manifest_sha256, shards.label_ids, max_views, ends)
 
 
 def seen_by(shards: Shards, max_views: int) -> Shards:

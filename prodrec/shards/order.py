@@ -5,7 +5,7 @@ One epoch:
 1. The row groups of the split are permuted; their rows, repeated by the repeat factor of their class, make one sequence.
 2. The sequence is cut into `lanes` equal spans (sizes differ by one at most). A lane belongs to one worker; worker counts
    that divide the number of lanes see the same global batches.
-3. A lane is cut into windows of neighbouring rows; each window is read at once and permuted.
+3. A lane is cut into windows of neighbouring rows; each window is read at once and permuted, showings of one row far apart.
 4. Every lane is cut into the same number of steps, of sizes that differ by one at most: no row is dropped, no rank runs
    out early, and no last batch is a stub.
 
@@ -158,7 +158,7 @@ def _sequence(sizes: list[int], repeats: npt.NDArray[np.float64] | None, rng: np
 def _windows(rows: Ints, occurrence: Ints, lane: int, start: int, stop: int, size: int, seed: list[int]) -> list[Window]:
     windows = []
     for number, low in enumerate(range(start, stop, size)):
-        order = low + np.random.default_rng([*seed, number]).permutation(min(size, stop - low))
+        order = low + _mixed(rows[low : min(low + size, stop)], np.random.default_rng([*seed, number]))
         windows.append(Window(lane, rows[order], occurrence[order]))
     return windows
 
@@ -171,6 +171,16 @@ def _without_first(windows: list[Window], rows: int) -> list[Window]:
             left.append(Window(window.lane, window.rows[rows:], window.occurrence[rows:]))
         rows = max(0, rows - len(window.rows))
     return left
+
+
+def _mixed(rows: Ints, rng: np.random.Generator) -> Ints:
+    """A permutation; showings of one row, which are neighbours in `rows`, come out evenly spread instead of in one step."""
+    starts = np.flatnonzero(np.diff(rows, prepend=-1))
+    if len(starts) == len(rows):
+        return rng.permutation(len(rows))
+    times = np.diff(starts, append=len(rows))
+    nth = np.arange(len(rows)) - np.repeat(starts, times)
+    return np.argsort((np.repeat(rng.random(len(starts)), times) + nth / np.repeat(times, times)) % 1, kind="stable")
 
 
 def _even(total: int, parts: int) -> Ints:

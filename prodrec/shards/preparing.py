@@ -30,7 +30,7 @@ class PrepareOptions(Frozen):
 
 
 def staged_row(row: dict[str, Any], image: bytes | Reject, options: PrepareOptions) -> dict[str, Any]:
-    """The row as STAGED_SCHEMA has it: with its prepared image, or with the code and detail of why there is none."""
+    """The row as `stage` takes it: with its prepared image, or with the code and detail of why there is none."""
     said = {name: row[name] for name in ("uri", "listing_id", "view", "label", "group", "split")}
     try:
         if isinstance(image, Reject):
@@ -43,7 +43,6 @@ def staged_row(row: dict[str, Any], image: bytes | Reject, options: PrepareOptio
         return said | {"code": reject.code.value, "detail": reject.detail}
     return said | {
         "image": prepared.jpeg,
-        "image_bytes": len(prepared.jpeg),
         "width": prepared.width,
         "height": prepared.height,
         "source_width": prepared.source_width,

@@ -1,10 +1,10 @@
 """Prepared data sets: opening them and reading their rows."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,13 @@ from prodrec.label_photos import LabelPhotos
 from prodrec.labels import Label
 from prodrec.shards.order import Window
 from prodrec.shards.schema import CLASS_COLUMNS, OBJECT_COLUMNS, SHARD_SCHEMA, ShardFile, ShardsManifest
+from prodrec.sources.schema import IMAGE_COLUMN
 
 MANIFEST = "manifest.json"
+# Files that are read at once: object stores answer slowly, but many at a time. Source: assumed.
+_READERS = 8
+# Footers that a process keeps. Source: assumed; FIGURE
+_MOST_FOOTERS = 1024
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,14 @@ class SplitIndex:
     Attributes:
         columns: that are read to train and to judge.
         label_ids: what each label id of the files is told as; None: as it is.
+        index: files with all columns but the images, of the same rows; none: of an older prepare.
     """
 
     uri: str
     files: list[ShardFile]
     columns: tuple[str, ...] = CLASS_COLUMNS
     label_ids: tuple[int, ...] | None = None
+    index: list[ShardFile] = field(default_factory=list)
 
     @cached_property
     def row_group_sizes(self) -> list[int]:
@@ -49,11 +56,11 @@ class SplitIndex:
 
     def column(self, name: str) -> pa.ChunkedArray:
         """One column of all rows, [N]; other columns are not read."""
-        folder, chunks = Folder(self.uri), []
-        for file in self.files:
-            with _opened(folder, file) as parquet:
-                chunks += parquet.read(columns=[name])[name].slice(0, file.rows).chunks
-        return self._relabelled(pa.table({name: pa.chunked_array(chunks, SHARD_SCHEMA.field(name).type)}))[name]
+        files = self.index if self.index and name != IMAGE_COLUMN else self.files
+        tables = _each_opened(Folder(self.uri), dict(enumerate(files)), lambda parquet, number: parquet.read(columns=[name]).slice(0, files[number].rows))
+        chunks = [chunk for table in tables for chunk in table[name].chunks]
+        column = pa.chunked_array(chunks, SHARD_SCHEMA.field(name).type)
+        return self._relabelled(pa.table({name: column}))[name]
 
     def image(self, row: int) -> bytes:
         """The JPEG of one row."""
@@ -87,14 +94,15 @@ class SplitIndex:
         return table
 
     def _row_groups(self, needed: npt.NDArray[np.int64]) -> Iterator[pa.Table]:
-        folder, first = Folder(self.uri), 0
-        for file in self.files:
-            inside = [int(g) - first for g in needed if first <= g < first + len(file.row_groups)]
-            if inside:
-                with _opened(folder, file) as parquet:
-                    # A limit cuts off the last row group of all.
-                    yield parquet.read_row_groups(inside, columns=list(self.columns)).slice(0, sum(file.row_groups[g] for g in inside))
-            first += len(file.row_groups)
+        first = np.cumsum([0, *(len(file.row_groups) for file in self.files)])
+        file_of = np.searchsorted(first, needed, side="right") - 1
+        inside = {int(number): (needed[file_of == number] - first[number]).tolist() for number in np.unique(file_of)}
+
+        def read(parquet: pq.ParquetFile, number: int) -> pa.Table:
+            table = parquet.read_row_groups(inside[number], columns=list(self.columns))
+            return table.slice(0, sum(self.files[number].row_groups[g] for g in inside[number]))  # a limit cuts off the last row group of all
+
+        return _each_opened(Folder(self.uri), {number: self.files[number] for number in inside}, read)
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,7 @@ class Shards:
 
     def split(self, name: str) -> SplitIndex:
         columns = OBJECT_COLUMNS if self.manifest.boxes else CLASS_COLUMNS
-        return SplitIndex(self.uri, self.manifest.splits.get(name, []), columns, self.label_ids)
+        return SplitIndex(self.uri, self.manifest.splits.get(name, []), columns, self.label_ids, self.manifest.index.get(name, []))
 
     @property
     def photos(self) -> LabelPhotos:
@@ -136,17 +144,24 @@ class Shards:
         rows = self.manifest.rows_ok
         if images is None or images >= rows:
             return self
-        splits = {name: _first(files, max(1, self.manifest.rows(name) * images // rows)) for name, files in self.manifest.splits.items()}
-        return replace(self, manifest=self.manifest.model_copy(update={"splits": splits}))
+        most, seen = {name: max(1, self.manifest.rows(name) * images // rows) for name in self.manifest.splits}, self.manifest
+        splits, index = ({name: _first(files, most[name]) for name, files in of.items()} for of in (seen.splits, seen.index))
+        return replace(self, manifest=seen.model_copy(update={"splits": splits, "index": index, "label_counts": {}}))
 
     def class_counts(self, split: str) -> npt.NDArray[np.int64]:
         """Images of each class in a split, or boxes of each label (crowds left out), [K]."""
-        if self.manifest.boxes:
-            objects = pc.list_flatten(self.split(split).column("objects"))
-            ids = pc.struct_field(objects, "label_id").filter(pc.invert(pc.struct_field(objects, "crowd"))).to_numpy()
+        if known := self.manifest.label_counts.get(split):
+            ids_N, weight_N = np.arange(len(known)) if self.label_ids is None else np.array(self.label_ids), np.array(known)
         else:
-            ids = self.split(split).column("label_id").to_numpy()
-        return np.bincount(ids, minlength=len(self.manifest.labels)).astype(np.int64)
+            ids_N = self._label_ids(split)
+            weight_N = np.ones(len(ids_N))
+        return np.bincount(ids_N[ids_N >= 0], weight_N[ids_N >= 0], minlength=len(self.manifest.labels)).astype(np.int64)
+
+    def _label_ids(self, split: str) -> npt.NDArray[np.int64]:
+        if not self.manifest.boxes:
+            return self.split(split).column("label_id").to_numpy()
+        objects = pc.list_flatten(self.split(split).column("objects"))
+        return pc.struct_field(objects, "label_id").filter(pc.invert(pc.struct_field(objects, "crowd"))).to_numpy()
 
 
 def open_shards(uri: str) -> Shards:
@@ -165,12 +180,16 @@ def open_shards(uri: str) -> Shards:
         manifest = ShardsManifest.model_validate_json(data)
     except ValidationError as error:
         raise ShardsError(f"{folder / MANIFEST}: {explain_validation(error, ShardsManifest)}; prepare the source again") from error
-    for file in (f for files in manifest.splits.values() for f in files):
-        size = folder.filesystem.get_file_info(folder.within(file.name)).size
-        if size != file.size_bytes:
+    _check_files(folder, [*(file for files in manifest.splits.values() for file in files), *(file for files in manifest.index.values() for file in files)])
+    return Shards(folder.uri, manifest, hashlib.sha256(data).hexdigest())
+
+
+def _check_files(folder: Folder, files: Sequence[ShardFile]) -> None:
+    sizes = {info.base_name: info.size for info in folder.names()}
+    for file in files:
+        if (size := sizes.get(file.name)) != file.size_bytes:
             found = "is missing" if size is None else f"has {size} bytes instead of {file.size_bytes}"
             raise ShardsError(f"{folder / file.name} {found}; prepare the source again or copy the folder whole")
-    return Shards(folder.uri, manifest, hashlib.sha256(data).hexdigest())
 
 
 def _first(files: list[ShardFile], rows: int) -> list[ShardFile]:
@@ -185,7 +204,22 @@ def _first(files: list[ShardFile], rows: int) -> list[ShardFile]:
     return kept
 
 
-@contextmanager
-def _opened(folder: Folder, file: ShardFile) -> Iterator[pq.ParquetFile]:
-    with folder.filesystem.open_input_file(folder.within(file.name)) as source, pq.ParquetFile(source) as parquet:
-        yield parquet
+def _each_opened(folder: Folder, files: Mapping[int, ShardFile], read: Callable[[pq.ParquetFile, int], pa.Table]) -> Iterator[pa.Table]:
+    """What is read of each of numbered files, in order; several are read at a time."""
+
+    def opened(number: int) -> pa.Table:
+        footer = _footer(folder.uri, files[number].name, files[number].size_bytes)
+        source = folder.filesystem.open_input_file(folder.within(files[number].name))
+        with source, pq.ParquetFile(source, metadata=footer, pre_buffer=True) as parquet:
+            return read(parquet, number)
+
+    with ThreadPoolExecutor(max(1, min(_READERS, len(files))), thread_name_prefix="shards") as pool:
+        yield from pool.map(opened, files)
+
+
+@lru_cache(_MOST_FOOTERS)
+def _footer(uri: str, name: str, size_bytes: int) -> pq.FileMetaData:
+    """Files of shards are never changed."""
+    folder = Folder(uri)
+    with folder.filesystem.open_input_file(folder.within(name)) as source:
+        return pq.read_metadata(source)

@@ -33,6 +33,9 @@ SHARD_SCHEMA = pa.schema(
     ]
 )
 
+# Of a split's index: everything but the images, so that a look at labels or hashes opens one small file.
+INDEX_SCHEMA = pa.schema([field for field in SHARD_SCHEMA if field.name != IMAGE_COLUMN])
+
 # What training and judging read: of images with one label, and of images with boxes.
 CLASS_COLUMNS = (IMAGE_COLUMN, "label_id")
 OBJECT_COLUMNS = (IMAGE_COLUMN, "objects", "width", "height", "source_width", "source_height")
@@ -42,7 +45,7 @@ REJECT_SCHEMA = pa.schema([("uri", pa.string()), ("listing_id", pa.string()), ("
 
 
 class ShardFile(Frozen):
-    """One Parquet file of a split.
+    """One Parquet file: a shard of a split, or its index.
 
     Attributes:
         name: relative to the manifest's folder.
@@ -102,6 +105,8 @@ class ShardsManifest(Frozen):
         photos: None where no label has one, or of an older prepare.
         findings: the worst that `prodrec.shards.findings` has to say, a line each.
         listings: number of listings whose images lie together; None where the source names no listings, or of an older prepare.
+        label_counts: of each split the images of each label, or its boxes (crowds left out), [K]; empty: of an older prepare, or seen in part.
+        index: of each split files of INDEX_SCHEMA, its rows in order; empty: of an older prepare.
     """
 
     schema_version: Annotated[int, Field(ge=1, le=1)] = 1
@@ -124,6 +129,8 @@ class ShardsManifest(Frozen):
     photos: LabelPhotoCounts | None = None
     findings: list[str] = []
     split_origin: dict[str, dict[str, int]] = {}
+    label_counts: dict[str, list[int]] = {}
+    index: dict[str, list[ShardFile]] = {}
 
     def rows(self, split: str) -> int:
         """Number of images of a split; 0 where there is none."""

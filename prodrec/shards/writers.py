@@ -1,93 +1,104 @@
-"""Writing shards: rows are distributed by their hash, or that of their listing, and buffered to whole row groups."""
+"""Writing shards, each by a task of its own that needs nothing but its plan and the staged images, and the index of a split."""
 
-import hashlib
+from typing import NamedTuple, Self
 
-import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prodrec.files import Folder
-from prodrec.shards.listing_order import cuts, sequence_ends
-from prodrec.shards.schema import SHARD_SCHEMA, ShardFile
-from prodrec.sources.schema import SPLITS
+from prodrec.files import Folder, writing
+from prodrec.images.thumbnails import thumbnail
+from prodrec.label_photos import PHOTO_SIDE_PX
+from prodrec.shards.schema import INDEX_SCHEMA, SHARD_SCHEMA, ShardFile
+from prodrec.shards.staging import StagedImages
+from prodrec.sources.schema import IMAGE_COLUMN
 
-SHARD_BYTES = 96 * 2**20  # Source: the issue's 64-128 MB; large enough for object stores, small enough to balance
-ROW_GROUP_ROWS = 256  # about 5 MB at short side 256; the unit of reading. Source: docs/log.md 2026-11-21
-# All shards are open while rows are distributed; larger shards beyond that. Source: under the usual limit of 1024 open files.
-_MOST_SHARDS = 500
-_BUFFER_BYTES = 256 * 2**20  # of all open shard writers together, so that memory does not grow with the data set
+# JPEG does not compress again; the small columns do.
+_COMPRESSION = {name: "none" if name == IMAGE_COLUMN else "zstd" for name in SHARD_SCHEMA.names}
+# Rows of a row group of an index: a column of 10 million rows takes 40 reads, and about 60 MB wait in memory. Source: assumed.
+_INDEX_ROWS = 2**18
 
 
-class _ShardWriter:
-    """One shard: buffers rows to whole row groups."""
+class WantedPhoto(NamedTuple):
+    """The reference photo of a label: the image of a row of a shard, or a box of it (pixels)."""
 
-    def __init__(self, out: Folder, name: str, buffer_rows: int) -> None:
-        self.name, self.out, self.buffer_rows = name, out, buffer_rows
-        self.sink = out.filesystem.open_output_stream(out.within(name))
-        self.writer = pq.ParquetWriter(self.sink, SHARD_SCHEMA, compression=compression(SHARD_SCHEMA), use_dictionary=False)
-        self.waiting: list[pa.Table] = []
-        self.row_groups: list[int] = []
+    label: str
+    row: int
+    box: list[float] | None
 
-    def add(self, table: pa.Table) -> None:
-        self.waiting.append(table)
-        if sum(t.num_rows for t in self.waiting) >= self.buffer_rows:
-            self._flush(keep_rest=True)
+
+class ShardTask(NamedTuple):
+    """All that it takes to write one shard.
+
+    Attributes:
+        facts: [N], of INDEX_SCHEMA.
+        images: [N], of these rows.
+        photos: to be made of its images.
+    """
+
+    out: str
+    name: str
+    facts: pa.Table
+    images: StagedImages
+    row_groups: list[int]
+    photos: list[WantedPhoto]
+
+
+class WrittenShard(NamedTuple):
+    """A shard that is there, and the photos (JPEG by label) that were made of its images."""
+
+    file: ShardFile
+    photos: dict[str, bytes]
+
+
+def write_shard(task: ShardTask) -> WrittenShard:
+    """Writes one shard; whoever does it again replaces it by the same bytes. Memory: the images of the shard.
+
+    Raises:
+        OutputError: the folder cannot be read or written.
+    """
+    out = Folder(task.out)
+    with writing(out.uri):
+        images = task.images.read()
+    with out.written(task.name) as sink:
+        with pq.ParquetWriter(sink, SHARD_SCHEMA, compression=_COMPRESSION, use_dictionary=False, write_statistics=False) as writer:
+            start = 0
+            for rows in task.row_groups:
+                part = task.facts.slice(start, rows).add_column(0, SHARD_SCHEMA.field(IMAGE_COLUMN), pa.array(images[start : start + rows], pa.binary()))
+                writer.write_table(part.combine_chunks(), row_group_size=rows)
+                start += rows
+        size = sink.tell()
+    photos = {photo.label: thumbnail(images[photo.row], PHOTO_SIDE_PX, photo.box) for photo in task.photos}
+    return WrittenShard(ShardFile(name=task.name, row_groups=task.row_groups, size_bytes=size), photos)
+
+
+class IndexWriter:
+    """The index of one split, written while its shards are planned; complete once the block has ended."""
+
+    def __init__(self, out: Folder, split: str) -> None:
+        self.name, self._waiting, self._row_groups = f"index-{split}.parquet", list[pa.Table](), list[int]()
+        self._sink = out.filesystem.open_output_stream(out.within(self.name))
+        self._writer = pq.ParquetWriter(self._sink, INDEX_SCHEMA, compression="zstd", use_dictionary=["label_id", "listing_id"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+        self._sink.close()
+
+    def add(self, facts: pa.Table) -> None:
+        self._waiting.append(facts)
+        if sum(table.num_rows for table in self._waiting) >= _INDEX_ROWS:
+            self._flush()
 
     def close(self) -> ShardFile:
-        self._flush(keep_rest=False)
-        self.writer.close()
-        self.sink.close()
-        size = self.out.filesystem.get_file_info(self.out.within(self.name)).size
-        return ShardFile(name=self.name, row_groups=self.row_groups, size_bytes=size)
+        self._flush()
+        self._writer.close()
+        return ShardFile(name=self.name, row_groups=self._row_groups, size_bytes=self._sink.tell())
 
-    def _flush(self, keep_rest: bool) -> None:
-        """Row groups end where listings end."""
-        table = pa.concat_tables(self.waiting) if self.waiting else SHARD_SCHEMA.empty_table()
-        self.waiting = []
-        for low, high in cuts(sequence_ends(table["listing_id"], table["label_id"]), self.buffer_rows):
-            part = table.slice(low, high - low)
-            if keep_rest and high == table.num_rows and len(part) < self.buffer_rows:
-                self.waiting = [part]
-                break
-            self.writer.write_table(part.combine_chunks(), row_group_size=part.num_rows)
-            self.row_groups.append(part.num_rows)
-
-
-class ShardWriters:
-    """The open shards of all splits; a row's hash names its shard, and its listing's where it has one."""
-
-    def __init__(self, out: Folder, kept: pd.DataFrame) -> None:
-        self.out = out
-        size = kept.groupby("split")["image_bytes"].sum()
-        shard_bytes = max(SHARD_BYTES, -(-int(size.sum()) // _MOST_SHARDS))
-        self.counts = {split: int(-(-size[split] // shard_bytes)) for split in SPLITS if split in size.index}
-        mean_bytes = int(size.sum()) // len(kept) + 1
-        self.buffer_rows = max(16, min(ROW_GROUP_ROWS, _BUFFER_BYTES // sum(self.counts.values()) // mean_bytes))
-        self.writers: dict[tuple[str, int], _ShardWriter] = {}
-
-    def add(self, table: pa.Table, part: pd.DataFrame) -> None:
-        """Distributes rows of SHARD_SCHEMA; `part` holds their split, sha256 and listing_id."""
-        hashes = [_sha256(listing) if isinstance(listing, str) else sha for sha, listing in zip(part["sha256"], part["listing_id"], strict=True)]
-        number = np.array([int(sha[:12], 16) % self.counts[split] for sha, split in zip(hashes, part["split"], strict=True)])
-        for key, positions in part.groupby([part["split"].to_numpy(), number]).indices.items():
-            self._writer(*key).add(table.take(pa.array(positions)))
-
-    def close(self) -> dict[str, list[ShardFile]]:
-        closed = {key: self.writers[key].close() for key in sorted(self.writers)}
-        return {split: [file for key, file in closed.items() if key[0] == split] for split in self.counts}
-
-    def _writer(self, split: str, number: int) -> _ShardWriter:
-        if (split, number) not in self.writers:
-            name = f"{split}-{number:05d}-of-{self.counts[split]:05d}.parquet"
-            self.writers[split, number] = _ShardWriter(self.out, name, self.buffer_rows)
-        return self.writers[split, number]
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def compression(schema: pa.Schema) -> dict[str, str]:
-    """JPEG does not compress again; the small columns do."""
-    return {name: "none" if name == "image" else "zstd" for name in schema.names}
+    def _flush(self) -> None:
+        if self._waiting:
+            table = pa.concat_tables(self._waiting).combine_chunks()
+            self._writer.write_table(table, row_group_size=table.num_rows)
+            self._row_groups.append(table.num_rows)
+            self._waiting = []

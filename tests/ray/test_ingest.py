@@ -6,7 +6,7 @@ from made import build_shards
 
 from prodrec.cluster.ingest import stream_tables
 from prodrec.config import AugmentConfig, PreprocessSpec
-from prodrec.shards import writers as shard_writers
+from prodrec.shards import plan
 from prodrec.shards.feed import Pass, batches
 from prodrec.shards.order import epoch_order
 from prodrec.shards.reading import open_shards
@@ -17,7 +17,7 @@ from prodrec.shards.stream import train_transform
 def split(tmp_path_factory):
     """Many small row groups, so that an epoch has many windows."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shard_writers, "ROW_GROUP_ROWS", 16)
+        patch.setattr(plan, "ROW_GROUP_ROWS", 16)
         return open_shards(build_shards(tmp_path_factory.mktemp("many") / "s", {"a": 300, "b": 200})).split("train")
 
 

@@ -130,7 +130,7 @@ def test_a_killed_task_is_done_again_and_leaves_no_row_twice(tmp_path, monkeypat
 
     def kill_one(done, rejected, total):
         if done < total and not killed.is_set():
-            tasks = [p for p in psutil.Process().children(recursive=True) if "MapBatches" in "".join(p.cmdline()[:1])]
+            tasks = [p for p in psutil.Process().children(recursive=True) if "ray::prepare" in "".join(p.cmdline()[:1])]
             for task in tasks[:1]:
                 task.kill()
                 killed.set()

@@ -117,7 +117,7 @@ class WatchedSplit(SplitIndex):
 def test_the_next_windows_are_read_while_the_consumer_computes_and_over_the_end_of_a_pass(split):
     """Waits on what is read, never on a clock: a source that reads on demand never gets there."""
     asked = {first: threading.Event() for first in range(0, 72, 18)}
-    watched = WatchedSplit(split.uri, split.files, split.columns, split.label_ids, asked)
+    watched = WatchedSplit(split.uri, split.files, split.columns, split.label_ids, split.index, asked)
     plan = [Pass(watched, sequential_order(rows, 18, window_rows=18), eval_transform(SPEC)) for rows in np.split(np.arange(72), 2)]
     _, found = Feed(plan, 1).next_pass()
     next(found)

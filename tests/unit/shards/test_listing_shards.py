@@ -12,7 +12,7 @@ from made import prepare_here, write_listings
 from prodrec.config import AugmentConfig, PreprocessSpec
 from prodrec.errors import ShardsError, SourceError
 from prodrec.images.views import Views
-from prodrec.shards import writers as shard_writers
+from prodrec.shards import plan
 from prodrec.shards.feed import Pass, batches
 from prodrec.shards.listing_shards import by_listing, evenly
 from prodrec.shards.order import Window, epoch_order
@@ -25,7 +25,7 @@ def shards(tmp_path_factory):
     """100 listings in many small row groups."""
     folder = tmp_path_factory.mktemp("listings")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shard_writers, "ROW_GROUP_ROWS", 16)
+        patch.setattr(plan, "ROW_GROUP_ROWS", 16)
         return open_shards(prepare_here(write_listings(folder / "source", 25), folder / "shards"))
 
 
@@ -127,14 +127,19 @@ def test_shards_of_an_earlier_prepare_open_and_have_no_listings(shards, tmp_path
     old = tmp_path / "old"
     shutil.copytree(small_shards, old)
     tree = json.loads((old / "manifest.json").read_text())
-    del tree["listings"]
+    for told in ("listings", "label_counts", "index"):
+        del tree[told]
     for files in tree["splits"].values():
         for file in files:
             path = old / file["name"]
             pq.write_table(pq.read_table(path).drop_columns(["view"]), path, row_group_size=256)
             file["size_bytes"] = path.stat().st_size
     (old / "manifest.json").write_text(json.dumps(tree))
+    for index in old.glob("index-*.parquet"):
+        index.unlink()
+    assert open_shards(str(old)).class_counts("train").tolist() == open_shards(small_shards).class_counts("train").tolist()
     before, now = open_shards(small_shards).split("train"), open_shards(str(old)).split("train")
+    assert now.column("sha256").to_pylist() == before.column("sha256").to_pylist()
     assert now.column("image").to_pylist() == before.column("image").to_pylist()
     assert open_shards(str(old)).manifest.listings is None
 

@@ -94,6 +94,17 @@ def test_repeat_factors_come_out_on_average_and_number_their_showings():
     assert set(nth[rows == 4200]) == set(range(times[4200]))
 
 
+def test_showings_of_one_row_are_spread_over_their_window():
+    repeats = np.array([3.0] * 200 + [1.0] * 800)
+    [window] = epoch_order([len(repeats)], 64, repeats=repeats).windows
+    order = window.rows
+    places = [np.flatnonzero(order == row) for row in range(200)]
+    assert all(len(found) == 3 for found in places)
+    assert min(np.diff(found).min() for found in places) > len(order) / 3 * 0.8
+    once = np.flatnonzero(order >= 200)
+    assert abs(np.corrcoef(np.arange(len(once)), order[once])[0, 1]) < 0.15
+
+
 def test_what_cannot_be_divided_is_refused():
     with pytest.raises(ConfigError, match="multiple of the workers"):
         epoch_order([100], 16, world_size=2, lanes=3)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from made import build_shards, photo
 from prodrec.errors import OutputError, ShardsError
 from prodrec.images.decode import decode_rgb
 from prodrec.labels import Label
-from prodrec.shards import writers as shard_writers
+from prodrec.shards import plan
 from prodrec.shards.assemble import assemble
 from prodrec.shards.order import Window
 from prodrec.shards.reading import open_shards
@@ -24,7 +25,7 @@ def staged(number, *, image=None, label="a", split=None, code=None):
     if code:
         return row
     data = image or photo(0, number)
-    return row | {"image": data, "image_bytes": len(data), "width": 48, "height": 48, "sha256": f"{number:064x}", "phash": number}
+    return row | {"image": data, "width": 48, "height": 48, "sha256": f"{number:064x}", "phash": number}
 
 
 def test_what_is_staged_comes_out_once_with_its_label_and_in_its_split(small_shards):
@@ -55,8 +56,8 @@ def test_a_window_reads_any_rows_in_any_order(small_shards, monkeypatch):
 def test_many_small_shards_hold_the_same_rows(tmp_path, monkeypatch):
     sizes = {"a": 60, "b": 40}
     whole = open_shards(build_shards(tmp_path / "whole", sizes))
-    monkeypatch.setattr(shard_writers, "SHARD_BYTES", 60_000)
-    monkeypatch.setattr(shard_writers, "ROW_GROUP_ROWS", 16)
+    monkeypatch.setattr(plan, "SHARD_BYTES", 60_000)
+    monkeypatch.setattr(plan, "ROW_GROUP_ROWS", 16)
     cut = open_shards(build_shards(tmp_path / "cut", sizes))
     assert len(cut.manifest.splits["train"]) > 1
     assert max(len(f.row_groups) for f in cut.manifest.splits["train"]) > 1
@@ -65,6 +66,37 @@ def test_many_small_shards_hold_the_same_rows(tmp_path, monkeypatch):
     table = split.read(Window(0, np.arange(split.rows)[::-1], np.zeros(split.rows, dtype=np.int64)))
     assert table["image"].to_pylist() == split.column("image").to_pylist()[::-1]
     assert decode_rgb(table["image"][0].as_py()).shape == (3, 48, 48)
+
+
+def test_each_shard_and_row_group_is_full_but_the_last_and_holds_no_neighbours_of_the_source(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "SHARD_BYTES", 30_000)
+    monkeypatch.setattr(plan, "ROW_GROUP_ROWS", 8)
+    shards = open_shards(build_shards(tmp_path / "s", {"a": 150, "b": 150}, (1.0, 0.0, 0.0)))
+    files = shards.manifest.splits["train"]
+    assert len(files) > 5
+    sizes = [rows for file in files for rows in file.row_groups]
+    assert set(sizes[:-1]) == {8}
+    assert len({file.rows for file in files[:-1]}) == 1
+    numbers = [int(uri.partition("/")[2]) for uri in shards.split("train").column("uri").to_pylist()]
+    assert abs(np.corrcoef(np.arange(len(numbers)), numbers)[0, 1]) < 0.2
+    assert not (tmp_path / "s" / ".staging").exists()
+
+
+def test_the_index_says_what_the_shards_say(small_shards, box_shards, tmp_path):
+    for uri in (small_shards, box_shards):
+        shards = open_shards(uri)
+        assert set(shards.manifest.index) == set(shards.manifest.splits)
+        for name, files in shards.manifest.splits.items():
+            split, whole = shards.split(name), pq.read_table([f"{uri}/{file.name}" for file in files])
+            for column in set(whole.column_names) - {"image"}:
+                assert split.column(column).to_pylist() == whole[column].to_pylist(), column
+            counted = replace(shards, manifest=shards.manifest.model_copy(update={"label_counts": {}}))
+            assert shards.class_counts(name).tolist() == counted.class_counts(name).tolist()
+        few = shards.limited(20)
+        ids = [label for label in few.split("train").column("label_id").to_pylist() if label is not None]
+        assert shards.manifest.boxes or few.class_counts("train").tolist() == np.bincount(ids, minlength=len(few.manifest.labels)).tolist()
+        assert few.split("train").column("sha256").to_pylist() == shards.split("train").column("sha256").to_pylist()[: few.split("train").rows]
+        assert few.class_counts("train").sum() < shards.class_counts("train").sum()
 
 
 def test_rejects_are_counted_and_explained(tmp_path):
@@ -115,6 +147,7 @@ def test_an_output_folder_is_taken_once_and_cleared_of_a_killed_prepare_only(tmp
         (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json: .*prepare the source again"),
         (lambda folder: next(folder.glob("train-*")).unlink(), "is missing"),
         (lambda folder: next(folder.glob("test-*")).write_bytes(b"x"), "has 1 bytes"),
+        (lambda folder: (folder / "index-val.parquet").unlink(), "index-val.parquet is missing"),
     ],
 )
 def test_a_damaged_data_set_is_named(tmp_path, damage, message):

@@ -21,7 +21,7 @@ PROVENANCE = {"source": "photos", "source_format": "test", "code_version": "test
 def prepared(folder, splits, earlier=()):
     """Shards of one image for each given split."""
     out = start_output(str(folder))
-    facts = {"image": photo(0, 0), "image_bytes": 900, "width": 48, "height": 48, "phash": 0}
+    facts = {"image": photo(0, 0), "width": 48, "height": 48, "phash": 0}
     stage(out, 0, [facts | {"uri": f"{i}.jpg", "label": "ab"[i % 2], "split": split, "sha256": f"{i:064x}"} for i, split in enumerate(splits)])
     return assemble(out, Fractions(0.6, 0.2, 0.2), PROVENANCE, len(splits), earlier)
 
