@@ -66,12 +66,13 @@ class Run:
         return self.log.read_text()
 
 
-def workers(cluster) -> list[psutil.Process]:
-    """Processes that train on a cluster; Ray names a process after the actor that it runs."""
+def workers(cluster, since: float) -> list[psutil.Process]:
+    """Processes that train on a cluster and began after a time; Ray names a process after the actor that it runs."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            if "RayTrainWorker" in "".join(process.cmdline()[:1]) and cluster.address in " ".join(process.parent().cmdline()):
+            named = "RayTrainWorker" in "".join(process.cmdline()[:1])
+            if named and process.create_time() > since and cluster.address in " ".join(process.parent().cmdline()):
                 found.append(process)
     return found
 
@@ -81,24 +82,27 @@ def history(out: Path) -> list[dict]:
 
 
 def test_a_run_of_which_all_is_killed_once_equals_the_undisturbed_one(small_shards, nodes, tmp_path):
-    reached: list[Position] = []
-    out = tmp_path / "disturbed"
+    out, reached, since = tmp_path / "disturbed", list[Position](), 0.0
     run = Run(nodes, small_shards, out)
 
     def disturbed(fault) -> None:
+        """Once those who came after the last fault have got on."""
+        nonlocal since
+        while len(ranks := workers(nodes, since)) < 2:
+            assert run.process.poll() is None, run.log.read_text()
+            time.sleep(0.05)
         reached.append(run.until_it_gets_on())
-        fault()
+        since = time.time()
+        fault(ranks)
 
-    disturbed(lambda: workers(nodes)[0].kill())
-    disturbed(run.process.kill)
+    disturbed(lambda ranks: ranks[0].kill())
+    disturbed(lambda _: run.process.kill())
     run = Run(nodes, small_shards, out, "--resume")  # at once: the lease of a process that is gone holds nobody up
     first = next(iter(nodes.worker_nodes))
     nodes.add_node(num_cpus=2, object_store_memory=100_000_000)
-    disturbed(lambda: nodes.remove_node(first, allow_graceful=False))
-    disturbed(lambda: workers(nodes)[-1].send_signal(signal.SIGSTOP))
-    stopped_at = time.monotonic()
-    disturbed(lambda: workers(nodes)[0].kill())
-    print(f"a stopped rank cost {time.monotonic() - stopped_at:.0f} s")
+    disturbed(lambda _: nodes.remove_node(first, allow_graceful=False))
+    disturbed(lambda ranks: ranks[-1].send_signal(signal.SIGSTOP))
+    disturbed(lambda ranks: ranks[0].kill())
     told = run.finish()
     starts = [Position(int(epoch) - 1, int(step)) for epoch, step in re.findall(r"goes on from epoch-(\d+)-step-(\d+)", told)]
     print(f"faults at {reached}, went on from {starts}")

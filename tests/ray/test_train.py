@@ -4,7 +4,6 @@ import json
 import tempfile
 from pathlib import Path
 
-import psutil
 import pytest
 import ray
 from safetensors.torch import save_file
@@ -92,27 +91,6 @@ def test_two_workers_on_the_same_global_batch_have_the_same_loss_curve_and_see_e
     first, second = (json.loads((tmp_path / "report" / f"{s}.json").read_text()) for s in ("val", "test"))
     assert first["n"] == open_shards(small_shards).split("val").rows
     assert second["n"] == open_shards(small_shards).split("test").rows
-
-
-def test_a_killed_worker_costs_no_row_and_no_epoch(small_shards, tmp_path, alone):
-    class Killer(Watcher):
-        killed = False
-
-        def epoch(self, metrics):
-            super().epoch(metrics)
-            if metrics["epoch"] == 2 and not self.killed:
-                self.killed = True
-                train_workers()[0].kill()
-
-    killer = Killer()
-    entries = on_ray(small_shards, tmp_path, watcher=killer, chosen=recipe(epochs=3))
-    assert killer.killed
-    assert losses(entries) == pytest.approx(losses(alone), rel=1e-5)
-
-
-def train_workers():
-    """Processes of this cluster that train; Ray names a process after the actor that it runs."""
-    return [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in "".join(p.cmdline()[:1])]
 
 
 def test_a_run_between_one_and_two_workers_sees_every_row_once(small_shards, tmp_path):
