@@ -9,7 +9,7 @@ from prodrec.evaluation.choice import Candidate, Verdict, beats
 from prodrec.evaluation.cost import gflops_of, time_all
 from prodrec.evaluation.detections import coco_metrics
 from prodrec.evaluation.judging import detected, open_judged, predicted
-from prodrec.evaluation.summary import LEARNED_ELSEWHERE
+from prodrec.evaluation.summary import LEARNED_ELSEWHERE, LEARNED_VAL
 from prodrec.machine import torch_device
 from prodrec.models.bundle import Bundle, load_bundle
 from prodrec.models.bundle_info import BundleInfo, ClassifierInfo
@@ -91,6 +91,8 @@ def _verdict(challenger: Bundle, current: Bundle, pointer: Pointer, shards: Shar
     for name, bundle in (("the new one", challenger), ("the current one", current)):
         if not shards.keeps_split_of(bundle.info.learned_from):
             return Verdict(False, f"{name} {LEARNED_ELSEWHERE}")
+        if bundle.info.val_learned:
+            return Verdict(False, f"{name} {LEARNED_VAL}: val compares it with nothing")
     judge = _tagger_verdict if challenger.info.kind == "tagger" else _classifier_verdict
     return judge(challenger, current, shards, device)
 

@@ -153,7 +153,7 @@ def test_the_mean_is_kept_only_where_val_finds_it_as_good(small_shards, tmp_path
     history = [json.loads(line) for line in run.read("metrics.jsonl").splitlines()]
     assert history == state.history
     assert (history[-1]["average_val_top1"] >= state.score(state.best_epoch, "val_top1")) == is_good
-    told = kept_weights(history, chosen.train)
+    told = kept_weights(history, chosen)
     epochs = ", ".join(map(str, sorted(state.kept)))
     assert told.startswith(f"the mean of epochs {epochs} (val_top1 " if is_good else f"epoch {state.best_epoch} of 4 (val_top1 ")
     assert f"epoch {state.best_epoch} of 4" in told
