@@ -104,7 +104,8 @@ def judging(shards: Shards, pauses: Pauses, scratch: Path) -> None:
     """A split as evaluate, calibrate, compare and promote see it."""
     rows = np.arange(shards.split("train").rows)
     one = Pass(shards.split("train"), sequential_order(rows, _BATCH, window_rows=_WINDOW_ROWS), eval_transform(_recipe().input))
-    model = slowed(Trainer(_recipe(), shards, LocalContext(scratch, 1, _CPU, Silent())).kind.task.model, pauses).eval()
+    model = Trainer(_recipe(), shards, LocalContext(scratch, 1, _CPU, Silent())).kind.task.model.eval()
+    slowed(model.backbone, pauses)
     predict(lambda images: classified(model, images.float(), False)[0], batches(one, 2), _CPU, "fp32")
 
 

@@ -24,6 +24,8 @@ from prodrec.shards.stream import AnyTransform, Batch, decode_batch
 
 # Windows that are read at the same time, and ahead: a store far away answers several requests as quickly as one. Source: benchmarks/feed.py.
 _READERS = 2
+# Windows on their way beside the one that is cut: those that are read, and one that waits, for what is not even (val between epochs).
+_AHEAD = _READERS + 1
 
 
 class Pass(NamedTuple):
@@ -67,11 +69,11 @@ def batches(one: Pass, threads: int, pin_memory: bool = False, away: Away | None
 
 
 def read_windows(pool: ThreadPoolExecutor, windows: Iterable[tuple[SplitIndex, Window]]) -> Iterator[pa.Table]:
-    """The rows of each window in turn, while the next `_READERS` are read."""
+    """The rows of each window in turn, while the next `_AHEAD` are on their way."""
     under_way: deque[Future[pa.Table]] = deque()
     for split, window in windows:
         under_way.append(pool.submit(split.read, window))
-        if len(under_way) > _READERS:
+        if len(under_way) > _AHEAD:
             yield under_way.popleft().result()
     while under_way:
         yield under_way.popleft().result()
