@@ -3,7 +3,7 @@
 Models are frozen and refuse unknown keys. Reading them from YAML and `--set` is `prodrec.recipes`.
 """
 
-from prodrec.config.fit import FitConfig
+from prodrec.config.fit import FitConfig, FitHead
 from prodrec.config.frozen import SHORT_SIDE_PX, Fraction, Frozen, PositiveFloat, PositiveInt, explain_validation
 from prodrec.config.recipe import Recipe
 from prodrec.config.sections import (
@@ -29,6 +29,7 @@ __all__ = [
     "DataConfig",
     "EarlyStopConfig",
     "FitConfig",
+    "FitHead",
     "Fraction",
     "Frozen",
     "HeadKind",

@@ -34,3 +34,9 @@ class RunObserver(Protocol):
 
     def note(self, text: str) -> None:
         """One line for a person."""
+
+
+def head_tried(entry: dict[str, Any]) -> str:
+    """The head of a trial and its settings, for people."""
+    settings = (f"{name.replace('_', ' ')} {entry[name]:g}" for name in ("weight_decay", "shrinkage", "power") if name in entry)
+    return f"{entry['head']} head, {', '.join(settings)}"

@@ -7,6 +7,7 @@ from typing import Any
 
 from prodrec.config import TrainConfig
 from prodrec.training.checkpoint import Tensors
+from prodrec.training.progress import head_tried
 
 
 @dataclass
@@ -68,7 +69,7 @@ def kept_weights(history: list[dict[str, Any]], train: TrainConfig) -> str:
     metric, state = train.early_stop.metric, TrainState(history)
     if "trial" in history[0]:
         kept = next(entry for entry in history if entry["kept"])
-        return f"{kept['head']} head, weight decay {kept['weight_decay']:g}, trial {kept['trial']} of {len(history)}{_figure(kept, metric)}"
+        return f"{head_tried(kept)}, trial {kept['trial']} of {len(history)}{_figure(kept, metric)}"
     epochs = state.best_epochs(metric, train.average_best)
     told = f"epoch {epochs[0]} of {len(history)}{_figure(history[epochs[0] - 1], metric)}"
     if (average := f"average_{metric}") not in history[-1]:

@@ -93,7 +93,7 @@ def test_the_bundle_is_served_and_fitted_again_like_any_other(finished, shards, 
         (["--set", "optim.weight_decay=1"], "set fit.weight_decays instead"),
         (["--set", "train.ema_decay=0.9"], "train.ema_decay has no meaning"),
         (["--set", "model.arch=custom_cnn", "--set", "model.weights=none"], "would fit heads on random features"),
-        (["--set", "fit.depth=2"], "unknown key 'fit.depth'; valid here: heads, weight_decays, random_backbone"),
+        (["--set", "fit.depth=2"], "unknown key 'fit.depth'; valid here: heads, weight_decays, shrinkages, powers, random_backbone"),
         (["--set", "model.arch=custom_cnn"], "no pretrained weights of custom_cnn"),
     ],
 )
