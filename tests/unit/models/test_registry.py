@@ -55,7 +55,7 @@ def test_a_head_has_hidden_layers_of_its_widths_each_with_relu(kind, widths):
 def test_model_cnn_is_three_convolutions_with_max_pooling_and_two_full_layers():
     kinds = [type(m).__name__ for m in create_classifier(config("model_cnn", head="relu"), 4, 48).modules() if not list(m.children())]
     block = ["Conv2d", "ReLU", "MaxPool2d", "Dropout2d"]
-    assert kinds == [*block, *block, *block[:2], "AdaptiveMaxPool2d", "Dropout2d", "Dropout", "Linear", "ReLU", "Linear"]
+    assert kinds == [*block, *block, *block[:2], "AdaptiveMaxPool2d", "Dropout2d", "Dropout", "Linear", "ReLU", "Logits"]
 
 
 @pytest.mark.parametrize("arch", TINY)
