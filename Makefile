@@ -30,7 +30,7 @@ demo: setup
 
 # Two processes: one begins with what shares a Ray cluster, the other with what starts Rays of its own (tests/conftest.py).
 test: setup
-	$(VENV)/bin/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder tests
+	$(VENV)/bin/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder tests
 
 check: setup
 	$(VENV)/bin/ruff check .

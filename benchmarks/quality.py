@@ -21,7 +21,8 @@ from torch.nn.functional import conv2d, pad
 from torchvision.transforms.v2 import functional
 
 from prodrec.images.decode import decode_rgb, encode_jpeg, prepare_image
-from prodrec.images.quality import WORKING_SIDE_PX, Quality, QualityLimits, quality
+from prodrec.images.quality import WORKING_SIDE_PX, quality
+from prodrec.images.quality_scores import Quality, QualityLimits
 
 _SHORT_SIDE_PX = 256
 _SEED = 0

@@ -6,11 +6,11 @@ Exit codes: 0 done; 2 the command line or a file is wrong (one line on stderr); 
 import os
 import sys
 
-from prodrec.cli import bulk, comparing, datasets, inspecting, scoring, serving, training
+from prodrec.cli import bulk, comparing, datasets, inspecting, scoring, serving, training, tuning
 from prodrec.cli.app import app
 from prodrec.errors import ProdrecError, shown_url
 
-__all__ = ["app", "bulk", "comparing", "datasets", "inspecting", "main", "scoring", "serving", "training"]
+__all__ = ["app", "bulk", "comparing", "datasets", "inspecting", "main", "scoring", "serving", "training", "tuning"]
 
 
 def main(arguments: list[str] | None = None) -> None:

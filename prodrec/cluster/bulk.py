@@ -1,4 +1,7 @@
-"""The nightly job: every listing fetched, scored, decided and written once, however often it is begun."""
+"""The nightly job: every listing fetched, scored, decided and written once, however often it is begun.
+
+The process that leads it needs no torch: only the scoring processes load it.
+"""
 
 import os
 import time
@@ -24,9 +27,8 @@ from prodrec.cluster.tagging import COUNTS, ListingScorer
 from prodrec.config import explain_validation
 from prodrec.errors import ConfigError
 from prodrec.images.formats import ImageLimits
-from prodrec.models.bundle import load_bundle
-from prodrec.models.bundle_files import bundle_folder, load_info
-from prodrec.models.bundle_info import BundleInfo, joined_id, now_utc
+from prodrec.models.bundle_files import bundle_folder, check_bundle, load_info
+from prodrec.models.bundle_info import joined_id, now_utc
 from prodrec.scoring.fetch import FetchLimits
 from prodrec.scoring.policy import load_policy
 from prodrec.sources.listings import Listings
@@ -90,7 +92,8 @@ def plan_tags(
         raise ConfigError("there is nothing to tag with; give --classifier BUNDLE, --tagger BUNDLE or both")
     # Workers run elsewhere, where a relative path would mean another place, and later, when a registry may have another current bundle.
     places = {kind: bundle_folder(uri).uri if uri else None for kind, uri in (("classifier", classifier), ("tagger", tagger))}
-    infos = [_info(uri, kind, whole) if uri else None for kind, uri in places.items()]
+    read = check_bundle if whole else load_info
+    infos = [read(uri, kind) if uri else None for kind, uri in places.items()]
     rules = load_policy(policy)
     if prepared:
         size = rules.photo.too_small.model_copy(update={"action": "off"})
@@ -107,11 +110,6 @@ def plan_tags(
         classifier=places["classifier"],
         tagger=places["tagger"],
     )
-
-
-def _info(uri: str, kind: str, whole: bool) -> BundleInfo:
-    info: BundleInfo = load_bundle(uri, "cpu", kind).info if whole else load_info(uri, kind)
-    return info
 
 
 def _limits(fetch: dict[str, Any]) -> FetchLimits:

@@ -22,10 +22,10 @@ from prodrec.cluster.fetching import TagPlan
 from prodrec.config import Frozen
 from prodrec.errors import ProdrecError, SourceError, UserError
 from prodrec.files import Folder
-from prodrec.models.bundle import load_bundle
+from prodrec.models.bundle_files import check_bundle
 from prodrec.models.bundle_info import now_utc
-from prodrec.serving.backend import Busy
 from prodrec.serving.bulk import SENT, BulkSettings, Progress
+from prodrec.serving.unavailable import Busy
 from prodrec.shards.listings import open_listings
 from prodrec.sources.listings import Listings
 
@@ -128,7 +128,7 @@ class Run:
             try:
                 for kind, bundle in (("classifier", order.plan.classifier), ("tagger", order.plan.tagger)):
                     if bundle:  # whole, weights too: what is wrong with them is said in one line, here and not in a scoring process
-                        load_bundle(bundle, "cpu", kind)
+                        check_bundle(bundle, kind)
                 tag(listings, store, order.plan, Workers(least, most), True, self._note)
             except Exception as error:  # whatever it was, the row must say that it is over
                 log.exception("bulk run %s failed", order.run.run_id)

@@ -28,11 +28,12 @@ from prodrec.models.bundle_files import bundle_folder
 from prodrec.models.bundle_info import BundleInfo
 from prodrec.scoring.recognition import Recognition
 from prodrec.serving.app import create_app
-from prodrec.serving.backend import Ask, Busy, Explained, NotReady
+from prodrec.serving.backend import Ask, Explained
 from prodrec.serving.engine import Engine
 from prodrec.serving.metrics import LocalMeter
 from prodrec.serving.run import check_port, check_settings, page_url, until_interrupted
 from prodrec.serving.settings import EngineOptions, ServingSettings
+from prodrec.serving.unavailable import Busy, NotReady
 
 _log = logging.getLogger("ray.serve")
 

@@ -15,8 +15,9 @@ from prodrec.errors import ConfigError
 from prodrec.models.bundle_info import BundleInfo, ClassifierInfo, TaggerInfo
 from prodrec.scoring.recognizer import joined
 from prodrec.serving import backend
-from prodrec.serving.backend import Ask, Busy, Explained, NotReady, Scored, Served, each, together
+from prodrec.serving.backend import Ask, Explained, Scored, Served, each, together
 from prodrec.serving.settings import ServingSettings
+from prodrec.serving.unavailable import Busy, NotReady
 
 KINDS = ("classifier", "tagger")
 # Tries to find a replica that knows the bundle of an answer, while a new one is being rolled out. Source: assumed.

@@ -24,6 +24,9 @@ from ray.data import DataContext
 from prodrec.errors import ProdrecError
 from prodrec.machine import usable_cores
 
+# Ray Data adds lines about retries to what a worker raises. Source: ray 2.60, data/_internal/util.py, `_annotate_exception_with_retry_context`.
+_RAYS_ADVICE = "\nFailed to "
+
 
 @contextmanager
 def ray_session() -> Iterator[None]:
@@ -61,11 +64,12 @@ def quiet_data() -> DataContext:
 
 
 def prodrec_cause(error: BaseException) -> BaseException:
-    """The error of ours that a worker of Ray Data raised, or Ray's."""
+    """The error of ours that a worker of Ray Data raised, as it was raised, or Ray's."""
     seen: BaseException | None = error
     while seen is not None:
         cause = getattr(seen, "cause", None) or seen.__cause__
         if isinstance(cause, ProdrecError):
+            cause.args = tuple(part.split(_RAYS_ADVICE)[0] if isinstance(part, str) else part for part in cause.args)
             return cause
         seen = cause
     return error

@@ -1,4 +1,4 @@
-"""What the scoring processes of a bulk run do: score, decide and write."""
+"""What the scoring processes of a bulk run do: score, decide and write. They alone load torch: whoever leads the run imports this."""
 
 import hashlib
 import json
@@ -10,18 +10,15 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-import torch
 
 from prodrec.catalog import rows_table
 from prodrec.cluster.fetching import DONE, KEPT, SKIPPED, TO_DO, TagPlan, json_sha256, worker_store
-from prodrec.errors import BundleError, RejectCode
+from prodrec.errors import BundleError, ProdrecError, RejectCode
 from prodrec.images.formats import ImageLimits
-from prodrec.models.bundle import load_bundle
 from prodrec.models.bundle_info import joined_id
 from prodrec.scoring.decision import Decider, Decision
 from prodrec.scoring.policy import Policy
 from prodrec.scoring.recognition import Product, Recognition
-from prodrec.scoring.recognizer import Recognizer
 from prodrec.sources.listings import DECLARED
 
 # Deaths of a process over one image after which the image is given up. Source: assumed: one may be an accident.
@@ -38,20 +35,35 @@ class ListingScorer:
     """An actor's state: loaded bundles, the store, and the ledger of deaths."""
 
     def __init__(self, plan: TagPlan, ledger: Any, cpus: int) -> None:
+        self.plan, self.ledger = plan, ledger
+        # The same after a restart, and of this actor alone.
+        self.me = ray.get_runtime_context().get_actor_id()
+        self.wrong: ProdrecError | None = None
+        try:
+            self._load(cpus)
+        except ProdrecError as error:  # raised by the first call: of what a constructor raises Ray Data keeps the text alone
+            self.wrong = error
+
+    def _load(self, cpus: int) -> None:
+        import torch
+
+        from prodrec.models.bundle import load_bundle
+        from prodrec.scoring.recognizer import Recognizer
+
         torch.set_num_threads(cpus)
-        device = "cuda" if plan.gpu else "cpu"
+        plan, device = self.plan, "cuda" if self.plan.gpu else "cpu"
         classifier = load_bundle(plan.classifier, device, "classifier") if plan.classifier else None
         tagger = load_bundle(plan.tagger, device, "tagger") if plan.tagger else None
         if plan.bundle_id != joined_id(*(bundle.info for bundle in (classifier, tagger) if bundle)):
             raise BundleError(f"{plan.classifier or plan.tagger} was changed while the run was going on; run it again with --resume or without")
-        self.plan, self.ledger, self.store = plan, ledger, worker_store(plan.store_url, plan.run_id)
-        # The same after a restart, and of this actor alone.
-        self.me = ray.get_runtime_context().get_actor_id()
+        self.store = worker_store(plan.store_url, plan.run_id)
         self.recognizer = Recognizer(classifier, tagger, device=device, threads=cpus, limits=ImageLimits(max_seconds=plan.time_limit_s))
         self.decider = Decider(self.recognizer.classifier_info, self.recognizer.tagger_info, Policy.model_validate_json(plan.policy))
 
     def __call__(self, listings: pa.Table) -> pa.Table:
         """Scores and writes whole listings; out comes one row: COUNTS, and `busy_s`, the seconds that it took."""
+        if self.wrong:
+            raise self.wrong
         start, rows = time.perf_counter(), listings.to_pylist()
         to_do = [row for row in rows if row["state"] == TO_DO]
         answers = iter(self._recognize(to_do))

@@ -3,9 +3,11 @@
 Models are frozen and refuse unknown keys. Reading them from YAML and `--set` is `prodrec.recipes`.
 """
 
+from prodrec.config.distill import DistillConfig
 from prodrec.config.fit import FitConfig, FitHead
 from prodrec.config.frozen import SHORT_SIDE_PX, Fraction, Frozen, PositiveFloat, PositiveInt, explain_validation
 from prodrec.config.recipe import Recipe
+from prodrec.config.refit import RefitConfig
 from prodrec.config.sections import (
     INTERPOLATIONS,
     AugmentConfig,
@@ -27,6 +29,7 @@ __all__ = [
     "AugmentConfig",
     "BalanceConfig",
     "DataConfig",
+    "DistillConfig",
     "EarlyStopConfig",
     "FitConfig",
     "FitHead",
@@ -39,6 +42,7 @@ __all__ = [
     "PositiveInt",
     "PreprocessSpec",
     "Recipe",
+    "RefitConfig",
     "TagsConfig",
     "TrackingConfig",
     "TrainConfig",

@@ -5,8 +5,10 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, model_validator
 
+from prodrec.config.distill import DistillConfig
 from prodrec.config.fit import FitConfig
 from prodrec.config.frozen import Frozen
+from prodrec.config.refit import RefitConfig
 from prodrec.config.sections import (
     AugmentConfig,
     BalanceConfig,
@@ -50,7 +52,7 @@ SIDE_STEP = 32
 
 
 class Recipe(Frozen):
-    """One complete training run; with `fit`, of heads on the features of a frozen backbone."""
+    """One complete training run; with `fit`, of heads on the features of a frozen backbone; with `distill`, of a teacher's student."""
 
     name: str
     kind: Literal["classifier", "tagger"] = "classifier"
@@ -63,11 +65,31 @@ class Recipe(Frozen):
     data: DataConfig = DataConfig()
     tags: TagsConfig = TagsConfig()
     fit: FitConfig | None = None
+    distill: DistillConfig | None = None
+    refit: RefitConfig | None = None
     tracking: TrackingConfig = TrackingConfig()
+
+    @property
+    def chosen_epochs(self) -> tuple[int, ...]:
+        """Those whose weights are kept, whatever they score; empty: the run finds out."""
+        return self.refit.epochs if self.refit else ()
+
+    @property
+    def last_epoch(self) -> int:
+        """After which training ends at the latest; the schedule of the learning rate is that of `train.epochs`."""
+        return max(self.chosen_epochs, default=self.train.epochs)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        faults = (*(self._of_a_fit(self.fit) if self.fit else ()), *self._foreign(), *self._freezing(), *self._of_a_tagger(), *self._of_a_classifier())
+        faults = (
+            *(self._of_a_fit(self.fit) if self.fit else ()),
+            *self._of_a_student(),
+            *self._of_a_refit(),
+            *self._foreign(),
+            *self._freezing(),
+            *self._of_a_tagger(),
+            *self._of_a_classifier(),
+        )
         if faults:
             raise ValueError(faults[0])
         if self.data.lanes and self.train.batch_size < 2 * self.data.lanes:
@@ -86,7 +108,7 @@ class Recipe(Frozen):
                 "(fit.random_backbone=true if random features are what you want to measure)"
             )
         for section, values in self:
-            if not isinstance(values, BaseModel) or section == "fit":
+            if not isinstance(values, BaseModel) or section in ("fit", "distill", "refit"):
                 continue
             for name, field in type(values).model_fields.items():
                 if name not in _USED.get(section, ()) and getattr(values, name) != field.get_default(call_default_factory=True):
@@ -95,6 +117,28 @@ class Recipe(Frozen):
                     yield f"{path} has no meaning with fit, which trains heads on features{instead}"
         if self.train.early_stop.patience is not None:
             yield "train.early_stop.patience has no meaning with fit: every head is fitted to the end; leave it out"
+
+    def _of_a_student(self) -> Iterator[str]:
+        if self.distill is None:
+            return
+        if self.kind != "classifier":
+            yield f"distill (--teacher) has no meaning for a {self.kind}; leave it out"
+        if self.fit:
+            yield "distill (--teacher) has no meaning with fit, which sees features instead of pictures; leave it out, or choose a recipe that trains a network"
+        if self.model.fuse:
+            yield "distill (--teacher) shows single images, and model.fuse takes listings; leave one of them out"
+        if self.train.compile:
+            yield "train.compile does not know the teacher of distill (--teacher); leave one of them out"
+
+    def _of_a_refit(self) -> Iterator[str]:
+        if self.refit is None:
+            return
+        if bool(self.refit.epochs) == bool(self.fit):
+            yield "refit.epochs are those whose weights are kept, of a network that is trained; with fit there are none, else there must be"
+        if self.refit.epochs and max(self.refit.epochs) > self.train.epochs:
+            yield f"refit.epochs {max(self.refit.epochs)} is beyond train.epochs {self.train.epochs}; leave both as the run before has them"
+        if self.refit.folds and (self.kind != "classifier" or self.model.fuse):
+            yield "refit.folds (--folds) are of classifiers of single images; leave them out: temperature and thresholds are then taken over"
 
     def _freezing(self) -> Iterator[str]:
         if self.model.freeze_backbone and self.model.weights == "none" and not self.fit:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from prodrec.config.frozen import Fraction, Frozen, PositiveFloat, PositiveInt
 
@@ -31,6 +31,12 @@ class PreprocessSpec(Frozen):
     interpolation: Interpolation = "bilinear"
     normalize: Literal["zero_one", "minus_one_one", "imagenet", "clip"] = "imagenet"
     flip: bool = False
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What the first bundles lacked stands in those only that have it: else each that is older would get another id."""
+        fields: dict[str, Any] = dump(self)
+        return {name: value for name, value in fields.items() if (name, value) != ("interpolation", "bilinear")}
 
 
 class ModelConfig(Frozen):

@@ -22,6 +22,8 @@ from prodrec.evaluation.predictions import Predictions
 from prodrec.labels import Label
 from prodrec.models.bundle_info import Acceptance
 
+# What is promised where nothing else is asked for. Source: assumed.
+TARGET_PRECISION = 0.98
 # Probability that the promised precision is kept. Source: assumed; docs/log.md 2026-11-21 has what more and less of it costs.
 CONFIDENCE = 0.9
 # Share of the right answers on val that may be stranger than the energy limit. Source: assumed.
@@ -101,16 +103,15 @@ def lowest_threshold(probability_N: Floats, hits_N: Bools, target_precision: flo
     ends = np.flatnonzero(np.diff(probability_N[order], append=-1.0)) + 1
     misses = np.cumsum(~hits_N[order])
     for n in ends[::-1].tolist():
-        if _chance_of_so_few(int(misses[n - 1]), n, 1 - target_precision) <= 1 - confidence:
+        few = misses[n - 1] < n * (1 - target_precision)  # else the chance is at least a half, which is never enough
+        if few and chance_of_so_few(int(misses[n - 1]), n, 1 - target_precision) <= 1 - confidence:
             return float(probability_N[order[n - 1]])
     return None
 
 
-def _chance_of_so_few(misses: int, n: int, rate: float) -> float:
-    """Probability of at most so many mistakes in n rows at a rate of mistakes."""
-    if misses >= n * rate:
-        return 1.0  # at least a half, which is never enough
-    misses_M = np.arange(misses + 1)
+def chance_of_so_few(misses: int, n: int, rate: float) -> float:
+    """Probability of at most so many mistakes in n rows at a rate of mistakes in (0, 1)."""
+    misses_M = np.arange(min(misses, n) + 1)
     log_choose_M = _log_factorial(n) - _log_factorial(misses_M) - _log_factorial(n - misses_M)
     return float(np.exp(log_choose_M + misses_M * math.log(rate) + (n - misses_M) * math.log1p(-rate)).sum())
 

@@ -12,6 +12,8 @@ LEARNED_ELSEWHERE = (
     "prodrec prepare --keep-split makes shards that keep the split of those"
 )
 
+LEARNED_VAL = "has learned from val as well (a refit on train and val), which flatters it there; test was not learned from"
+
 
 def describe(shards: Shards) -> dict[str, Any]:
     """The facts on a data set that a report shows."""
@@ -38,17 +40,23 @@ def judgement(metrics: dict[str, Any]) -> str:
     return f"{metrics['split']}: {right:,} of {metrics['n']:,} right, {top1}, {more}" + _accepted(metrics.get("accepted")) + _old_new(metrics.get("old_new"))
 
 
-def origin(shards: Shards, split: str, learned_from: Iterable[str]) -> dict[str, bool]:
-    """`learned_elsewhere`: whether images of the split may have been learned from, in other shards; a part of the split's metrics.
+def origin(shards: Shards, split: str, learned_from: Iterable[str], val_learned: bool = False) -> dict[str, bool]:
+    """What casts doubt on the figures of a split, as a part of its metrics.
+
+    `learned_elsewhere`: images of the split may have been learned from, in other shards. `val_learned`: they were, by a refit.
 
     Args:
         learned_from: hashes of the manifests of what the model learned from, other than these shards or with them.
+        val_learned: as `BundleInfo.val_learned`.
     """
-    return {"learned_elsewhere": split != "train" and not shards.keeps_split_of(learned_from)}
+    elsewhere = {"learned_elsewhere": split != "train" and not shards.keeps_split_of(learned_from)}
+    return elsewhere | ({"val_learned": True} if split == "val" and val_learned else {})
 
 
 def doubt(metrics: Mapping[str, Any]) -> str | None:
     """For people: why the figures of a split may be too good; None: nothing that is known."""
+    if metrics.get("val_learned"):
+        return f"the bundle {LEARNED_VAL}"
     return f"the bundle {LEARNED_ELSEWHERE}" if metrics.get("learned_elsewhere") else None
 
 

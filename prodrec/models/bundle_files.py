@@ -50,6 +50,18 @@ def load_info(folder: str | Path, kind: str | None = None) -> BundleInfo:
     return parse_info(read_file(place, INFO), place / INFO, kind)
 
 
+def check_bundle(folder: str | Path, kind: str | None = None) -> BundleInfo:
+    """As `load_info`, once the weights are found to be those of the bundle.
+
+    Raises:
+        BundleError: as `load_info`, or changed weights.
+    """
+    place = bundle_folder(folder)
+    info = parse_info(read_file(place, INFO), place / INFO, kind)
+    check_weights(read_file(place, WEIGHTS), info, place / WEIGHTS)
+    return info
+
+
 def copy_bundle(source: str | Path, target: str | Path) -> None:
     """Copies a bundle; a reader sees all of it or none.
 

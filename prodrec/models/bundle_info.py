@@ -13,7 +13,13 @@ from prodrec.labels import Label
 from prodrec.version import code_version
 
 SCHEMA_VERSION = 1
+# Fields that the first bundles did not have.
+_LATER = {"val_learned", "teacher", "learned_elsewhere", "carried_over"}
 COPY_AGAIN = "copy the bundle again from where it was trained"
+
+
+def _without_later(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value or name not in _LATER}
 
 
 def now_utc() -> str:
@@ -31,7 +37,9 @@ class BundleInfo(Frozen):
         metrics: of the final evaluation (fractions).
         recipe: the whole recipe as trained.
         data_manifest_sha256: of the prepared data set trained on.
-        learned_before: the same of what the bundle that it went on from had learned from.
+        learned_before: the same of what the bundles that it went on from, or whose answers it learned from, had learned from.
+        val_learned: images of val were learned from as well (a refit, or a bundle of one that it went on from): val judges it no more.
+        teacher: bundle_id of the one whose answers it learned from; None: there was none.
         short_side: of that data set, pixels: images are shrunk to it before they become model inputs.
         code_version: that trained it.
         created: UTC, ISO 8601.
@@ -47,10 +55,17 @@ class BundleInfo(Frozen):
     recipe: dict[str, Any]
     data_manifest_sha256: str
     learned_before: list[str] = []
+    val_learned: bool = False
+    teacher: str | None = None
     short_side: PositiveInt = SHORT_SIDE_PX
     code_version: str = Field(default_factory=code_version)
     created: str = Field(default_factory=now_utc)
     weights_sha256: str = ""
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What bundles lacked at first stands in those only that have it: else each that is older would get another id."""
+        return _without_later(dump(self))
 
     @property
     def learned_from(self) -> list[str]:
@@ -75,6 +90,7 @@ class Acceptance(Frozen):
         accepted: how many of those would be accepted, and `right` of these.
         accepted_share, precision: of those rows, with their 95 % intervals.
         learned_elsewhere: the model may have learned from those rows, in other shards: then the promise is not one to rely on.
+        carried_over: why they are those of the run before, which this one refits: the promise is that one's; "": they are its own.
     """
 
     target_precision: Annotated[float, Field(gt=0, lt=1)]
@@ -90,12 +106,12 @@ class Acceptance(Frozen):
     precision_ci95: tuple[float, float]
     data_manifest_sha256: str
     learned_elsewhere: bool = False
+    carried_over: str = ""
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """As before there was a doubt to tell: else each bundle that was calibrated earlier would be another one."""
-        fields: dict[str, Any] = dump(self)
-        return fields if self.learned_elsewhere else {name: value for name, value in fields.items() if name != "learned_elsewhere"}
+        return _without_later(dump(self))
 
     def threshold_of(self, label: str) -> float | None:
         """Least probability at which a label is accepted; None: never."""

@@ -39,10 +39,24 @@ def starting_info(recipe: Recipe) -> BundleInfo | None:
     return load_info(recipe.model.weights, recipe.kind) if is_bundle(recipe.model.weights) else None
 
 
+def teacher_info(recipe: Recipe) -> BundleInfo | None:
+    """Of the bundle whose answers a run learns from, if it does.
+
+    Raises:
+        BundleError: distill.teacher is no classifier's bundle.
+    """
+    return load_info(recipe.distill.teacher, "classifier") if recipe.distill else None
+
+
 def learned_before(recipe: Recipe, shards: Shards) -> list[str]:
-    """Hashes of the manifests of the data, other than the run's own, that the weights which it starts from have learned from."""
-    info = starting_info(recipe)
-    return sorted({*info.learned_from} - {shards.manifest_sha256}) if info else []
+    """Hashes of the manifests of the data, other than the run's own, that a run knows of: through its first weights or its teacher."""
+    infos = [info for info in (starting_info(recipe), teacher_info(recipe)) if info]
+    return sorted({manifest for info in infos for manifest in info.learned_from} - {shards.manifest_sha256})
+
+
+def val_learned(recipe: Recipe) -> bool:
+    """Whether a run learns from val: as a refit, or through its first weights or its teacher."""
+    return recipe.refit is not None or any(info.val_learned for info in (starting_info(recipe), teacher_info(recipe)) if info)
 
 
 def starting_labels(recipe: Recipe, labels: list[Label]) -> list[Label]:
@@ -125,7 +139,8 @@ def continued_recipe(folder: str, name_or_path: str | None, overrides: list[str]
         own = backbone if named.fit else model | {"freeze_backbone": named.model.freeze_backbone}
         return load_recipe(name_or_path, overrides, {"model": own, "input": _input(info, named.fit is not None)})
     fits = bool(info.recipe.get("fit"))
-    sections = {"model": backbone if fits else model, "input": _input(info, fits)}
+    # Going on from a refit is no refit: val is there to choose again.
+    sections = {"model": backbone if fits else model, "input": _input(info, fits), "refit": None}
     return parse_recipe(info.recipe | sections, f"the recipe in {where}", overrides)
 
 

@@ -21,6 +21,7 @@ from prodrec.images.transforms import Normalizer
 from prodrec.images.views import Views, packed
 from prodrec.models.inference import classified
 from prodrec.models.tagger import Tagger, Tags
+from prodrec.models.teacher import Teacher
 
 # Beta distribution of the mixing share. Source: Zhang et al. 2018 (arXiv 1710.09412), 0.1-0.4; Yun et al. 2019 (arXiv 1905.04899), 1.
 _MIXUP_ALPHA, _CUTMIX_ALPHA = 0.2, 1.0
@@ -42,6 +43,10 @@ class Task(nn.Module):
     model: Any
     names: tuple[str, ...]
 
+    def compiled(self, backend: str = "inductor") -> Any:
+        """The task as `torch.compile` makes it."""
+        return torch.compile(self, backend=backend)
+
 
 def means(sums: torch.Tensor, names: tuple[str, ...]) -> dict[str, float]:
     """Metrics of merged sums: `loss`, the weighted mean, and the mean over images of each name; nan for no images."""
@@ -60,6 +65,7 @@ class ClassificationTask(Task):
         mix: share of the training steps that mix images and labels in pairs.
         margin: of (logits_BK, labels_B), makes what the loss takes for the logits while training; None: nothing does.
         log_prior: [K], added to what the loss takes for the logits while training.
+        teacher: whose answers are learned from while training; pictures are then made as it renders them.
     """
 
     names = ("top1", "top5", "nll")
@@ -74,17 +80,24 @@ class ClassificationTask(Task):
         mix: float = 0.0,
         margin: Margin | None = None,
         log_prior: torch.Tensor | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
         self.model = model.to(memory_format=torch.channels_last) if channels_last else model
         self.normalizer = Normalizer(spec)
         self.class_weights = nn.Buffer(class_weights.float(), persistent=False)
-        self.label_smoothing, self.margin, self.flip = label_smoothing, margin, spec.flip
+        self.label_smoothing, self.margin, self.flip, self.teacher = label_smoothing, margin, spec.flip, teacher
         self.log_prior = nn.Buffer(torch.zeros(len(class_weights)) if log_prior is None else log_prior.float(), persistent=False)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         classes = len(class_weights)
         mixers = [v2.MixUp(alpha=_MIXUP_ALPHA, num_classes=classes), v2.CutMix(alpha=_CUTMIX_ALPHA, num_classes=classes), v2.Identity()]
         self.mixer = v2.RandomChoice(mixers, p=[mix / 2, mix / 2, 1 - mix]) if mix else None
+
+    def compiled(self, backend: str = "inductor") -> Any:
+        """Mixing stays out of it: it draws in Python, and each share and box would be a graph of its own, step after step."""
+        if isinstance(self.mixer, v2.RandomChoice):
+            self.mixer = torch.compiler.disable(self.mixer)
+        return super().compiled(backend)
 
     def logits(self, images_BCHW: torch.Tensor | Views, model: nn.Module | None = None) -> torch.Tensor:
         """logits_BK of the task's model in eval mode, or of another with the same inputs (a moving average)."""
@@ -107,17 +120,38 @@ class ClassificationTask(Task):
         it shows them: each share of the loss has the weight of its class. Its label in shown_B is that of the larger one.
         """
         images, *lengths_B = packed(images_BCHW)
-        inputs, targets = self.normalizer(images), labels_B
-        if self.mixer is not None and self.training:
-            inputs, targets = self.mixer(inputs, labels_B)
+        if self.teacher and self.training:
+            return self._student_losses(self.teacher, images, labels_B)
+        inputs, targets = self._mixed(self.normalizer(images), labels_B)
         logits_BK = self.model(self._arranged(inputs), *lengths_B)
+        return logits_BK, *self._label_losses(logits_BK, targets, labels_B)
+
+    def _student_losses(self, teacher: Teacher, images_BCHW: torch.Tensor, labels_B: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """As `losses`; pictures are mixed before either model sees them."""
+        pictures_BCHW, targets = self._mixed(images_BCHW.float(), labels_B)
+        answers_BK = teacher.answers(pictures_BCHW)
+        logits_BK = self.model(self._arranged(self.normalizer(teacher.for_student(pictures_BCHW))))
+        losses_B, weights_B, shown_B = self._label_losses(logits_BK, targets, labels_B)
+        share = teacher.config.weight
+        return logits_BK, (1 - share) * losses_B + share * teacher.losses(logits_BK, answers_BK) * weights_B, weights_B, shown_B
+
+    def _mixed(self, images_BCHW: torch.Tensor, labels_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Float images and what they show: labels_B, or shares [B, K] of those that the recipe mixes while training."""
+        return self.mixer(images_BCHW, labels_B) if self.mixer is not None and self.training else (images_BCHW, labels_B)
+
+    def _label_losses(self, logits_BK: torch.Tensor, targets: torch.Tensor, labels_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Weighted losses_B (float32), their weights_B and shown_B, as `losses`.
+
+        Args:
+            targets: as `_mixed` gives them.
+        """
         judged_BK = self._judged(logits_BK.float(), labels_B)
         if targets.ndim == 1:
             weights_B = self.class_weights[targets]
             losses_B = F.cross_entropy(judged_BK, targets, label_smoothing=self.label_smoothing, reduction="none") * weights_B
-            return logits_BK, losses_B, weights_B, labels_B
+            return losses_B, weights_B, labels_B
         weighted_BK = targets * self.class_weights
-        return logits_BK, _smoothed_losses(judged_BK, weighted_BK, self.label_smoothing), weighted_BK.sum(1), targets.argmax(1)
+        return _smoothed_losses(judged_BK, weighted_BK, self.label_smoothing), weighted_BK.sum(1), targets.argmax(1)
 
     def _judged(self, logits_BK: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
         """What the loss takes for the logits."""

@@ -44,7 +44,7 @@ def judge(bundle_uri: str, shards_uri: str, split: str, out_uri: str, gpu: bool 
 
 def _judge_classifier(bundle: Bundle, shards: Shards, split: str, device: torch.device, out: Folder, page: dict[str, Any]) -> dict[str, Any]:
     info, predictions = bundle.info, predicted(bundle, shards, split, device)
-    metrics = evaluate(predictions, info.labels, info.train_counts, info.temperature, split) | origin(shards, split, info.learned_from)
+    metrics = evaluate(predictions, info.labels, info.train_counts, info.temperature, split) | origin(shards, split, info.learned_from, info.val_learned)
     if info.acceptance:
         metrics["accepted"] = accepted_metrics(info.acceptance, predictions, info.labels, info.temperature)
     write_report(out, ReportData(metrics={split: metrics}, predictions=predictions, temperature=info.temperature, **page))
@@ -54,6 +54,6 @@ def _judge_classifier(bundle: Bundle, shards: Shards, split: str, device: torch.
 def _judge_tagger(bundle: Bundle, shards: Shards, split: str, device: torch.device, out: Folder, page: dict[str, Any]) -> dict[str, Any]:
     info: TaggerInfo = bundle.info
     detections = detected(bundle, shards, split, device)
-    metrics = evaluate_tags(detections, info.labels, info.thresholds, info.train_boxes, split) | origin(shards, split, info.learned_from)
+    metrics = evaluate_tags(detections, info.labels, info.thresholds, info.train_boxes, split) | origin(shards, split, info.learned_from, info.val_learned)
     write_tags_report(out, TagsReport(metrics={split: metrics}, pictures=detections.pictures, thresholds=info.thresholds, **page))
     return metrics

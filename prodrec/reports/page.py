@@ -95,7 +95,7 @@ def write_page(folder: Folder, html: str) -> None:
 
 def render(template: str, report: ReportPage, **values: Any) -> str:
     """A page of a report; its own facts and each split's metrics are there under their names."""
-    splits = [report.metrics[split] for split in SPLITS if split in report.metrics]
+    splits = [report.metrics[split] for split in (*SPLITS, *report.metrics.keys() - {*SPLITS}) if split in report.metrics]
     titles = {label.name: label.title for label in report.labels if label.title}
     groups = {label.group: label.group_title for label in report.labels if label.group and label.group_title}
     values |= {

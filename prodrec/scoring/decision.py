@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from prodrec.errors import RejectCode
-from prodrec.images.quality import Quality, QualityLimits
+from prodrec.images.quality_scores import Quality, QualityLimits
 from prodrec.labels import shown
 from prodrec.models.bundle_info import Acceptance, ClassifierInfo, TaggerInfo
 from prodrec.scoring.policy import Action, PhotoRules, Policy

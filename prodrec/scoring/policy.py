@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from prodrec.config import Frozen, explain_validation
 from prodrec.errors import ConfigError
-from prodrec.images.quality import QualityLimits
+from prodrec.images.quality_scores import QualityLimits
 
 Action = Literal["off", "review", "reject"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from prodrec.images.quality import Quality
+from prodrec.images.quality_scores import Quality
 from prodrec.labels import shown
 
 

@@ -10,12 +10,13 @@ from typing import TypeVar
 from prodrec.errors import ConfigError, Reject, StoreError
 from prodrec.scoring.decision import Decider
 from prodrec.scoring.policy import load_policy
-from prodrec.serving.backend import Ask, Backend, Busy, Explained, NotReady, Scored, Served
+from prodrec.serving.backend import Ask, Backend, Explained, Scored, Served
 from prodrec.serving.bodies import Upload
 from prodrec.serving.metrics import DECISIONS, REJECTS, STAGE_SECONDS, Meter
 from prodrec.serving.problems import Problem, busy, reject_problem
 from prodrec.serving.schemas import Answer, BatchAnswer, BatchResult, ProblemOut, ServedBundles, answer_of, bundle_of, explanation_of
 from prodrec.serving.settings import ServingSettings
+from prodrec.serving.unavailable import Busy, NotReady
 
 T = TypeVar("T")
 # Whoever asks whether it is ready wants to know now. Source: assumed.

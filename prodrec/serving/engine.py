@@ -21,10 +21,11 @@ from prodrec.scoring.heat_map import overlay
 from prodrec.scoring.inputs import Crowded, Inputs
 from prodrec.scoring.recognition import Recognition
 from prodrec.scoring.recognizer import Recognizer
-from prodrec.serving.backend import MOST_CANDIDATES, Ask, Busy, Explained, Scored, Served
+from prodrec.serving.backend import MOST_CANDIDATES, Ask, Explained, Scored, Served
 from prodrec.serving.batcher import Batcher
 from prodrec.serving.metrics import BATCH_SIZE, Meter
 from prodrec.serving.settings import EngineOptions
+from prodrec.serving.unavailable import Busy
 
 # A batch that is scored for longer will not end. Source: assumed; a hundred times a large model's on a CPU.
 STUCK_S = 120.0

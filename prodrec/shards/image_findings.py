@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from prodrec.errors import RejectCode
-from prodrec.images.quality import QualityLimits
+from prodrec.images.quality_scores import QualityLimits
 from prodrec.shards.facts import Facts
 from prodrec.shards.finding import LARGE_SHARE, MOST_EXAMPLES, Finding, Severity, counted, reported, single
 

@@ -13,7 +13,8 @@ import torch
 
 from prodrec.errors import Reject, ShardsError
 from prodrec.images.decode import decode_rgb
-from prodrec.images.quality import Quality, quality
+from prodrec.images.quality import quality
+from prodrec.images.quality_scores import Quality
 from prodrec.machine import usable_cores
 from prodrec.shards.facts import Facts, facts_of
 from prodrec.shards.order import Window

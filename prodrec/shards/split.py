@@ -94,7 +94,7 @@ def assign_splits(
     publishers = {name for name, level in _LEVELS.items() if (given_level == level).any()}
     shares = _open_shares(publishers, fractions)
     most_open = _LEVELS["train"] if publishers and shares["val"] > 0 else 0
-    rows = pd.DataFrame({"sha256": sha256, "unit": _units(sha256, listing_id), "label": label, "kept": kept_level})
+    rows = pd.DataFrame({"sha256": sha256, "unit": units(sha256, listing_id), "label": label, "kept": kept_level})
     rows["level"] = kept_level.where(kept_level > 0, given_level)
     images = rows.groupby("unit").agg(label=("label", "min"), kept=("kept", "max"), level=("level", "max"))
     images["split"] = images["level"].map({level: name for name, level in _LEVELS.items()}).astype(object)
@@ -128,7 +128,7 @@ def _kept(sha256: pd.Series, listing_id: pd.Series | None, earlier: Earlier) -> 
     return kept if listing_id is None else kept.where(kept.notna(), listing_id.map(earlier.of_listing, na_action="ignore").astype(object))
 
 
-def _units(sha256: pd.Series, listing_id: pd.Series | None) -> pd.Series:
+def units(sha256: pd.Series, listing_id: pd.Series | None) -> pd.Series:
     """[N], what goes together: the bytes of the row, or all those of its listing."""
     if listing_id is None or listing_id.isna().all():
         return sha256

@@ -25,7 +25,7 @@ from prodrec.models.heads import create_head
 from prodrec.models.registry import Classifier
 from prodrec.shards.stream import Batch
 from prodrec.training.discriminant import discriminant_head
-from prodrec.training.optim import build_optimizer, lr_factor, set_lr
+from prodrec.training.optim import build_optimizer, lr_factor, set_lr, update
 from prodrec.training.state import score_of
 
 # Of two heads that val finds equally good, the one that comes first here is kept.
@@ -208,10 +208,8 @@ def _step(model: Classifier, batch: Rows, class_weights_K: torch.Tensor, recipe:
     """One step of the optimiser on sum(w_i l_i) / sum(w_i); returns `_sums`."""
     sums = _sums(model, batch, class_weights_K, recipe.optim.label_smoothing)
     optimizer.zero_grad(set_to_none=True)
-    (sums[0] / sums[1]).backward()
-    if recipe.optim.clip_norm:
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.optim.clip_norm)
-    optimizer.step()
+    sums[0].backward()
+    update(optimizer, 1 / sums[1].detach(), recipe.optim.clip_norm, sums[0].detach().isfinite())
     return sums.detach().double()
 
 

@@ -17,11 +17,14 @@ from torch import nn
 
 from prodrec.config import Recipe
 from prodrec.errors import ShardsError
+from prodrec.evaluation.folds import fold_uri, write_answers
 from prodrec.files import Folder
 from prodrec.machine import usable_cores
 from prodrec.models.registry import Classifier
 from prodrec.models.start import starting_backbone
 from prodrec.shards.balance import class_weights
+from prodrec.shards.folds import LEARNED, fold_numbers
+from prodrec.shards.order import Ints
 from prodrec.shards.reading import Shards
 from prodrec.sources.schema import SPLITS
 from prodrec.training.classifier import ClassifierKind, check_labelled
@@ -30,6 +33,7 @@ from prodrec.training.features import FEATURES, FeaturePlan, plan_features
 from prodrec.training.fit import Rows, predict_features, search
 from prodrec.training.progress import RunObserver
 from prodrec.training.records import BUNDLE, REPORT, is_finished, read_history, write_history
+from prodrec.training.refit import learned_from
 from prodrec.training.run import judged_sample
 from prodrec.training.tracking import start_tracking, told_of_failure, untracked
 
@@ -133,6 +137,8 @@ def fit_on_features(plan: FeaturePlan, backbone: nn.Module, run: Folder, device:
     recipe, shards, manifest = plan.recipe, plan.shards, plan.manifest()
     assert recipe.fit is not None and manifest is not None
     rows = {split: _rows(plan, split).to(device) for split in SPLITS if shards.split(split).rows}
+    if recipe.refit:
+        rows, shards = _refitted(rows), learned_from(recipe, shards)
     kind = FittedKind(recipe, shards)
     weights_K = torch.from_numpy(class_weights(kind.counts_K, recipe.balance)).float().to(device)
     dtype = getattr(torch, manifest.dtype)
@@ -142,6 +148,11 @@ def fit_on_features(plan: FeaturePlan, backbone: nn.Module, run: Folder, device:
 
     head, history = search(recipe, recipe.fit, rows["train"], weights_K, val_metrics if "val" in rows else None, _recorded(run, on_trial))
     write_history(run, history)
+    for fold, held_out in _folds(recipe, shards):
+        learned = np.setdiff1d(np.arange(len(rows["train"].labels_N)), held_out)
+        of_fold, _ = search(recipe, recipe.fit, rows["train"].chosen(_on(learned, device)), weights_K, None, lambda _: None)
+        answers = predict_features(of_fold, rows["train"].chosen(_on(held_out, device)), dtype, device, recipe.train.precision)
+        write_answers(Folder(fold_uri(run.uri, fold)), answers, held_out)
     judged = rows | {"train": _judged(rows["train"])}
     predictions = {split: predict_features(head, there, dtype, device, recipe.train.precision) for split, there in judged.items()}
     kept = next(entry for entry in history if entry["kept"])
@@ -167,6 +178,24 @@ def _rows(plan: FeaturePlan, split: str) -> Rows:
     return Rows(plan.read(split), torch.from_numpy(labels))
 
 
+def _refitted(rows: dict[str, Rows]) -> dict[str, Rows]:
+    """Train and val as one."""
+    parts = [rows[name] for name in LEARNED]
+    both = Rows(torch.cat([part.features_ND for part in parts]), torch.cat([part.labels_N for part in parts]))
+    return {"train": both} | {split: there for split, there in rows.items() if split not in LEARNED}
+
+
+def _folds(recipe: Recipe, shards: Shards) -> Iterator[tuple[int, Ints]]:
+    """Each fold of a refit, and the rows that it holds out."""
+    folds = recipe.refit.folds if recipe.refit else 0
+    numbers_N = fold_numbers(shards, folds) if folds else np.empty(0)
+    return ((fold, np.flatnonzero(numbers_N == fold)) for fold in range(1, folds + 1))
+
+
 def _judged(train: Rows) -> Rows:
     numbers = judged_sample(len(train.labels_N))
-    return train if numbers is None else train.chosen(torch.from_numpy(numbers).to(train.labels_N.device))
+    return train if numbers is None else train.chosen(_on(numbers, train.labels_N.device))
+
+
+def _on(numbers: Ints, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(numbers).to(device)

@@ -167,7 +167,7 @@ class Learner:
             parameter.requires_grad_(not head_only)
 
     def _wrapped(self) -> Any:
-        module: Any = torch.compile(self.task) if self.recipe.train.compile else self.task
+        module: Any = self.task.compiled() if self.recipe.train.compile else self.task
         if self.context.world_size == 1:
             return module
         on_gpu = self.context.device.type == "cuda"

@@ -35,6 +35,7 @@ from prodrec.training.learner import Learner
 from prodrec.training.pace import Stopwatch, read_behind
 from prodrec.training.progress import Progress
 from prodrec.training.records import RunRecords, write_history
+from prodrec.training.refit import learned_from
 from prodrec.training.state import TrainState, score_of
 
 # Before the epoch, in the names of a checkpoint's sections.
@@ -54,7 +55,7 @@ class Trainer:
     """
 
     def __init__(self, recipe: Recipe, shards: Shards, context: WorkerContext) -> None:
-        shards = shards.limited(recipe.data.limit)
+        shards = learned_from(recipe, shards.limited(recipe.data.limit))
         shards = shards.relabelled(starting_labels(recipe, shards.manifest.labels))
         if recipe.model.fuse:
             shards = by_listing(shards, recipe.model.max_views)
@@ -83,7 +84,7 @@ class Trainer:
             if folder:
                 self._restore(folder)
         feed = self.feed(self._passes(self.state.epochs_done + 1))
-        while self.state.epochs_done < self.recipe.train.epochs and not self.state.is_stopped(self.recipe.train):
+        while self.state.epochs_done < self.recipe.last_epoch and not self.state.is_stopped(self.recipe.train):
             self._epoch(self.state.epochs_done + 1, feed, records)
         feed.close()
         return self.state
@@ -104,6 +105,8 @@ class Trainer:
         model, metric, state = self.evaluated_model(), self.recipe.train.early_stop.metric, self.state
         if len(state.kept) > 1:
             model.load_state_dict(mean_weights([state.kept[epoch] for epoch in sorted(state.kept)]))
+            if not self.val_split.rows:
+                return
             found = _named("val", self.kind.val_metrics(self.predict("val")))
             state.history[-1][f"average_{metric}"] = found[metric]
             if records:
@@ -158,7 +161,7 @@ class Trainer:
 
     def _passes(self, first_epoch: int) -> Iterator[Pass]:
         """What the epochs take, in turn."""
-        for epoch in range(first_epoch, self.recipe.train.epochs + 1):
+        for epoch in range(first_epoch, self.recipe.last_epoch + 1):
             yield self.train_pass(epoch)
             if self.val_split.rows:
                 yield self.eval_pass("val")
@@ -173,7 +176,7 @@ class Trainer:
             entry |= _named("val", self._validate(epoch, feed.next_pass()[1]))
         self.state.history.append(entry | {"seconds": time.monotonic() - started})
         metric = self.recipe.train.early_stop.metric
-        self.state.keep(lambda: _copy(self.evaluated_model()), metric, self.recipe.train.average_best)
+        self.state.keep(lambda: _copy(self.evaluated_model()), metric, self.recipe.train.average_best, self.recipe.chosen_epochs)
         if records:
             records.epoch(self.state.history)
         score = self.state.score(epoch, metric)
@@ -208,9 +211,10 @@ class Trainer:
             raise TrainingError(f"{told} at epoch {epoch}, step {step} of {steps}, the {self.skipped_in_a_row}th step in a row that is not finite; {_ADVICE}")
         if self.context.rank == 0:
             elapsed = time.monotonic() - started
-            left = (self.recipe.train.epochs - epoch) * steps + steps - step
+            epochs = self.recipe.last_epoch
+            left = (epochs - epoch) * steps + steps - step
             running = means(total, self.task.names) | {"loss": loss}
-            self.context.progress(Progress(epoch, self.recipe.train.epochs, step, steps, running, float(total[N]) / elapsed, elapsed / step * left))
+            self.context.progress(Progress(epoch, epochs, step, steps, running, float(total[N]) / elapsed, elapsed / step * left))
 
     def _validate(self, epoch: int, inputs: Iterator[Batch]) -> dict[str, float]:
         """Metrics of the kept weights on the whole val split."""

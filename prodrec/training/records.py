@@ -9,6 +9,7 @@ from tensorboardX import SummaryWriter
 
 from prodrec.config import Recipe
 from prodrec.errors import ConfigError, OutputError
+from prodrec.evaluation.folds import ANSWERS, FOLDS
 from prodrec.evaluation.summary import doubt, judgement
 from prodrec.files import Folder
 from prodrec.recipes import parse_recipe
@@ -91,19 +92,22 @@ def write_history(run: Folder, history: list[dict[str, Any]]) -> None:
 
 
 def is_finished(run: Folder) -> bool:
-    """Whether the bundle, the last thing that a run writes, is there."""
-    return run.exists(f"{BUNDLE}/bundle.json")
+    """Whether the last thing that a run writes is there: the bundle, or the answers of a refit's fold."""
+    return run.exists(f"{BUNDLE}/bundle.json") or run.exists(ANSWERS)
 
 
 def finished_summary(run: Folder) -> str:
     """Lines for the terminal on a run that is done."""
     reports = Folder(run / REPORT)
-    found = {split: json.loads(reports.read(f"{split}.json")) for split in ("train", "val", "test") if reports.exists(f"{split}.json")}
+    found = {split: json.loads(reports.read(f"{split}.json")) for split in ("train", "val", FOLDS, "test") if reports.exists(f"{split}.json")}
     lines = [judgement(metrics) for metrics in found.values()]
     lines += [f"note: {told}" for told in dict.fromkeys(map(doubt, found.values())) if told]
     recipe = recipe_of(run.uri)
     assert recipe is not None
-    lines.append(f"kept: {kept_weights(read_history(run), recipe.train)}")
+    lines.append(f"kept: {kept_weights(read_history(run), recipe)}")
+    acceptance = json.loads(run.read(f"{BUNDLE}/bundle.json")).get("acceptance") or {}
+    if told := acceptance.get("carried_over"):
+        lines.append(f"thresholds: {'those of the run before' if acceptance['accepted'] else 'none'}, as {told}")
     if told := tracking_line(run):
         lines.append(told)
     return "\n".join([*lines, f"report {reports / 'index.html'}", f"bundle {run / BUNDLE}"])

@@ -10,7 +10,9 @@ import numpy as np
 
 from prodrec.config import Recipe
 from prodrec.errors import ProdrecError, UserError
+from prodrec.evaluation.folds import write_answers
 from prodrec.files import Folder
+from prodrec.shards.folds import HELD_OUT, FoldShards
 from prodrec.shards.order import Ints
 from prodrec.shards.reading import Shards
 from prodrec.sources.schema import SPLITS
@@ -47,6 +49,11 @@ def run_training(recipe: Recipe, shards: Shards, run: Folder, context: WorkerCon
         records = RunRecords(run, tracker) if context.rank == 0 else None
         state = trainer.fit(records)
         trainer.choose(records)
+        if isinstance(trainer.shards, FoldShards):
+            answers = trainer.predict(HELD_OUT, to_finish=True)
+            if context.rank == 0:
+                write_answers(run, answers, trainer.shards.held_out)
+            return None
         predictions = _predicted(trainer)
         if context.rank == 0:
             trainer.kind.finish(trainer.evaluated_model(), state.history, predictions, run)

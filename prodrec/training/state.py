@@ -1,11 +1,11 @@
 """What a run knows of its past."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from prodrec.config import TrainConfig
+from prodrec.config import Recipe, TrainConfig
 from prodrec.training.checkpoint import Tensors
 from prodrec.training.progress import head_tried
 
@@ -46,9 +46,13 @@ class TrainState:
             most = 1
         return sorted(range(1, self.epochs_done + 1), key=lambda epoch: (self.score(epoch, metric), epoch), reverse=True)[:most]
 
-    def keep(self, weights: Callable[[], Tensors], metric: str, most: int) -> None:
-        """Takes the weights of the latest epoch if it is one of the best `most`, and lets go of those that no longer are."""
-        best = self.best_epochs(metric, most)
+    def keep(self, weights: Callable[[], Tensors], metric: str, most: int, chosen: Collection[int] = ()) -> None:
+        """Takes the weights of the latest epoch if it is one of the best `most`, and lets go of those that no longer are.
+
+        Args:
+            chosen: epochs that are kept whatever they score: those of a refit, which the run before chose.
+        """
+        best = [epoch for epoch in range(self.epochs_done, 0, -1) if epoch in chosen] or self.best_epochs(metric, most)
         self.best_epoch = best[0]
         latest = {self.epochs_done: weights()} if self.epochs_done in best else {}
         self.kept = {epoch: tensors for epoch, tensors in self.kept.items() if epoch in best} | latest
@@ -64,19 +68,33 @@ def score_of(entry: dict[str, Any], metric: str) -> float:
     return -float(entry[metric]) if metric == "val_loss" else float(entry[metric])
 
 
-def kept_weights(history: list[dict[str, Any]], train: TrainConfig) -> str:
-    """Which weights the bundle of a finished run has, for people: of which trial, of which epoch, or the mean of which ones."""
+def kept_epochs(history: list[dict[str, Any]], train: TrainConfig) -> tuple[int, ...]:
+    """The epochs whose weights a finished run's bundle has, their mean where there are several; ascending."""
     metric, state = train.early_stop.metric, TrainState(history)
+    epochs, average = state.best_epochs(metric, train.average_best), history[-1].get(f"average_{metric}")
+    taken = average is not None and score_of({metric: average}, metric) >= state.score(epochs[0], metric)
+    return tuple(sorted(epochs)) if taken else (epochs[0],)
+
+
+def kept_weights(history: list[dict[str, Any]], recipe: Recipe) -> str:
+    """Which weights the bundle of a finished run has, for people: of which trial, of which epoch, or the mean of which ones."""
+    train, metric, state = recipe.train, recipe.train.early_stop.metric, TrainState(history)
     if "trial" in history[0]:
         kept = next(entry for entry in history if entry["kept"])
         return f"{head_tried(kept)}, trial {kept['trial']} of {len(history)}{_figure(kept, metric)}"
+    if recipe.refit:
+        chosen = recipe.refit.epochs
+        return f"{f'epoch {chosen[0]}' if len(chosen) == 1 else f'the mean of epochs {_listed(chosen)}'}, as the run before chose; train and val learned from"
     epochs = state.best_epochs(metric, train.average_best)
     told = f"epoch {epochs[0]} of {len(history)}{_figure(history[epochs[0] - 1], metric)}"
     if (average := f"average_{metric}") not in history[-1]:
         return told
-    mean = f"the mean of epochs {', '.join(map(str, sorted(epochs)))} ({metric} {history[-1][average]:.3f})"
-    taken = score_of({metric: history[-1][average]}, metric) >= state.score(epochs[0], metric)
-    return f"{mean}; the best alone was {told}" if taken else f"{told}; better than {mean}"
+    mean = f"the mean of epochs {_listed(epochs)} ({metric} {history[-1][average]:.3f})"
+    return f"{mean}; the best alone was {told}" if len(kept_epochs(history, train)) > 1 else f"{told}; better than {mean}"
+
+
+def _listed(epochs: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(epochs)))
 
 
 def _figure(entry: dict[str, Any], metric: str) -> str:

@@ -15,9 +15,10 @@ from prodrec.evaluation.detections import Detections, choose_thresholds, coco_me
 from prodrec.evaluation.summary import headline, origin
 from prodrec.files import Folder
 from prodrec.models.bundle import write_bundle
+from prodrec.models.bundle_files import load_info
 from prodrec.models.bundle_info import TaggerInfo
 from prodrec.models.detectors import DETECTORS
-from prodrec.models.start import label_photos, learned_before, starting_info, starting_model, trained_counts
+from prodrec.models.start import label_photos, learned_before, starting_info, starting_model, trained_counts, val_learned
 from prodrec.models.tagger import Tagger
 from prodrec.models.tasks import DetectionTask
 from prodrec.reports.page import page_facts
@@ -73,7 +74,7 @@ class TaggerKind:
             metrics=metrics,
             pictures=predictions[judged].pictures,
             thresholds=thresholds,
-            **page_facts(self.shards, judged, recipe.model_dump(mode="json"), labels, photos, history, kept_weights(history, recipe.train)),
+            **page_facts(self.shards, judged, recipe.model_dump(mode="json"), labels, photos, history, kept_weights(history, recipe)),
         )
         write_tags_report(reports, report)
         info = TaggerInfo(
@@ -86,13 +87,15 @@ class TaggerKind:
             train_boxes=boxes,
             data_manifest_sha256=self.shards.manifest_sha256,
             learned_before=before,
+            val_learned=val_learned(recipe),
             short_side=self.shards.manifest.short_side,
         )
         write_bundle(run / BUNDLE, model, info, photos.chosen(label.photo for label in labels))
 
     def _thresholds(self, predictions: dict[str, Detections]) -> list[float]:
-        """Of each label, chosen on val; one that val does not show keeps that of the bundle that the run started from."""
-        config, before, num_labels = self.recipe.tags, starting_info(self.recipe), len(self.boxes_K)
+        """Of each label, chosen on val; one that val does not show keeps that of the bundle that the run started from, or refits."""
+        config, num_labels, refit = self.recipe.tags, len(self.boxes_K), self.recipe.refit
+        before = load_info(refit.bundle, "tagger") if refit else starting_info(self.recipe)
         known = before.thresholds if isinstance(before, TaggerInfo) else []
         if "val" not in predictions:
             return [*known, *[config.threshold] * (num_labels - len(known))]

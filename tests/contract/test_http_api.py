@@ -27,9 +27,9 @@ from prodrec.scoring import Recognizer
 from prodrec.scoring.decision import Decider
 from prodrec.scoring.fetch import FetchLimits
 from prodrec.scoring.policy import Policy
-from prodrec.serving.backend import Busy, NotReady
 from prodrec.serving.local import LocalBackend
 from prodrec.serving.settings import hash_key
+from prodrec.serving.unavailable import Busy, NotReady
 
 KEY = "k" * 32
 PHOTO = photo(2, 900)

@@ -46,6 +46,28 @@ def test_two_runs_with_one_seed_give_the_same_numbers_to_the_last_bit(small_shar
     assert weights[0] == weights[1] != weights[2]
 
 
+def test_a_student_learns_from_its_teachers_answers_and_its_bundle_names_it(finished, small_shards, tmp_path, capsys):
+    from made import build_shards
+
+    from prodrec.models.bundle_files import load_info
+
+    student = ["train", small_shards, "--recipe", "custom_cnn", "--local", "--teacher", finished / "bundle", *TINY, "--set", "augment.mix=0.5"]
+    assert run(*student, "--out", tmp_path / "s", "--set", "distill.weight=1", "--set", "optim.label_smoothing=0") == 0
+    info = load_info(tmp_path / "s" / "bundle")
+    assert info.teacher == load_info(finished / "bundle").bundle_id
+    assert info.recipe["distill"] == {"teacher": str(finished / "bundle"), "temperature": 2.0, "weight": 1.0}
+    history = [json.loads(line) for line in (tmp_path / "s" / "metrics.jsonl").read_text().splitlines()]
+    assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"], "it comes to answer as its teacher does"
+    strangers = build_shards(tmp_path / "strangers", {"red": 10, "unseen": 10})
+    capsys.readouterr()
+    assert run("train", strangers, "--recipe", "custom_cnn", "--local", "--teacher", finished / "bundle", "--out", tmp_path / "x") == 2
+    assert "does not know 1 of 2 labels (unseen)" in capsys.readouterr().err
+    assert run(*student[:-2], "--set", "model.fuse=mean", "--out", tmp_path / "y") == 2
+    assert "model.fuse takes listings" in capsys.readouterr().err
+    assert run(*student[:-2], "--set", "train.compile=true", "--out", tmp_path / "y") == 2
+    assert "train.compile does not know the teacher" in capsys.readouterr().err
+
+
 def test_evaluate_agrees_with_the_run_and_prints_an_interval(finished, small_shards, tmp_path, capsys):
     assert run("evaluate", finished / "bundle", small_shards, "--split", "test", "--out", tmp_path / "e") == 0
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())

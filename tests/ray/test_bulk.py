@@ -177,18 +177,23 @@ def test_out_of_a_database(night, calibrated_bundle, tmp_path, capsys):
         (("postgres://shop:geheim@127.0.0.1:9/x", "--to", "sqlite:///{tmp}/t.db", "--classifier", "{bundle}"), "needs --query"),
         (("s3://KEY:geheim@no-such-bucket/x?region=nowhere&endpoint_override=127.0.0.1:9", "--to", "{tmp}/t", "--classifier", "{bundle}"), "s3://KEY:***@"),
         (("{night}", "--to", "sqlite:///{tmp}/t.db", "--classifier", "{cut}"), "was changed or cut short"),
+        (("{night}", "--to", "sqlite:///{tmp}/t.db", "--classifier", "{other}"), "the weights do not fit the architecture"),  # which a scoring process finds
         (("{night}", "--to", "sqlite:///{tmp}/t.db", "--classifier", "{bundle}", "--allow-host", "https://x.example"), "--allow-host"),
         (("{night}", "--to", "sqlite:///{tmp}/t.db", "--classifier", "{bundle}", "--gpu"), "there is no GPU"),
     ],
 )
 def test_bad_commands_are_one_clear_line(night, calibrated_bundle, tmp_path, capsys, arguments, told):
-    cut = tmp_path / "cut"
-    shutil.copytree(calibrated_bundle, cut)
+    cut, other = tmp_path / "cut", tmp_path / "other"
+    for folder in (cut, other):
+        shutil.copytree(calibrated_bundle, folder)
     (cut / "model.safetensors").write_bytes((cut / "model.safetensors").read_bytes()[:-9])
-    names = {"night": night.manifest, "bundle": calibrated_bundle, "tmp": tmp_path, "cut": cut}
+    said = json.loads((other / "bundle.json").read_text())
+    said["model"]["args"] = {"grid": 2}
+    (other / "bundle.json").write_text(json.dumps(said))
+    names = {"night": night.manifest, "bundle": calibrated_bundle, "tmp": tmp_path, "cut": cut, "other": other}
     assert run("tag", *(argument.format(**names) for argument in arguments)) == 2
     error = capsys.readouterr().err
     told_us = [line for line in error.splitlines() if not line.startswith("starting Ray")]
-    assert len(told_us) == 1
+    assert len(told_us) == 1, told_us
     assert told in told_us[0]
     assert "geheim" not in error

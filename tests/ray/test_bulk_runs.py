@@ -26,8 +26,8 @@ from prodrec.catalog import open_store
 from prodrec.cluster.bulk_actor import NAMESPACE
 from prodrec.cluster.bulk_runs import BulkRuns, Bundles
 from prodrec.errors import Reject, SourceError
-from prodrec.serving.backend import Busy
 from prodrec.serving.bulk import LOST, BulkSettings, BulkState
+from prodrec.serving.unavailable import Busy
 
 # Longer than any run here takes on a busy machine, seconds.
 RUN_S = 300

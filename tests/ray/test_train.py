@@ -151,7 +151,7 @@ def test_decoding_in_the_stream_gives_the_same_losses(small_shards, tmp_path, al
     assert losses(on_ray(small_shards, tmp_path, chosen=away)) == pytest.approx(losses(alone), rel=1e-5)
 
 
-def test_phases_averages_and_growing_pictures_are_the_same_on_two_workers(small_shards, tmp_path):
+def test_phases_averages_growing_pictures_and_a_teacher_are_the_same_on_two_workers(small_shards, small_bundle, tmp_path):
     # Layer norm, as in `recipe`, but of a network that takes any side.
     model = {"arch": "test_convnext", "weights": str(tmp_path / "pretrained.safetensors")}
     created = create_classifier(ModelConfig(arch="test_convnext", weights="none"), 4, 64)
@@ -162,6 +162,7 @@ def test_phases_averages_and_growing_pictures_are_the_same_on_two_workers(small_
     crafted["data"]["decode"] = "stream"
     crafted["optim"]["layer_decay"] = 0.8
     crafted["balance"] = {"logit_adjustment": 1.0}
+    crafted["distill"] = {"teacher": small_bundle, "weight": 0.5}
     chosen, shards = parse_recipe(crafted, "test"), open_shards(small_shards)
     train_local(chosen, shards, start_run(str(tmp_path / "alone"), chosen, shards.uri, resume=True, launcher="local"), Watcher())
     one, two = history(tmp_path / "alone"), on_ray(small_shards, tmp_path / "two", workers=2, chosen=chosen)

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from torchvision.transforms.v2 import functional
 
 from prodrec.images.decode import decode_rgb, prepare_image
-from prodrec.images.quality import WORKING_SIDE_PX, Quality, QualityLimits, quality
+from prodrec.images.quality import WORKING_SIDE_PX, quality
+from prodrec.images.quality_scores import Quality, QualityLimits
 
 GROCERY = Path("/work/shared/data/grocery")
 LIMITS = QualityLimits()

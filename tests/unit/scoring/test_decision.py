@@ -4,7 +4,7 @@ import pytest
 
 from prodrec.config import ModelConfig, PreprocessSpec
 from prodrec.errors import ConfigError
-from prodrec.images.quality import Quality
+from prodrec.images.quality_scores import Quality
 from prodrec.labels import Label
 from prodrec.models.bundle_info import Acceptance, ClassifierInfo, TaggerInfo
 from prodrec.scoring.decision import Decider

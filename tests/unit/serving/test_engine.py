@@ -17,10 +17,11 @@ from prodrec.scoring import occlusion
 from prodrec.scoring.inputs import Crowded, Inputs, InputThreads
 from prodrec.scoring.occlusion import OccluderConfig
 from prodrec.scoring.recognition import Recognition
-from prodrec.serving.backend import Ask, Busy, Scored, Served, each
+from prodrec.serving.backend import Ask, Scored, Served, each
 from prodrec.serving.engine import Engine
 from prodrec.serving.metrics import LocalMeter
 from prodrec.serving.settings import EngineOptions
+from prodrec.serving.unavailable import Busy
 
 
 def test_images_of_callers_who_have_gone_are_not_prepared():

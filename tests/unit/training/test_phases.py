@@ -70,11 +70,12 @@ def is_same(one, other):
 def test_the_backbone_stays_to_the_last_statistic_until_its_epochs_come(small_shards, tmp_path, pretrained):
     trainer = trainer_of(small_shards, tmp_path, recipe(pretrained, train={"epochs": 3, "head_epochs": 1}))
     before, head = backbone(trainer), trainer.task.model.head.state_dict()["logits.weight"].clone()
-    trainer._epoch(1, None)
+    feed = trainer.feed(trainer._passes(1))
+    trainer._epoch(1, feed, None)
     assert is_same(before, backbone(trainer)) == set(before)
     assert not torch.equal(head, trainer.task.model.head.state_dict()["logits.weight"])
     assert not any(p in trainer.learner.optimizer.state for p in trainer.task.model.backbone.parameters())
-    trainer._epoch(2, None)
+    trainer._epoch(2, feed, None)
     assert is_same(before, backbone(trainer)) == set()
 
 
@@ -152,7 +153,7 @@ def test_the_mean_is_kept_only_where_val_finds_it_as_good(small_shards, tmp_path
     history = [json.loads(line) for line in run.read("metrics.jsonl").splitlines()]
     assert history == state.history
     assert (history[-1]["average_val_top1"] >= state.score(state.best_epoch, "val_top1")) == is_good
-    told = kept_weights(history, chosen.train)
+    told = kept_weights(history, chosen)
     epochs = ", ".join(map(str, sorted(state.kept)))
     assert told.startswith(f"the mean of epochs {epochs} (val_top1 " if is_good else f"epoch {state.best_epoch} of 4 (val_top1 ")
     assert f"epoch {state.best_epoch} of 4" in told
