@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from prodrec.catalog.records import RunRecord
 from prodrec.training.progress import Progress as RunProgress
+from prodrec.training.progress import head_tried
 
 if TYPE_CHECKING:
     from prodrec.cluster.estimate import Estimate
@@ -34,8 +35,7 @@ class RunDisplay:
     def epoch(self, metrics: dict[str, Any]) -> None:
         splits = [f"{split} {_facts(metrics, f'{split}_')}" for split in ("train", "val") if f"{split}_loss" in metrics]
         if "trial" in metrics:
-            head = f"{metrics['head']} head, weight decay {metrics['weight_decay']:g}"
-            self.bar.console.print(f"{self.name}trial {metrics['trial']:>3}  {head:<30}  {'  '.join(splits)}  {metrics['seconds']:.1f} s")
+            self.bar.console.print(f"{self.name}trial {metrics['trial']:>3}  {head_tried(metrics):<30}  {'  '.join(splits)}  {metrics['seconds']:.1f} s")
         else:
             pace = f"{metrics['images_per_s']:,.0f} images/s, {metrics['data_wait_s']:.1f} s waiting for input"
             skipped = f"  {metrics['skipped_steps']} steps left out (gradient not finite)" if metrics.get("skipped_steps") else ""

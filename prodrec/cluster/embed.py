@@ -59,7 +59,7 @@ def fit_on_cluster(recipe: Recipe, shards: Shards, run: Folder, pool: Pool, obse
     """
     if is_finished(run):
         return
-    with begun(recipe, shards, run) as (plan, _):
+    with begun(recipe, shards, run, torch.device("cuda" if pool.gpu else "cpu")) as (plan, _):
         watch = EmbeddingWatch(plan, run, observer)
         for rows in embed_on_cluster(plan, pool):
             watch(rows)

@@ -4,7 +4,7 @@ Models are frozen and refuse unknown keys. Reading them from YAML and `--set` is
 """
 
 from prodrec.config.distill import DistillConfig
-from prodrec.config.fit import FitConfig
+from prodrec.config.fit import FitConfig, FitHead
 from prodrec.config.frozen import SHORT_SIDE_PX, Fraction, Frozen, PositiveFloat, PositiveInt, explain_validation
 from prodrec.config.recipe import Recipe
 from prodrec.config.refit import RefitConfig
@@ -32,6 +32,7 @@ __all__ = [
     "DistillConfig",
     "EarlyStopConfig",
     "FitConfig",
+    "FitHead",
     "Fraction",
     "Frozen",
     "HeadKind",

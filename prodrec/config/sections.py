@@ -46,7 +46,8 @@ class ModelConfig(Frozen):
         arch: a name of `prodrec.models.registry` or any timm model name.
         weights: `hub` (pretrained, downloaded), `none` (random), the path of a .safetensors or .pth file, or the folder of a
             bundle, whose labels then stay and whose head grows by the new ones.
-        head: `linear`, `relu` (512-K with ReLU), `mlp` (2048-512-64-K with ReLU), `cosine` or `arcface`; `prodrec.models.heads`.
+        head: `linear`, `relu` (512-K with ReLU), `mlp` (2048-512-64-K, or other widths, with ReLU), `cosine` or
+            `arcface`; `prodrec.models.heads`.
         head_args: keyword arguments of the head.
         dropout: before the head.
         freeze_backbone: train the head only; batch-norm statistics of the backbone stay fixed too. Classifiers only.

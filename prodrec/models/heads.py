@@ -17,17 +17,38 @@ from torch.nn import functional as F
 from prodrec.config import Frozen, ModelConfig, PositiveFloat, PositiveInt, explain_validation
 from prodrec.errors import ConfigError
 
-# Widths of the hidden layers. Source: the assignment of the first recipe (2048-512-64-K).
-MLP_WIDTHS = (2048, 512, 64)
-# Of `relu`: as wide as the features of a ResNet-18, so that thousands of classes find room. Source: assumed.
+# Of the hidden layer of `relu`: as wide as the features of a ResNet-18, so that thousands of classes find room. Source: assumed.
 RELU_WIDTH = 512
-HIDDEN_WIDTHS = {"linear": (), "relu": (RELU_WIDTH,), "mlp": MLP_WIDTHS}
 # Under the root of sin^2, whose slope is infinite at 0. Source: assumed; a tenth of a degree.
 _LEAST_SIN2 = 3e-6
+# Added to what a power is taken of. Source: assumed; features of networks have a spread of 0.1 to 10.
+_LEAST_FEATURE = 1e-6
 
 
 class NoArgs(Frozen):
     """`model.head_args` of a head that takes none."""
+
+
+class LinearArgs(Frozen):
+    """`model.head_args` of `linear`.
+
+    Attributes:
+        power: that features are raised to, sign kept, before the layer; 1 leaves them. Source: Perronnin et al. 2010 (Improving the
+            Fisher Kernel, ECCV), section 3.2, 0.5: it evens out features of which a few are large, as those behind a ReLU are.
+    """
+
+    power: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class MlpArgs(Frozen):
+    """`model.head_args` of `mlp`.
+
+    Attributes:
+        widths: of the hidden layers. The last should be no narrower than the features where there are thousands of classes: what 64
+            numbers say of 10,000 classes is little. Source: the assignment of the first recipe.
+    """
+
+    widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2048, 512, 64)
 
 
 class CosineArgs(Frozen):
@@ -56,7 +77,28 @@ class ArcFaceArgs(CosineArgs):
     centers: PositiveInt = 3
 
 
-HEAD_ARGS: dict[str, type[Frozen]] = {"linear": NoArgs, "relu": NoArgs, "mlp": NoArgs, "cosine": CosineArgs, "arcface": ArcFaceArgs}
+HEAD_ARGS: dict[str, type[Frozen]] = {"linear": LinearArgs, "relu": NoArgs, "mlp": MlpArgs, "cosine": CosineArgs, "arcface": ArcFaceArgs}
+
+
+class Power(nn.Module):
+    """Features raised to a power in float32, signs kept."""
+
+    def __init__(self, power: float) -> None:
+        super().__init__()
+        self.power = power
+
+    def forward(self, features_BD: Tensor) -> Tensor:
+        with _full_precision(features_BD):
+            # The slope of the root is infinite at 0; so that a backbone that is trained too gets none of it.
+            return features_BD.float().sign() * (features_BD.float().abs() + _LEAST_FEATURE).pow(self.power)
+
+
+class Logits(nn.Linear):
+    """The last layer, computed in float32 also under autocast: bf16 has steps of 0.4 %, so that of thousands of classes some tie for the first place."""
+
+    def forward(self, features_BD: Tensor) -> Tensor:
+        with _full_precision(features_BD):
+            return super().forward(features_BD.to(self.weight.dtype))
 
 
 class CosineHead(nn.Module):
@@ -119,7 +161,7 @@ def create_head(kind: str, feature_dim: int, num_classes: int, dropout: float, a
     """A head with random weights.
 
     Args:
-        kind: `linear`, `relu` (512-K with ReLU), `mlp` (2048-512-64-K with ReLU), `cosine` or `arcface`.
+        kind: `linear`, `relu` (512-K with ReLU), `mlp` (2048-512-64-K with ReLU, or other `widths`), `cosine` or `arcface`.
         feature_dim: D, length of the backbone's features.
         num_classes: K.
         dropout: share of the features dropped while training; the narrow hidden layers lose nothing.
@@ -135,12 +177,15 @@ def create_head(kind: str, feature_dim: int, num_classes: int, dropout: float, a
     if isinstance(checked, CosineArgs):
         return CosineHead(feature_dim, num_classes, dropout, checked)
     layers: OrderedDict[str, nn.Module] = OrderedDict(dropout=nn.Dropout(dropout))
+    if isinstance(checked, LinearArgs) and checked.power != 1:
+        layers["power"] = Power(checked.power)
     width = feature_dim
-    for number, hidden in enumerate(HIDDEN_WIDTHS[kind], start=1):
+    widths = checked.widths if isinstance(checked, MlpArgs) else (RELU_WIDTH,) if kind == "relu" else ()
+    for number, hidden in enumerate(widths, start=1):
         layers[f"hidden{number}"] = nn.Linear(width, hidden)
         layers[f"relu{number}"] = nn.ReLU(inplace=True)
         width = hidden
-    layers["logits"] = nn.Linear(width, num_classes)
+    layers["logits"] = Logits(width, num_classes)
     return nn.Sequential(layers)
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from prodrec.errors import TrainingError, WeightsError
 from prodrec.files import Folder
 from prodrec.models.embedder import Embedder, weights_sha256
+from prodrec.models.scorer import precision_on
 from prodrec.shards.feed import Feed, Pass
 from prodrec.shards.order import sequential_order
 from prodrec.shards.stream import Batch, eval_transform
@@ -35,12 +36,15 @@ class PartEmbedder:
 
     Raises:
         WeightsError: the backbone has other weights than the plan was made with.
+        TrainingError: the device cannot compute in the plan's precision.
     """
 
     def __init__(self, plan: FeaturePlan, backbone: nn.Module, device: torch.device, threads: int) -> None:
         check_same_weights(plan, backbone)
+        if precision_on(device, plan.precision) != plan.precision:
+            raise TrainingError(f"this node has no {plan.precision} arithmetic, in which the other features are computed; set train.precision=fp32")
         self.plan, self.folder, self.device, self.threads = plan, Folder(plan.uri), device, threads
-        self.embedder = Embedder(backbone, plan.recipe.input, device, plan.recipe.train.precision)
+        self.embedder = Embedder(backbone, plan.recipe.input, device, plan.precision)
         self.computing, self.cores = threading.Lock(), torch.get_num_threads()
 
     def __call__(self, parts: Sequence[Part]) -> Iterator[int]:

@@ -26,6 +26,7 @@ from prodrec.config import Frozen, Recipe
 from prodrec.errors import OutputError
 from prodrec.files import Folder
 from prodrec.models.embedder import weights_sha256
+from prodrec.models.scorer import precision_on
 from prodrec.shards.reading import MANIFEST, Shards
 from prodrec.sources.schema import SPLITS
 
@@ -76,6 +77,11 @@ class FeaturePlan:
     shards: Shards
     made_of: dict[str, Any]
     uri: str
+
+    @property
+    def precision(self) -> str:
+        """`bf16` or `fp32`, in which all of them are computed."""
+        return str(self.made_of["precision"])
 
     def parts(self) -> list[Part]:
         """All files, in the order of their rows."""
@@ -136,17 +142,18 @@ class FeaturePlan:
         return torch.cat(chunks) if chunks else torch.empty(0, manifest.dim)
 
 
-def plan_features(recipe: Recipe, shards: Shards, backbone: nn.Module, run: Folder) -> FeaturePlan:
+def plan_features(recipe: Recipe, shards: Shards, backbone: nn.Module, run: Folder, device: torch.device) -> FeaturePlan:
     """Finds the features of a recipe, or a place for them: beside the shards, or in the run's folder where those cannot be written.
 
     Args:
         shards: with the rows that are used, and no others.
         backbone: with the weights of the recipe.
+        device: of the kind that will compute them.
 
     Raises:
         OutputError: neither place can be written.
     """
-    made_of = feature_facts(recipe, shards, weights_sha256(backbone))
+    made_of = feature_facts(recipe, shards, weights_sha256(backbone), precision_on(device, recipe.train.precision))
     key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
     plan = FeaturePlan(recipe, shards, made_of, Folder(Folder(shards.uri) / f"{FEATURES}/{key}").uri)
     if (plan.manifest() and not plan.missing()) or _is_writable(plan.uri):
@@ -156,15 +163,15 @@ def plan_features(recipe: Recipe, shards: Shards, backbone: nn.Module, run: Fold
     return beside
 
 
-def feature_facts(recipe: Recipe, shards: Shards, weights: str) -> dict[str, Any]:
-    """All that features depend on."""
+def feature_facts(recipe: Recipe, shards: Shards, weights: str, precision: str) -> dict[str, Any]:
+    """All that features depend on; the precision is that which is computed in, wherever another was asked for."""
     return {
         "code_version": _CODE_VERSION,
         "arch": recipe.model.arch,
         "args": recipe.model.args,
         "weights_sha256": weights,
         "input": recipe.input.model_dump(mode="json"),
-        "precision": recipe.train.precision,
+        "precision": precision,
         "data_manifest_sha256": shards.manifest_sha256,
         "rows": {split: shards.split(split).rows for split in SPLITS},
     }

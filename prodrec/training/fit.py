@@ -9,26 +9,27 @@ Shapes: N rows, D features, K classes, B rows of a step.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from prodrec.config import FitConfig, HeadKind, Recipe
+from prodrec.config import FitConfig, FitHead, Recipe
 from prodrec.errors import TrainingError
 from prodrec.evaluation.predict import predict
 from prodrec.evaluation.predictions import Predictions
 from prodrec.models.heads import create_head
 from prodrec.models.registry import Classifier
 from prodrec.shards.stream import Batch
+from prodrec.training.discriminant import discriminant_head
 from prodrec.training.optim import build_optimizer, lr_factor, set_lr, update
 from prodrec.training.state import score_of
 
 # Of two heads that val finds equally good, the one that comes first here is kept.
-_SIMPLEST_FIRST: tuple[HeadKind, ...] = ("linear", "cosine", "arcface", "relu", "mlp")
+_SIMPLEST_FIRST: tuple[FitHead, ...] = ("lda", "linear", "cosine", "arcface", "relu", "mlp")
 # A feature whose spread is under this share of the largest says nothing and is left out. Source: assumed; float32 has 7 digits.
 _LEAST_SPREAD = 1e-6
 # Rows that a head judges at once. Source: as `prodrec evaluate` scores images, `prodrec.evaluation.judging`.
@@ -55,21 +56,35 @@ class Rows:
 
 
 class Trial(NamedTuple):
-    """One head with one weight decay."""
+    """One head with one weight decay, or a discriminant with one shrinkage of features at one power."""
 
-    head: HeadKind
-    weight_decay: float
+    head: FitHead
+    weight_decay: float = 0.0
+    shrinkage: float = 0.0
+    power: float = 1.0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Those that the head has."""
+        return {"shrinkage": self.shrinkage, "power": self.power} if self.head == "lda" else {"weight_decay": self.weight_decay}
 
 
 def trials(fit: FitConfig, is_judged: bool) -> list[Trial]:
-    """What is tried, the simplest first: fewer parameters, then more decay.
+    """What is tried, the simplest first: fewer parameters, then more decay or shrinkage.
 
     Args:
         is_judged: whether there is a val split to choose on; without one only the first of each list is fitted.
     """
     if not is_judged:
-        return [Trial(fit.heads[0], fit.weight_decays[0])]
-    return [Trial(head, decay) for head in _SIMPLEST_FIRST if head in fit.heads for decay in sorted(set(fit.weight_decays), reverse=True)]
+        return _of_head(fit.heads[0], fit.weight_decays[:1], fit.shrinkages[:1], fit.powers[:1])
+    decays, shrinkages, powers = (sorted(set(values), reverse=True) for values in (fit.weight_decays, fit.shrinkages, fit.powers))
+    return [trial for head in _SIMPLEST_FIRST if head in fit.heads for trial in _of_head(head, decays, shrinkages, powers)]
+
+
+def _of_head(head: FitHead, decays: Iterable[float], shrinkages: Iterable[float], powers: Iterable[float]) -> list[Trial]:
+    if head == "lda":
+        return [Trial(head, shrinkage=shrinkage, power=power) for power in powers for shrinkage in shrinkages]
+    return [Trial(head, decay) for decay in decays]
 
 
 def search(
@@ -88,7 +103,7 @@ def search(
         on_trial: told each entry.
 
     Returns:
-        The head kept, in eval mode, and an entry for each trial: trial, head, weight_decay, train_ and val_ metrics, seconds, kept.
+        The head kept, in eval mode, and an entry for each trial: trial, head, its settings, train_ and val_ metrics, seconds, kept.
 
     Raises:
         TrainingError: a loss that is not finite.
@@ -97,7 +112,7 @@ def search(
     for number, trial in enumerate(trials(fit, judge is not None), start=1):
         started = time.monotonic()
         head, sums = fit_head(trial, recipe, train, class_weights_K)
-        entry: dict[str, Any] = {"trial": number, "head": trial.head, "weight_decay": trial.weight_decay} | sums
+        entry: dict[str, Any] = {"trial": number, "head": trial.head} | trial.settings | sums
         if judge:
             entry |= {f"val_{name}": value for name, value in judge(head).items()}
         entry["seconds"] = time.monotonic() - started
@@ -110,14 +125,16 @@ def search(
 
 
 def fit_head(trial: Trial, recipe: Recipe, train: Rows, class_weights_K: torch.Tensor) -> tuple[nn.Module, dict[str, float]]:
-    """Fits one head by the recipe's optimiser and schedule; a pure function of its arguments on one device.
+    """Fits one head, in closed form or by the recipe's optimiser and schedule; a pure function of its arguments on one device.
 
     Returns:
-        The head in eval mode, and train_loss (weighted, smoothed) and train_top1 of the last epoch.
+        The head in eval mode, and train_loss (weighted, smoothed) and train_top1; of heads fitted in steps those of the last epoch.
 
     Raises:
         TrainingError: a loss that is not finite.
     """
+    if trial.head == "lda":
+        return _fit_discriminant(trial, recipe, train, class_weights_K)
     torch.manual_seed(recipe.train.seed)
     device, epochs = train.features_ND.device, recipe.train.epochs
     head = create_head(trial.head, train.features_ND.shape[1], len(class_weights_K), recipe.model.dropout).to(device)
@@ -131,14 +148,30 @@ def fit_head(trial: Trial, recipe: Recipe, train: Rows, class_weights_K: torch.T
         for step, rows in enumerate(torch.randperm(len(train.labels_N)).to(device).tensor_split(steps)):
             set_lr(optimizer, lr_factor(epoch + step / steps, epochs, recipe.optim))
             batch = train.chosen(rows)
-            inputs_BD = (batch.features_ND - scaling[0]) * scaling[1] if scaling else batch.features_ND
-            sums += _step(model, inputs_BD, batch.labels_N, class_weights_K, recipe, optimizer)
+            if scaling:
+                batch = replace(batch, features_ND=(batch.features_ND - scaling[0]) * scaling[1])
+            sums += _step(model, batch, class_weights_K, recipe, optimizer)
         if not torch.isfinite(sums).all():
             raise TrainingError(f"the loss of the {trial.head} head is not finite in epoch {epoch + 1}; lower optim.lr or set optim.clip_norm")
     if scaling:
         _fold(head, *scaling)
+    return head.eval(), _metrics(sums, train)
+
+
+def _fit_discriminant(trial: Trial, recipe: Recipe, train: Rows, class_weights_K: torch.Tensor) -> tuple[nn.Module, dict[str, float]]:
+    if not torch.isfinite(train.features_ND).all():
+        raise TrainingError("features are not finite; set train.precision=fp32")
+    head = discriminant_head(train.features_ND, train.labels_N, class_weights_K, trial.shrinkage, trial.power)
+    model, sums = Classifier(nn.Identity(), head).eval(), torch.zeros(3, dtype=torch.float64, device=train.features_ND.device)
+    with torch.inference_mode():
+        for rows in torch.arange(len(train.labels_N), device=sums.device).split(recipe.train.batch_size):
+            sums += _sums(model, train.chosen(rows), class_weights_K, recipe.optim.label_smoothing)
+    return head, _metrics(sums, train)
+
+
+def _metrics(sums: torch.Tensor, train: Rows) -> dict[str, float]:
     loss, weight, hits = sums.tolist()
-    return head.eval(), {"train_loss": loss / weight, "train_top1": hits / len(train.labels_N)}
+    return {"train_loss": loss / weight, "train_top1": hits / len(train.labels_N)}
 
 
 def feature_batches(rows: Rows, dtype: torch.dtype) -> Iterator[Batch]:
@@ -162,19 +195,22 @@ def predict_features(head: nn.Module, rows: Rows, dtype: torch.dtype, device: to
     return predict(head, feature_batches(rows, dtype), device, precision)
 
 
-def _step(
-    model: Classifier, inputs_BD: torch.Tensor, labels_B: torch.Tensor, class_weights_K: torch.Tensor, recipe: Recipe, optimizer: torch.optim.Optimizer
-) -> torch.Tensor:
-    """One step of the optimiser on sum(w_i l_i) / sum(w_i), as `prodrec.training.learner`; returns [sum w l, sum w, hits]."""
-    logits_BK: torch.Tensor = model(inputs_BD)
-    weights_B = class_weights_K[labels_B]
-    losses_B = F.cross_entropy(model.with_margin(logits_BK, labels_B), labels_B, label_smoothing=recipe.optim.label_smoothing, reduction="none") * weights_B
+def _sums(model: Classifier, batch: Rows, class_weights_K: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """[sum w l, sum w, hits] of a batch, as `prodrec.training.learner`."""
+    logits_BK: torch.Tensor = model(batch.features_ND)
+    weights_B = class_weights_K[batch.labels_N]
+    losses_B = F.cross_entropy(model.with_margin(logits_BK, batch.labels_N), batch.labels_N, label_smoothing=smoothing, reduction="none")
+    hits = (logits_BK.detach().argmax(1) == batch.labels_N).sum()
+    return torch.stack([(losses_B * weights_B).sum(), weights_B.sum(), hits.float()])
+
+
+def _step(model: Classifier, batch: Rows, class_weights_K: torch.Tensor, recipe: Recipe, optimizer: torch.optim.Optimizer) -> torch.Tensor:
+    """One step of the optimiser on sum(w_i l_i) / sum(w_i); returns `_sums`."""
+    sums = _sums(model, batch, class_weights_K, recipe.optim.label_smoothing)
     optimizer.zero_grad(set_to_none=True)
-    loss = losses_B.sum()
-    loss.backward()
-    update(optimizer, 1 / weights_B.sum(), recipe.optim.clip_norm, loss.isfinite())
-    hits = (logits_BK.detach().argmax(1) == labels_B).sum()
-    return torch.stack([losses_B.detach().double().sum(), weights_B.double().sum(), hits.double()])
+    sums[0].backward()
+    update(optimizer, 1 / sums[1].detach(), recipe.optim.clip_norm, sums[0].detach().isfinite())
+    return sums.detach().double()
 
 
 def _scaling(features_ND: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

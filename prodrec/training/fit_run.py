@@ -56,7 +56,7 @@ def fit_here(recipe: Recipe, shards: Shards, run: Folder, device: torch.device, 
     """
     if is_finished(run):
         return
-    with begun(recipe, shards, run) as (plan, backbone):
+    with begun(recipe, shards, run, device) as (plan, backbone):
         watch = EmbeddingWatch(plan, run, observer)
         embed_here(plan, backbone, device, recipe.data.threads or usable_cores(), watch)
         watch.done()
@@ -64,8 +64,11 @@ def fit_here(recipe: Recipe, shards: Shards, run: Folder, device: torch.device, 
 
 
 @contextmanager
-def begun(recipe: Recipe, shards: Shards, run: Folder) -> Iterator[tuple[FeaturePlan, nn.Module]]:
+def begun(recipe: Recipe, shards: Shards, run: Folder, device: torch.device) -> Iterator[tuple[FeaturePlan, nn.Module]]:
     """The features that a run needs, and its backbone; MLflow is told how the block ends, if the recipe says so.
+
+    Args:
+        device: of the kind that will embed.
 
     Raises:
         ShardsError: no training images, or boxes instead of labels.
@@ -78,7 +81,7 @@ def begun(recipe: Recipe, shards: Shards, run: Folder) -> Iterator[tuple[Feature
     if not shards.split("train").rows:
         raise ShardsError(f"{shards.uri} has no training images; prepare it again with another --split")
     backbone = frozen_backbone(recipe)
-    plan, tracker = plan_features(untracked(recipe), shards, backbone, run), start_tracking(recipe, shards, run)
+    plan, tracker = plan_features(untracked(recipe), shards, backbone, run, device), start_tracking(recipe, shards, run)
     with told_of_failure(tracker):
         yield plan, backbone
     if tracker:
@@ -118,7 +121,7 @@ class EmbeddingWatch:
             seconds = time.monotonic() - self.started
             self.observer.note(f"embedded {self.total:,} images in {seconds:.1f} s, {self.total / seconds:,.0f} images/s")
         if not self.plan.shards.split("val").rows:
-            self.observer.note("no val split to choose on: only the first of fit.heads is fitted, with the first of fit.weight_decays")
+            self.observer.note("no val split to choose on: only the first of fit.heads is fitted, with the first of each of its settings")
 
 
 def fit_on_features(plan: FeaturePlan, backbone: nn.Module, run: Folder, device: torch.device, on_trial: OnTrial) -> None:
@@ -152,8 +155,9 @@ def fit_on_features(plan: FeaturePlan, backbone: nn.Module, run: Folder, device:
         write_answers(Folder(fold_uri(run.uri, fold)), answers, held_out)
     judged = rows | {"train": _judged(rows["train"])}
     predictions = {split: predict_features(head, there, dtype, device, recipe.train.precision) for split, there in judged.items()}
-    chosen = next(entry["head"] for entry in history if entry["kept"])
-    kind = FittedKind(recipe.model_copy(update={"model": recipe.model.model_copy(update={"head": chosen})}), shards)
+    kept = next(entry for entry in history if entry["kept"])
+    chosen = {"head": "linear", "head_args": {"power": kept["power"]}} if kept["head"] == "lda" else {"head": kept["head"]}
+    kind = FittedKind(recipe.model_copy(update={"model": recipe.model.model_copy(update=chosen)}), shards)
     kind.finish(Classifier(backbone, head, freeze_backbone=True), history, predictions, run)
 
 

@@ -34,3 +34,13 @@ class RunObserver(Protocol):
 
     def note(self, text: str) -> None:
         """One line for a person."""
+
+
+# Of heads; those of one stand in the history's entry of its trial, what is tried of them in the recipe's `fit`, in the plural.
+SETTINGS = ("weight_decay", "shrinkage", "power")
+
+
+def head_tried(entry: dict[str, Any]) -> str:
+    """The head of a trial and its settings, for people."""
+    settings = (f"{name.replace('_', ' ')} {entry[name]:g}" for name in SETTINGS if name in entry)
+    return f"{entry['head']} head, {', '.join(settings)}"

@@ -1,6 +1,6 @@
 """Refits: once a run has chosen on val all there is to choose, its recipe learns from train and val together.
 
-    the run before  ->  epochs (or head and decay), on val  ->  the refit: train and val, the same schedule, the weights of those epochs
+    the run before  ->  epochs (or a head and its settings), on val  ->  the refit: train and val, the same schedule, the weights of those epochs
     its temperature and thresholds are taken over, or chosen anew on what K trainings say of the fold that each has not seen:
     RUN/folds/1 ... RUN/folds/K  ->  RUN/folds/*/answers.npz  ->  RUN/bundle
 
@@ -10,7 +10,7 @@ a rule. Whether folds stand for new photos is asked of val, see `prodrec.evaluat
 
 import torch
 
-from prodrec.config import FitConfig, Recipe
+from prodrec.config import Recipe
 from prodrec.errors import ConfigError, ShardsError
 from prodrec.evaluation.acceptance import CONFIDENCE, TARGET_PRECISION
 from prodrec.evaluation.folds import chosen_on_folds
@@ -23,6 +23,7 @@ from prodrec.models.bundle_info import Acceptance, ClassifierInfo
 from prodrec.recipes import parse_recipe
 from prodrec.shards.folds import LEARNED, joined, without_fold
 from prodrec.shards.reading import Shards, open_shards
+from prodrec.training.progress import SETTINGS
 from prodrec.training.records import BUNDLE, is_finished, read_history, recipe_of
 from prodrec.training.state import kept_epochs
 from prodrec.training.tracking import untracked
@@ -48,7 +49,7 @@ def refit_recipe(before: str, shards: Shards, folds: int) -> Recipe:
     tree = recipe.model_dump(mode="json")
     if recipe.fit:
         kept = next(entry for entry in history if entry["kept"])
-        tree["fit"] |= FitConfig(heads=(kept["head"],), weight_decays=(kept["weight_decay"],)).model_dump(mode="json", include={"heads", "weight_decays"})
+        tree["fit"] |= {"heads": [kept["head"]]} | {f"{name}s": [kept[name]] for name in SETTINGS if name in kept}
     else:
         where |= {"epochs": kept_epochs(history, recipe.train)}
     return parse_recipe(tree | {"refit": where}, f"--refit {before}")

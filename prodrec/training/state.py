@@ -7,6 +7,7 @@ from typing import Any
 
 from prodrec.config import Recipe, TrainConfig
 from prodrec.training.checkpoint import Position, Tensors
+from prodrec.training.progress import head_tried
 
 # Before the epoch, in the names of a checkpoint's sections.
 _KEPT = "kept-"
@@ -125,7 +126,7 @@ def kept_weights(history: list[dict[str, Any]], recipe: Recipe) -> str:
     train, metric, state = recipe.train, recipe.train.early_stop.metric, TrainState(history)
     if "trial" in history[0]:
         kept = next(entry for entry in history if entry["kept"])
-        return f"{kept['head']} head, weight decay {kept['weight_decay']:g}, trial {kept['trial']} of {len(history)}{_figure(kept, metric)}"
+        return f"{head_tried(kept)}, trial {kept['trial']} of {len(history)}{_figure(kept, metric)}"
     if recipe.refit:
         chosen = recipe.refit.epochs
         return f"{f'epoch {chosen[0]}' if len(chosen) == 1 else f'the mean of epochs {_listed(chosen)}'}, as the run before chose; train and val learned from"

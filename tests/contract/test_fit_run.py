@@ -72,6 +72,20 @@ def test_another_search_starts_on_the_features_that_are_there(finished, shards, 
     assert "is finished already" in capsys.readouterr().out
 
 
+def test_a_discriminant_is_a_linear_head_in_its_bundle(shards, small_bundle, tmp_path, capsys):
+    chosen = ["--set", "fit.heads=[lda]", "--set", "fit.shrinkages=[0.5]", "--set", "fit.powers=[0.5]"]
+    assert run("train", shards, "--recipe", "embed_then_fit", "--from", small_bundle, "--out", tmp_path / "run", "--local", *chosen) == 0
+    assert "kept: lda head, shrinkage 0.5, power 0.5, trial 1 of 1 (val_top1" in capsys.readouterr().out
+    info = json.loads((tmp_path / "run/bundle/bundle.json").read_text())
+    assert (info["model"]["head"], info["model"]["head_args"]) == ("linear", {"power": 0.5})
+    assert info["metrics"]["val_top1"] > 0.7
+    assert run("evaluate", tmp_path / "run/bundle", shards, "--split", "test", "--out", tmp_path / "e") == 0
+    again, reported = (json.loads(path.read_text()) for path in (tmp_path / "e/metrics.json", tmp_path / "run/report/test.json"))
+    assert again["top1"] == reported["top1"]
+    report = (tmp_path / "run/report/index.html").read_text()
+    assert "shrinkage 0.5, power 0.5" in report
+
+
 def test_the_bundle_is_served_and_fitted_again_like_any_other(finished, shards, tmp_path, capsys):
     (tmp_path / "a.jpg").write_bytes(photo(0, 700))
     assert run("recognize", tmp_path / "a.jpg", "--classifier", finished / "bundle", "--json") == 0
@@ -93,7 +107,7 @@ def test_the_bundle_is_served_and_fitted_again_like_any_other(finished, shards, 
         (["--set", "optim.weight_decay=1"], "set fit.weight_decays instead"),
         (["--set", "train.ema_decay=0.9"], "train.ema_decay has no meaning"),
         (["--set", "model.arch=custom_cnn", "--set", "model.weights=none"], "would fit heads on random features"),
-        (["--set", "fit.depth=2"], "unknown key 'fit.depth'; valid here: heads, weight_decays, random_backbone"),
+        (["--set", "fit.depth=2"], "unknown key 'fit.depth'; valid here: heads, weight_decays, shrinkages, powers, random_backbone"),
         (["--set", "model.arch=custom_cnn"], "no pretrained weights of custom_cnn"),
     ],
 )

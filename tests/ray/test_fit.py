@@ -69,7 +69,7 @@ def _command(process):
 
 
 def planned(shards, tmp_path):
-    with begun(recipe(256), open_shards(str(shards)), Folder(tmp_path / "run").make()) as found:
+    with begun(recipe(256), open_shards(str(shards)), Folder(tmp_path / "run").make(), torch.device("cpu")) as found:
         return found
 
 

@@ -106,7 +106,9 @@ def test_classes_and_embedding_are_read_off_the_tensors(kind):
         ("arcface", {"margn": 0.3}, "unknown key 'margn'; valid here: scale, embedding_dim, margin, centers"),
         ("cosine", {"margin": 0.3}, "unknown key 'margin'; valid here: scale, embedding_dim"),
         ("arcface", {"margin": 2}, "model.head_args of arcface: margin"),
-        ("linear", {"scale": 2}, "model.head linear takes no model.head_args, and scale is given"),
+        ("linear", {"scale": 2}, "unknown key 'scale'; valid here: power"),
+        ("mlp", {"widths": []}, "model.head_args of mlp: widths"),
+        ("relu", {"scale": 2}, "model.head relu takes no model.head_args, and scale is given"),
     ],
 )
 def test_arguments_that_a_head_does_not_take_are_one_clear_line(kind, args, words):
@@ -120,3 +122,21 @@ def test_mixed_images_have_no_margin():
     tree = {"name": "mixed", "model": {"arch": "custom_cnn", "weights": "none", "head": "arcface"}, "augment": {"mix": 0.5}}
     with pytest.raises(ConfigError, match=r"augment.mix has no meaning for model.head=arcface"):
         parse_recipe(tree, "test")
+
+
+def test_an_mlp_is_as_wide_as_it_is_told():
+    head = create_head("mlp", 8, K, 0.0, {"widths": [32, 16]})
+    assert [tuple(weight.shape) for name, weight in head.state_dict().items() if name.endswith("weight")] == [(32, 8), (16, 32), (K, 16)]
+    assert head_shape({f"head.{name}": tensor for name, tensor in head.state_dict().items()}, ModelConfig(arch="x", head="mlp"))[0] == K
+
+
+@pytest.mark.parametrize("kind", ["linear", "relu", "mlp"])
+def test_logits_are_computed_in_float32_where_all_else_is_bf16(kind):
+    """In bf16 1.3 to 1.6 % of the answers of a linear head with 9,691 classes were ties, broken by chance."""
+    torch.manual_seed(0)
+    head, features = create_head(kind, 64, 5000, 0.0).eval(), torch.randn(200, 64)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = head(features)
+    best = logits.topk(2, dim=1).values
+    assert logits.dtype == torch.float32
+    assert (best[:, 0] > best[:, 1]).all()

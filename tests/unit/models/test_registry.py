@@ -7,7 +7,7 @@ from timm.layers import DropPath
 
 from prodrec.config import ModelConfig, PreprocessSpec
 from prodrec.errors import ConfigError
-from prodrec.models.heads import MLP_WIDTHS, RELU_WIDTH, create_head
+from prodrec.models.heads import RELU_WIDTH, create_head
 from prodrec.models.registry import MODELS, check_input, create_classifier
 from prodrec.recipes import load_recipe, recipe_names
 
@@ -45,7 +45,7 @@ def test_custom_cnn_has_blocks_of_12_20_and_32_filters():
     assert [m.out_channels for m in convolutions] == [12, 20, 32]
 
 
-@pytest.mark.parametrize(("kind", "widths"), [("linear", ()), ("relu", (RELU_WIDTH,)), ("mlp", MLP_WIDTHS)])
+@pytest.mark.parametrize(("kind", "widths"), [("linear", ()), ("relu", (RELU_WIDTH,)), ("mlp", (2048, 512, 64))])
 def test_a_head_has_hidden_layers_of_its_widths_each_with_relu(kind, widths):
     head = create_head(kind, 7, 5, dropout=0.1)
     assert [m.out_features for m in head if isinstance(m, torch.nn.Linear)] == [*widths, 5]
@@ -55,7 +55,7 @@ def test_a_head_has_hidden_layers_of_its_widths_each_with_relu(kind, widths):
 def test_model_cnn_is_three_convolutions_with_max_pooling_and_two_full_layers():
     kinds = [type(m).__name__ for m in create_classifier(config("model_cnn", head="relu"), 4, 48).modules() if not list(m.children())]
     block = ["Conv2d", "ReLU", "MaxPool2d", "Dropout2d"]
-    assert kinds == [*block, *block, *block[:2], "AdaptiveMaxPool2d", "Dropout2d", "Dropout", "Linear", "ReLU", "Linear"]
+    assert kinds == [*block, *block, *block[:2], "AdaptiveMaxPool2d", "Dropout2d", "Dropout", "Linear", "ReLU", "Logits"]
 
 
 @pytest.mark.parametrize("arch", TINY)

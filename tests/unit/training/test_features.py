@@ -9,8 +9,10 @@ import pytest
 import torch
 from made import build_shards
 
+from prodrec.errors import TrainingError
 from prodrec.evaluation.judging import predicted
 from prodrec.files import Folder
+from prodrec.models import scorer
 from prodrec.models.bundle import load_bundle, write_bundle
 from prodrec.models.bundle_info import ClassifierInfo
 from prodrec.models.registry import create_classifier
@@ -44,7 +46,7 @@ def shards(small_shards, tmp_path):
 
 
 def planned(shards, run, chosen=None):
-    with begun(chosen or recipe(), open_shards(str(shards)), Folder(run).make()) as found:
+    with begun(chosen or recipe(), open_shards(str(shards)), Folder(run).make(), CPU) as found:
         return found
 
 
@@ -105,12 +107,12 @@ def test_what_features_depend_on_is_in_their_key(shards, tmp_path):
         {"input": {"size": 48}},
         {"input": {"resize": "squash"}},
         {"input": {"normalize": "zero_one"}},
-        {"train": {"precision": "fp32"}},
+        {"input": {"interpolation": "bicubic"}},
     ]
-    facts = [feature_facts(recipe(**change), there, "w") for change in [{}, *changes]]
-    facts += [feature_facts(recipe(), there, "v"), feature_facts(recipe(), there.limited(60), "w")]
+    facts = [feature_facts(recipe(**change), there, "w", "bf16") for change in [{}, *changes]]
+    facts += [feature_facts(recipe(), there, "v", "bf16"), feature_facts(recipe(), there, "w", "fp32"), feature_facts(recipe(), there.limited(60), "w", "bf16")]
     other = open_shards(build_shards(tmp_path / "other", {"red": 20, "green": 20}))
-    facts += [feature_facts(recipe(), other, "w"), feature_facts(recipe(), replace(there, manifest_sha256="of other images"), "w")]
+    facts += [feature_facts(recipe(), other, "w", "bf16"), feature_facts(recipe(), replace(there, manifest_sha256="of other images"), "w", "bf16")]
     assert len({json.dumps(each, sort_keys=True) for each in facts}) == len(facts)
     places = {embedded(shards, tmp_path / "run", recipe(train={"seed": seed}))[0].uri for seed in (0, 1)}
     assert len(places) == 2, "other random weights"
@@ -147,4 +149,19 @@ def test_two_runs_at_once_leave_one_whole_set(shards, tmp_path):
     first, second = (plan.read("train") for plan, _ in plans)
     assert torch.equal(first, second)
     assert not [name for name in Folder(plans[0][0].uri).names() if name.base_name.endswith(".part")]
-    assert plan_features(recipe(), open_shards(str(shards)), plans[0][1], Folder(tmp_path)).missing() == []
+    assert plan_features(recipe(), open_shards(str(shards)), plans[0][1], Folder(tmp_path), CPU).missing() == []
+
+
+def test_cpus_with_and_without_bf16_share_no_features(shards, tmp_path, monkeypatch):
+    """The key had the precision asked for: a node without bf16 added float32 files to a folder of bf16 ones, which could never be completed."""
+    asked = recipe(train={"precision": "bf16"})
+    places = {}
+    for has_bf16 in (True, False):
+        monkeypatch.setattr(scorer, "_cpu_computes_bf16", lambda has=has_bf16: has)
+        places[has_bf16] = planned(shards, tmp_path / "run", asked)
+    assert places[True][0].uri != places[False][0].uri
+    assert [places[True][0].precision, places[False][0].precision] == ["bf16", "fp32"]
+    with pytest.raises(TrainingError, match="this node has no bf16 arithmetic"):
+        embed_here(*places[True], CPU, 1, lambda rows: None)
+    embed_here(*places[False], CPU, 1, lambda rows: None)
+    assert places[False][0].manifest().dtype == "float32"
