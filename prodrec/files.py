@@ -114,14 +114,14 @@ def resolve(uri: str) -> tuple[fs.FileSystem, str]:
 
 
 @contextmanager
-def locked(folder: Folder, wait: bool = True) -> Iterator[bool]:
-    """Holds the lock of a folder on a local disk; of a process that is killed it is free at once. Object stores have none.
+def locked(folder: Folder) -> Iterator[bool]:
+    """Waits for the lock of a folder on a local disk, and holds it; of a process that is killed it is free at once. Object stores have none.
 
     Yields:
         Whether there is a lock.
 
     Raises:
-        OutputError: the folder cannot be written, or another process holds the lock and `wait` is off.
+        OutputError: the folder cannot be written.
     """
     if not isinstance(folder.filesystem, fs.LocalFileSystem):
         yield False
@@ -129,10 +129,7 @@ def locked(folder: Folder, wait: bool = True) -> Iterator[bool]:
     with writing(folder.uri):
         lock = (Path(folder.path) / ".lock").open("w")
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(f"another process is at work in {folder.uri}; wait until it ends, or choose another --out") from None
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield True
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from prodrec.training.comparison_runs import Entry
 
 
-def train_here(recipe: "Recipe", shards: "Shards", run: "Folder", gpu: bool) -> None:
+def train_here(recipe: "Recipe", shards: "Shards", run: "Folder", gpu: bool, finish: bool) -> None:
     """One process, without Ray."""
     from prodrec.cli.display import run_display, runs_display
     from prodrec.training.comparison_runs import train_all
@@ -21,10 +21,10 @@ def train_here(recipe: "Recipe", shards: "Shards", run: "Folder", gpu: bool) -> 
     with runs_display() as watched:
         _check(train_all(_folds(recipe, shards, run, "local"), lambda one: train_local(one.recipe, shards, one.run, watched(one.name), gpu=gpu)))
     with run_display() as display:
-        train_local(recipe, shards, run, display, gpu=gpu)
+        train_local(recipe, shards, run, display, gpu=gpu, finish=finish)
 
 
-def train_on_ray(recipe: "Recipe", shards: "Shards", run: "Folder", workers: tuple[Any, ...]) -> None:
+def train_on_ray(recipe: "Recipe", shards: "Shards", run: "Folder", workers: tuple[Any, ...], finish: bool) -> None:
     """On the cluster; folds side by side where it has room for them.
 
     Args:
@@ -42,7 +42,7 @@ def train_on_ray(recipe: "Recipe", shards: "Shards", run: "Folder", workers: tup
             with runs_display() as watched:
                 _check(train_side_by_side(entries, shards, spread, watched))
         with run_display() as display:
-            train(recipe, shards, run, spread, display)
+            train(recipe, shards, run, spread, display, finish)
 
 
 def _folds(recipe: "Recipe", shards: "Shards", run: "Folder", launcher: str) -> "list[Entry]":

@@ -33,12 +33,14 @@ def train(
     cpus_per_worker: Annotated[float | None, typer.Option(help="CPUs to reserve for each worker.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a field of the recipe: a.b=value.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    finish: Annotated[bool, typer.Option("--finish", help="Train no more: report and bundle of the best epoch of the run in --out.")] = False,
     local: Annotated[bool, typer.Option("--local", help="One process, without Ray.")] = False,
 ) -> None:
     """Train a recipe on shards; leaves metrics, checkpoints, a report and a bundle in --out."""
     from prodrec.evaluation.summary import doubt, origin
     from prodrec.shards.reading import open_shards
     from prodrec.training.records import BUNDLE, REPORT, finished_summary, is_finished, read_history, recipe_of, start_run
+    from prodrec.training.resuming import check_ending
     from prodrec.training.tracking import tell_finished
 
     overrides = [*(set_ or []), *([f"model.freeze_layers={freeze}"] if freeze is not None else []), *_of_teacher(teacher)]
@@ -46,6 +48,7 @@ def train(
         raise ConfigError("--refit takes all settings from the run before; leave out --recipe, --from, --teacher, --freeze and --set")
     if folds and not refit:
         raise ConfigError("--folds belong to --refit RUN: train without them first, then train again with --refit and that run's folder")
+    resume = resume or finish
     before = recipe_of(out, overrides) if resume and not (recipe or from_ or refit) else None
     if resume and not (before or recipe or from_ or refit):
         raise ConfigError(f"--resume: there is no run in {out} to go on with; name a --recipe to start one there, or another --out")
@@ -54,11 +57,13 @@ def train(
         raise ConfigError("--local is one process on all cores; leave out --workers and --cpus-per-worker, or --local")
     opened = open_shards(shards)
     chosen = before or (_refitted_recipe(refit, opened, folds) if refit else _chosen_recipe(recipe, from_, overrides, opened.uri, gpu))
-    run = start_run(out, chosen, opened.uri, resume, "local" if local else "ray", opened.manifest_sha256)
+    run = start_run(out, chosen, opened.uri, resume, "local" if local else "ray", opened.manifest_sha256, on_fork=lambda line: print(line, flush=True))
     if is_finished(run):
         tell_finished(chosen, opened, run, REPORT, BUNDLE, read_history(run))
         print(f"{out} is finished already\n{finished_summary(run)}")
         return
+    if finish:
+        check_ending(run, chosen)
     from prodrec.evaluation.sizes import size_notes
     from prodrec.models.start import learned_before, val_learned  # with timm: seconds, which a refused or a finished run need not wait
 
@@ -68,9 +73,9 @@ def train(
         print(f"note: {note}", flush=True)
     with interruption(f"interrupted; go on with the same command and --resume, {out} keeps what was finished"):
         if local:
-            train_here(chosen, opened, run, gpu)
+            train_here(chosen, opened, run, gpu, finish)
         else:
-            train_on_ray(chosen, opened, run, (least, most, gpu, cpus_per_worker))
+            train_on_ray(chosen, opened, run, (least, most, gpu, cpus_per_worker), finish)
     print(finished_summary(run))
 
 

@@ -19,16 +19,19 @@ class Board:
 
     def __init__(self) -> None:
         self.latest: Progress | None = None
-        self.epochs: list[dict[str, Any]] = []
+        self.news: list[dict[str, Any] | str] = []
 
     def progress(self, progress: Progress) -> None:
         self.latest = progress
 
     def epoch(self, metrics: dict[str, Any]) -> None:
-        self.epochs.append(metrics)
+        self.news.append(metrics)
 
-    def look(self, seen: int) -> tuple[Progress | None, list[dict[str, Any]]]:
-        return self.latest, self.epochs[seen:]
+    def note(self, text: str) -> None:
+        self.news.append(text)
+
+    def look(self, seen: int) -> tuple[Progress | None, list[dict[str, Any] | str]]:
+        return self.latest, self.news[seen:]
 
 
 @contextmanager
@@ -39,12 +42,15 @@ def observed(board: Any, observer: RunObserver, every_s: float = 0.5) -> Iterato
     def look() -> None:
         nonlocal seen
         try:
-            progress, epochs = ray.get(board.look.remote(seen), timeout=_LOOK_TIMEOUT_S)
+            progress, news = ray.get(board.look.remote(seen), timeout=_LOOK_TIMEOUT_S)
         except (RayError, TimeoutError):
             return
-        seen += len(epochs)
-        for metrics in epochs:
-            observer.epoch(metrics)
+        seen += len(news)
+        for item in news:
+            if isinstance(item, str):
+                observer.note(item)
+            else:
+                observer.epoch(item)
         if progress:
             observer.progress(progress)
 

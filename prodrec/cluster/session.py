@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # Settings that Ray reads when it is imported, and passes on to its processes.
-# A report waits for the controller's next poll (2 s by default): with the short epochs of a laptop that would be most of the
-# run. Source: shared/ray.md, section 0.
-os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+# A worker that does not answer for so long, in seconds, is taken for dead: its process may be stopped, or its node cut off. Ten minutes
+# by default. Source: assumed; a node that is cut off for half a minute comes back.
+os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", "90")
 if os.environ.get("RAY_ADDRESS"):
     # Workers may have to wait for nodes that the autoscaler boots; the default of 60 s is over before. Source: assumed.
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "1200")
 else:
+    # A run ends with the controller's next look (each 2 s by default): on a laptop that would be much of a short one.
+    # Source: shared/ray.md, section 0.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     # It would say of every scoring process that its arguments lie in the object store, where Ray Data itself puts them.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # Ray would replace 127.0.0.1 by the machine's address and listen on every interface; switched off, it does not, on Linux too.
@@ -55,11 +58,13 @@ def ray_session() -> Iterator[None]:
 
 def quiet_data() -> DataContext:
     """This process's settings for Ray Data, without its progress bars: prodrec shows its own."""
-    for name in ("ray.data._internal.progress", "ray.data._internal.execution.streaming_executor"):  # both tell that the bars are off
+    noisy = ["ray.data._internal.progress", "ray.data._internal.execution.streaming_executor"]  # both tell that the bars are off
+    if not os.environ.get("RAY_ADDRESS"):  # what hangs or swells on a cluster is for its operator to read; a laptop is merely busy
+        noisy.append("ray.data._internal.issue_detection")
+    for name in noisy:
         logging.getLogger(name).setLevel(logging.ERROR)
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    context.issue_detectors_config.detectors = []
     return context
 
 

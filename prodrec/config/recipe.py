@@ -127,6 +127,8 @@ class Recipe(Frozen):
             yield "distill (--teacher) has no meaning with fit, which sees features instead of pictures; leave it out, or choose a recipe that trains a network"
         if self.model.fuse:
             yield "distill (--teacher) shows single images, and model.fuse takes listings; leave one of them out"
+        if self.train.compile:
+            yield "train.compile does not know the teacher of distill (--teacher); leave one of them out"
 
     def _of_a_refit(self) -> Iterator[str]:
         if self.refit is None:

@@ -170,7 +170,8 @@ class TrainConfig(Frozen):
             few images at once.
         precision: `bf16` autocast (a CPU without bf16 arithmetic computes in fp32, which is quicker there) or `fp32`.
         ema_decay: decay by step of an exponential moving average of the weights that is validated and kept; 0 is off.
-        keep_checkpoints: the best this many (and the latest) stay on disk.
+        keep_checkpoints: the best this many (and the latest two) stay on disk.
+        checkpoint_minutes: between two checkpoints at most, within an epoch too.
         head_epochs: of `epochs` the first this many train the head only, then all is trained; each phase has the whole schedule of
             the learning rate. Source: Kumar et al. 2022 (LP-FT, arXiv 2202.10054). 0 is off. Classifiers only.
         average_best: the mean of the weights of the best this many epochs is kept instead of the best, if it is as good on val;
@@ -189,6 +190,7 @@ class TrainConfig(Frozen):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     early_stop: EarlyStopConfig = EarlyStopConfig()
     keep_checkpoints: PositiveInt = 2
+    checkpoint_minutes: PositiveFloat = 10.0
     head_epochs: Annotated[int, Field(ge=0)] = 0
     average_best: PositiveInt = 1
 

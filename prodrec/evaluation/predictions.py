@@ -26,7 +26,7 @@ class Predictions:
         labels: int32 [N], the truth.
         topk_ids: int32 [N, k], best first.
         topk_logits: float32 [N, k].
-        label_logits: float32 [N], of the truth; -inf of a label that the classifier does not have, which it never gets right.
+        label_logits: float32 [N], of the truth; -inf of a label that the classifier does not have (-1, or K and above), which it never gets right.
         logsumexp: float32 [N, T], log(sum(exp(logits / temperature))); [N, 1] where only that of temperature 1 was asked for.
     """
 
@@ -54,7 +54,7 @@ class Predictions:
             raise TrainingError("the model's logits are not finite; train again with a lower optim.lr, optim.clip_norm or train.precision=fp32")
         best = logits_BK.topk(min(TOP_K, logits_BK.shape[1]))
         truth_B, classes = labels_B.to(logits_BK.device).long(), logits_BK.shape[1]
-        label_logits_B = logits_BK.gather(1, truth_B.clamp(max=classes - 1)[:, None])[:, 0].where(truth_B < classes, -math.inf)
+        label_logits_B = logits_BK.gather(1, truth_B.clamp(0, classes - 1)[:, None])[:, 0].where((truth_B >= 0) & (truth_B < classes), -math.inf)
         tensors = (
             rows_B.long(),
             labels_B.int(),

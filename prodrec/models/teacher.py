@@ -8,10 +8,10 @@ Shapes: pictures_BCHW float in 0..255, square; answers_BK and logits_BK [B, K], 
 
 import torch
 from torch.nn import functional as F
-from torchvision.transforms.v2 import functional as pictures
 
 from prodrec.config import DistillConfig, PreprocessSpec
 from prodrec.errors import ConfigError
+from prodrec.images.transforms import resize
 from prodrec.labels import Label
 from prodrec.models.bundle import load_bundle
 from prodrec.models.scorer import Scorer
@@ -41,7 +41,7 @@ class Teacher:
                 "train it on these shards, or go on from it by --from, then give that bundle as --teacher"
             )
         self.columns_K = torch.tensor([number[label.name] for label in labels])
-        self._enlarged = max(1.0, info.input.size / student.size)
+        self._student, self._enlarged = student, max(1.0, info.input.size / student.size)
         self._scorer: Scorer | None = None
 
     def rendered(self, student: PreprocessSpec) -> PreprocessSpec:
@@ -50,15 +50,14 @@ class Teacher:
 
     def for_student(self, pictures_BCHW: torch.Tensor) -> torch.Tensor:
         """Pictures made as `rendered`, at the student's side."""
-        return _scaled(pictures_BCHW, round(pictures_BCHW.shape[-1] / self._enlarged))
+        return _scaled(pictures_BCHW, self._student.model_copy(update={"size": round(pictures_BCHW.shape[-1] / self._enlarged)}))
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def answers(self, pictures_BCHW: torch.Tensor) -> torch.Tensor:
         """The teacher's logits [B, K], without gradients."""
         if self._scorer is None:
             self._scorer = Scorer(self.bundle, pictures_BCHW.device)
             self.columns_K = self.columns_K.to(pictures_BCHW.device)
-        answers_BK: torch.Tensor = self._scorer(_scaled(pictures_BCHW, self.bundle.info.input.size))
+        answers_BK: torch.Tensor = self._scorer(_scaled(pictures_BCHW, self.bundle.info.input))
         # A copy: tensors of inference mode cannot be kept for the backward pass.
         return answers_BK[:, self.columns_K].clone()
 
@@ -71,8 +70,8 @@ class Teacher:
         return F.kl_div(softened_BK, wanted_BK, reduction="none", log_target=True).sum(1) * self.config.temperature**2
 
 
-def _scaled(pictures_BCHW: torch.Tensor, side: int) -> torch.Tensor:
-    if pictures_BCHW.shape[-1] == side:
+def _scaled(pictures_BCHW: torch.Tensor, spec: PreprocessSpec) -> torch.Tensor:
+    """Whole pictures, to the side and in the way of an input."""
+    if pictures_BCHW.shape[-1] == spec.size:
         return pictures_BCHW
-    scaled: torch.Tensor = pictures.resize(pictures_BCHW, [side, side], antialias=True)
-    return scaled
+    return resize(pictures_BCHW, spec.model_copy(update={"resize": "squash"})).clamp(0, 255)  # bicubic weights overshoot

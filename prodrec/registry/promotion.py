@@ -2,24 +2,21 @@
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from prodrec.errors import ShardsError
-from prodrec.evaluation.calibration import Bools
 from prodrec.evaluation.choice import Candidate, Verdict, beats
 from prodrec.evaluation.cost import gflops_of, time_all
 from prodrec.evaluation.detections import coco_metrics
-from prodrec.evaluation.judging import detected, open_judged, whole_split
+from prodrec.evaluation.judging import detected, open_judged, predicted
 from prodrec.evaluation.summary import LEARNED_ELSEWHERE, LEARNED_VAL
 from prodrec.machine import torch_device
 from prodrec.models.bundle import Bundle, load_bundle
 from prodrec.models.bundle_info import BundleInfo, ClassifierInfo
 from prodrec.models.scorer import Scorer
 from prodrec.registry.releases import Overtaken, Pointer, Registry, standing, withdrawn
-from prodrec.shards.listing_shards import seen_by, views_shown
+from prodrec.shards.listing_shards import views_shown
 from prodrec.shards.reading import Shards, open_shards
-from prodrec.shards.stream import eval_transform
 
 # As often, another promotion may come in between while two bundles are judged. Source: assumed.
 _TRIES = 3
@@ -108,7 +105,8 @@ def _rolled_back(challenger: BundleInfo, pointer: Pointer) -> str | None:
 
 def _classifier_verdict(challenger: Bundle, current: Bundle, shards: Shards, device: torch.device) -> Verdict:
     scorers = [Scorer(bundle, device) for bundle in (challenger, current)]
-    hits = [hits_of(scorer, shards, "val") for scorer in scorers]
+    # A label that a bundle does not know is never right.
+    hits = [predicted(bundle, shards.relabelled(bundle.info.labels), "val", device).hits for bundle in (challenger, current)]
     views = [views_shown(shards, bundle.info.model.max_views, "val") for bundle in (challenger, current)]
     times, work = time_all(scorers, views), map(gflops_of, (challenger, current), views)
     costs = [(time.image_ms, gflops) for time, gflops in zip(times, work, strict=True)]
@@ -128,14 +126,6 @@ def _tagger_verdict(challenger: Bundle, current: Bundle, shards: Shards, device:
     first, second = (coco_metrics(one.pictures)["map"] or 0.0 for one in found)
     words = "higher" if first > second else "not higher"
     return Verdict(first > second, f"mAP on val is {words}: {first:.4f} against {second:.4f} (the figures alone, without a test of chance)")
-
-
-def hits_of(scorer: Scorer, shards: Shards, split: str) -> Bools:
-    """[N], whether the best label is the right one; a label that the bundle does not know is never right."""
-    known = seen_by(shards, scorer.info.model.max_views).relabelled(scorer.info.labels)
-    inputs = whole_split(known, split, scorer.device, eval_transform(scorer.info.input))
-    hits = [scorer(batch.images).argmax(1).cpu() == batch.targets for batch in inputs]
-    return np.concatenate([part.numpy() for part in hits])
 
 
 def check_val(shards_uri: str) -> None:

@@ -52,9 +52,8 @@ class Feed:
         self._steps = Ahead(_steps_of(iter(plan), threads, pin_memory, away), threads)
 
     def next_pass(self) -> tuple[Pass, Iterator[Batch]]:
-        """The next pass of the plan with its batches, once all of those of the pass before are taken."""
-        one = next(self._steps)
-        assert isinstance(one, Pass)
+        """The next pass of the plan with its batches; what was not taken of the pass before is passed over."""
+        one = next(item for item in self._steps if isinstance(item, Pass))
         return one, map(Future.result, iter(self._steps.__next__, None))  # type: ignore[arg-type]
 
     def close(self) -> None:

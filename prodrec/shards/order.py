@@ -9,11 +9,13 @@ One epoch:
 4. Every lane is cut into the same number of steps, of sizes that differ by one at most: no row is dropped, no rank runs
    out early, and no last batch is a stub.
 
-Every random draw comes from (seed, epoch, place), never from a state, so an epoch can be replayed anywhere.
+Every random draw comes from (seed, epoch, place), never from a state, so an epoch can be replayed anywhere, and taken up
+at any step (`EpochOrder.after`), even by another number of workers (`divided`).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +51,42 @@ class EpochOrder:
 
     windows: list[Window]
     steps: Ints
+
+    def after(self, step: int) -> "EpochOrder":
+        """What is left of it after so many steps: the same rows in the same steps."""
+        taken = self.steps[:step].sum(axis=0)
+        lanes = [_without_first(lane, int(count)) for lane, count in zip(self._lanes(), taken, strict=True)]
+        return EpochOrder(list(_round_robin(lanes)), self.steps[step:])
+
+    def divided(self, lanes: int) -> "EpochOrder":
+        """The same rows in as many steps, of another number of lanes; where it is the same number, nothing changes."""
+        windows = self.windows
+        if lanes == self.steps.shape[1]:
+            return self
+        if not windows:
+            return EpochOrder([], np.zeros((0, lanes), dtype=np.int64))
+        rows, occurrence = (np.concatenate([getattr(w, name) for w in windows]) for name in ("rows", "occurrence"))
+        edges = np.cumsum([len(window.rows) for window in windows])
+        bounds = np.linspace(0, len(rows), lanes + 1).astype(np.int64)
+        cut = []
+        for lane, (low, high) in enumerate(pairwise(bounds)):
+            inner = [low, *edges[(edges > low) & (edges < high)], high]
+            cut.append([Window(lane, rows[a:b], occurrence[a:b]) for a, b in pairwise(inner)])
+        steps = np.stack([_even(int(high - low), len(self.steps)) for low, high in pairwise(bounds)], axis=1)
+        return EpochOrder(list(_round_robin(cut)), steps)
+
+    def share(self, rank: int, world_size: int) -> "EpochOrder":
+        """The lanes of one rank out of those of all ranks."""
+        lanes, count = self._lanes(), self.steps.shape[1]
+        own = slice(rank * count // world_size, (rank + 1) * count // world_size)
+        return EpochOrder(list(_round_robin(lanes[own])), self.steps[:, own])
+
+    def _lanes(self) -> list[list[Window]]:
+        """Windows by lane, in the order of the columns of `steps`."""
+        lanes: dict[int, list[Window]] = {}
+        for window in self.windows:
+            lanes.setdefault(window.lane, []).append(window)
+        return list(lanes.values()) or [[]] * self.steps.shape[1]
 
 
 def epoch_order(
@@ -133,6 +171,16 @@ def _mixed(rows: Ints, rng: np.random.Generator) -> Ints:
     times = np.diff(starts, append=len(rows))
     nth = np.arange(len(rows)) - np.repeat(starts, times)
     return np.argsort((np.repeat(rng.random(len(starts)), times) + nth / np.repeat(times, times)) % 1, kind="stable")
+
+
+def _without_first(windows: list[Window], rows: int) -> list[Window]:
+    """A lane's windows without as many rows from its begin on."""
+    left = []
+    for window in windows:
+        if rows < len(window.rows):
+            left.append(Window(window.lane, window.rows[rows:], window.occurrence[rows:]))
+        rows = max(0, rows - len(window.rows))
+    return left
 
 
 def _even(total: int, parts: int) -> Ints:

@@ -43,8 +43,11 @@ def candidates(boxes: bool, gpu: bool) -> list[Advice]:
     ]
 
 
-def advised(shards_uri: str, overrides: list[str], gpu: bool = False) -> tuple[Recipe, list[str]]:
+def advised(shards_uri: str, overrides: list[str], gpu: bool = False, most_hours: float = MOST_HOURS) -> tuple[Recipe, list[str]]:
     """The recipe for shards on this machine, and lines that say why, and what its run takes.
+
+    Args:
+        most_hours: a longer run gives way to a quicker one.
 
     Raises:
         ShardsError: the shards are not complete.
@@ -62,13 +65,13 @@ def advised(shards_uri: str, overrides: list[str], gpu: bool = False) -> tuple[R
             refused = error
             continue
         found.append((probe.hours, recipe, f"{advice.recipe}: {advice.why}; {_costs(probe)}"))
-        if probe.hours <= MOST_HOURS:
+        if probe.hours <= most_hours:
             break
-        lines.append(f"  not {advice.recipe}: {_costs(probe)}, more than {MOST_HOURS:g} h")
+        lines.append(f"  not {advice.recipe}: {_costs(probe)}, more than {most_hours:g} h")
     if not found:
         assert refused is not None
         raise refused
-    _, recipe, told = min(found, key=lambda one: (one[0] > MOST_HOURS, one[0]))
+    _, recipe, told = min(found, key=lambda one: (one[0] > most_hours, one[0]))
     return recipe, [*lines, f"  {told}", "  another: --recipe NAME; weights of your own: --set model.weights=PATH (and model.arch=NAME)"]
 
 

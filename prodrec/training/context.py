@@ -3,18 +3,19 @@
 The loop speaks upward only through this: it reports, it never asks who launched it.
 """
 
-import math
-import shutil
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import distributed
 
-from prodrec.files import writing
+from prodrec.files import Folder
+from prodrec.lease import Claim
 from prodrec.machine import usable_cores
 from prodrec.shards.feed import Away
-from prodrec.training.checkpoint import is_complete, read_facts
+from prodrec.shards.stream import Batch
+from prodrec.training.checkpoint import Checkpoints
 from prodrec.training.progress import Progress, RunObserver
 
 
@@ -29,64 +30,66 @@ class WorkerContext(Protocol):
     world_size: int
     device: torch.device
     threads: int
+    checkpoints: Checkpoints
 
     @property
     def away(self) -> Away | None:
         """Reads and decodes where the recipe says `data.decode=stream`; None: there is nowhere but here."""
 
-    def report(self, metrics: dict[str, Any], checkpoint: Path | None) -> None:
-        """Hands over an epoch's metrics and, on rank 0, a checkpoint folder that the callee takes away. Every rank calls it once an epoch."""
-
-    def latest_checkpoint(self) -> AbstractContextManager[Path | None]:
-        """The checkpoint to go on from, or None."""
+    def report(self, metrics: dict[str, Any]) -> None:
+        """Called on rank 0 with the metrics of an epoch."""
 
     def progress(self, progress: Progress) -> None:
         """Called on rank 0 after each step; cheap."""
 
+    def note(self, text: str) -> None:
+        """Called on rank 0 with one line for a person."""
+
+    def is_leaving(self) -> bool:
+        """Whether a machine of the run is about to be taken away; true once for each time it becomes known. Cheap; asked on rank 0."""
+
+    def watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Passes batches on, and may end a process that makes nothing of one, or gets none, for too long."""
+
 
 class LocalContext:
-    """One process without a launcher: checkpoints under RUN/checkpoints.
+    """One process without a launcher.
 
     Args:
-        keep: the best this many checkpoints, by the `score` among their facts, stay beside the latest.
+        keep: the best this many checkpoints stay beside the latest.
+        claim: of this process to the run's folder.
     """
 
     rank = 0
     world_size = 1
     away = None
 
-    def __init__(self, run: Path, keep: int, device: torch.device, observer: RunObserver) -> None:
-        self.folder = run / "checkpoints"
-        self.keep = keep
+    def __init__(self, run: Path, keep: int, device: torch.device, observer: RunObserver, claim: Claim | None = None) -> None:
+        self.checkpoints = Checkpoints(Folder(run), keep, claim)
         self.device = device
         self.threads = usable_cores()
         self.observer = observer
 
-    def report(self, metrics: dict[str, Any], checkpoint: Path | None) -> None:
+    def report(self, metrics: dict[str, Any]) -> None:
         self.observer.epoch(metrics)
-        if checkpoint is None:
-            return
-        target = self.folder / f"epoch-{metrics['epoch']:04d}"
-        with writing(str(target)):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            # Moved from another filesystem, files arrive in any order: aside first, so that half a checkpoint never has the name.
-            aside = target.with_name(f".{target.name}.part")
-            for old in (aside, target):
-                shutil.rmtree(old, ignore_errors=True)
-            shutil.move(checkpoint, aside)
-            aside.rename(target)
-        checkpoints = self._checkpoints()
-        scores = {path: read_facts(path).get("score", -math.inf) for path in checkpoints}
-        best = sorted(scores, key=lambda path: (scores[path], path), reverse=True)[: self.keep]
-        for old in checkpoints:
-            if old not in (target, *best):
-                shutil.rmtree(old)
-
-    def latest_checkpoint(self) -> AbstractContextManager[Path | None]:
-        return nullcontext(max(self._checkpoints(), default=None))
 
     def progress(self, progress: Progress) -> None:
         self.observer.progress(progress)
 
-    def _checkpoints(self) -> list[Path]:
-        return [path for path in self.folder.glob("epoch-*") if is_complete(path)]
+    def note(self, text: str) -> None:
+        self.observer.note(text)
+
+    def is_leaving(self) -> bool:
+        return False
+
+    def watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        return batches
+
+
+def gathered(own: Any, context: WorkerContext) -> list[Any]:
+    """What each rank has, on every rank: a rank that fails says so here instead of leaving the others to wait."""
+    if context.world_size == 1:
+        return [own]
+    parts: list[Any] = [None] * context.world_size
+    distributed.all_gather_object(parts, own)
+    return parts

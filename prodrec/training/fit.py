@@ -24,7 +24,7 @@ from prodrec.evaluation.predictions import Predictions
 from prodrec.models.heads import create_head
 from prodrec.models.registry import Classifier
 from prodrec.shards.stream import Batch
-from prodrec.training.optim import build_optimizer, lr_factor, set_lr
+from prodrec.training.optim import build_optimizer, lr_factor, set_lr, update
 from prodrec.training.state import score_of
 
 # Of two heads that val finds equally good, the one that comes first here is kept.
@@ -165,15 +165,14 @@ def predict_features(head: nn.Module, rows: Rows, dtype: torch.dtype, device: to
 def _step(
     model: Classifier, inputs_BD: torch.Tensor, labels_B: torch.Tensor, class_weights_K: torch.Tensor, recipe: Recipe, optimizer: torch.optim.Optimizer
 ) -> torch.Tensor:
-    """One step of the optimiser on sum(w_i l_i) / sum(w_i), as `prodrec.training.loop`; returns [sum w l, sum w, hits]."""
+    """One step of the optimiser on sum(w_i l_i) / sum(w_i), as `prodrec.training.learner`; returns [sum w l, sum w, hits]."""
     logits_BK: torch.Tensor = model(inputs_BD)
     weights_B = class_weights_K[labels_B]
     losses_B = F.cross_entropy(model.with_margin(logits_BK, labels_B), labels_B, label_smoothing=recipe.optim.label_smoothing, reduction="none") * weights_B
     optimizer.zero_grad(set_to_none=True)
-    (losses_B.sum() / weights_B.sum()).backward()
-    if recipe.optim.clip_norm:
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.optim.clip_norm)
-    optimizer.step()
+    loss = losses_B.sum()
+    loss.backward()
+    update(optimizer, 1 / weights_B.sum(), recipe.optim.clip_norm, loss.isfinite())
     hits = (logits_BK.detach().argmax(1) == labels_B).sum()
     return torch.stack([losses_B.detach().double().sum(), weights_B.double().sum(), hits.double()])
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from prodrec.config import Recipe
 from prodrec.errors import ConfigError
-from prodrec.files import Folder, locked
+from prodrec.files import Folder
+from prodrec.lease import held
 from prodrec.machine import torch_device
 from prodrec.shards.reading import Shards
 from prodrec.training.context import LocalContext
@@ -13,8 +14,11 @@ from prodrec.training.progress import RunObserver
 from prodrec.training.run import run_training
 
 
-def train_local(recipe: Recipe, shards: Shards, run: Folder, observer: RunObserver, gpu: bool = False) -> None:
+def train_local(recipe: Recipe, shards: Shards, run: Folder, observer: RunObserver, gpu: bool = False, finish: bool = False) -> None:
     """Runs a recipe here, going on from the run's last checkpoint where it has one.
+
+    Args:
+        finish: as of `run_training`.
 
     Raises:
         ConfigError: a GPU is asked for and there is none, or the run's folder is not on a local disk.
@@ -23,11 +27,11 @@ def train_local(recipe: Recipe, shards: Shards, run: Folder, observer: RunObserv
     if "://" in run.uri:
         raise ConfigError(f"--local writes to local disks only, not to {run.uri}; choose a local --out or train on Ray")
     device = torch_device(gpu)
-    with locked(run, wait=False):
+    with held(run, observer.note) as claim:
         if recipe.fit:
             fit_here(recipe, shards, run, device, observer)
             return
-        context = LocalContext(Path(run.uri), recipe.train.keep_checkpoints, device, observer)
-        failure = run_training(recipe, shards, run, context)
+        context = LocalContext(Path(run.uri), recipe.train.keep_checkpoints, device, observer, claim)
+        failure = run_training(recipe, shards, run, context, finish)
     if failure:
         raise failure

@@ -4,19 +4,17 @@
     then:             `prodrec.training.run` scores the best weights and writes report and bundle.
 
 A step is `prodrec.training.learner`. Metrics of training are sums merged over ranks and divided once; those of val are made of
-the predictions of all ranks. NOT covered: checkpoints within an epoch; a resumed run starts at an epoch's first step.
+the predictions of all ranks. Rank 0 writes a checkpoint after each epoch, and within one by the clock; the others wait for it in
+their next step. All that is random comes from the place in the run, so a run that is taken up at any step equals the undisturbed
+one: to the last bit on a CPU.
 """
 
-import shutil
-import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import distributed
 
 from prodrec.config import Recipe
 from prodrec.errors import ProdrecError, ShardsError, TrainingError
@@ -24,26 +22,25 @@ from prodrec.models.start import starting_labels
 from prodrec.models.tasks import LOSS, WEIGHT, N, means
 from prodrec.shards.feed import Feed, Pass
 from prodrec.shards.listing_shards import by_listing
-from prodrec.shards.order import EpochOrder, Ints, epoch_order, sequential_order
+from prodrec.shards.order import EpochOrder, Ints, sequential_order
 from prodrec.shards.reading import Shards
 from prodrec.shards.stream import Batch
 from prodrec.training.averages import mean_weights
-from prodrec.training.checkpoint import read_checkpoint, write_checkpoint
-from prodrec.training.context import WorkerContext
+from prodrec.training.context import WorkerContext, gathered
 from prodrec.training.kinds import create_kind
 from prodrec.training.learner import Learner
 from prodrec.training.pace import Stopwatch, read_behind
+from prodrec.training.places import lanes_of, share_of_epoch, step_seed
 from prodrec.training.progress import Progress
 from prodrec.training.records import RunRecords, write_history
 from prodrec.training.refit import learned_from
-from prodrec.training.state import TrainState, score_of
+from prodrec.training.saves import Saves
+from prodrec.training.state import EpochBegun, TrainState, score_of
 
-# Before the epoch, in the names of a checkpoint's sections.
-_KEPT = "kept-"
 # Steps in a row whose gradient is not finite, after which a run ends: one bad batch is passed over, weights that have run away do not come
 # back. Source: assumed.
 _MOST_SKIPPED = 10
-_ADVICE = "lower optim.lr, set optim.clip_norm or train.precision=fp32"
+_ADVICE = "lower optim.lr, set optim.clip_norm or train.precision=fp32; --resume goes on with them: --resume --set optim.lr=..."
 
 
 class Trainer:
@@ -69,6 +66,7 @@ class Trainer:
         self._order(1)  # an order that cannot be made is the user's error: found here, before the first step
         self.learner = Learner(self.kind.task, recipe, context)
         self.task = self.learner.task
+        self.saves = Saves(self.learner, context, recipe.train.checkpoint_minutes)
         self.state, self.skipped_in_a_row = TrainState(), 0
 
     def fit(self, records: RunRecords | None) -> TrainState:
@@ -80,10 +78,8 @@ class Trainer:
         Raises:
             TrainingError: a loss that is not finite, on all ranks at the same step.
         """
-        with self.context.latest_checkpoint() as folder:
-            if folder:
-                self._restore(folder)
-        feed = self.feed(self._passes(self.state.epochs_done + 1))
+        self.state = self.saves.restored()
+        feed = self.feed(self._passes(self.state.epochs_done + 1, self.state.begun.cuts))
         while self.state.epochs_done < self.recipe.last_epoch and not self.state.is_stopped(self.recipe.train):
             self._epoch(self.state.epochs_done + 1, feed, records)
         feed.close()
@@ -124,8 +120,9 @@ class Trainer:
         """As `feed`, of a single pass."""
         return self.feed([one]).next_pass()[1]
 
-    def train_pass(self, epoch: int) -> Pass:
-        return Pass(self.train_split, self._order(epoch), self.kind.train_transform(epoch))
+    def train_pass(self, epoch: int, cuts: Sequence[tuple[int, int]] = ()) -> Pass:
+        """This rank's share of an epoch, or of what is left of it after `cuts`."""
+        return Pass(self.train_split, self._order(epoch, cuts), self.kind.train_transform(epoch))
 
     def eval_pass(self, split: str, rows: Ints | None = None) -> Pass:
         """This rank's share of a split, in order.
@@ -150,7 +147,8 @@ class Trainer:
         model = self.evaluated_model().eval()
         own: Any
         try:
-            own = self.kind.predict(model, inputs or self.batches(self.eval_pass(split)), self.context.device, to_finish)
+            inputs = self.context.watched(inputs or self.batches(self.eval_pass(split)))
+            own = self.kind.predict(model, inputs, self.context.device, to_finish)
         except TrainingError as error:
             own = error
         parts = gathered(own, self.context)
@@ -159,58 +157,70 @@ class Trainer:
                 raise part
         return self.kind.merged(parts)
 
-    def _passes(self, first_epoch: int) -> Iterator[Pass]:
-        """What the epochs take, in turn."""
+    def _passes(self, first_epoch: int, cuts: Sequence[tuple[int, int]] = ()) -> Iterator[Pass]:
+        """What the epochs take, in turn; of the first, what is left after `cuts`."""
         for epoch in range(first_epoch, self.recipe.last_epoch + 1):
-            yield self.train_pass(epoch)
+            yield self.train_pass(epoch, cuts if epoch == first_epoch else ())
             if self.val_split.rows:
                 yield self.eval_pass("val")
 
     def _epoch(self, epoch: int, feed: Feed, records: RunRecords | None) -> None:
-        started = time.monotonic()
-        sums, wait_s, skipped = self._train_epoch(epoch, feed, started)
-        train_s, images = time.monotonic() - started, int(sums[N])
+        sums = self._train_epoch(epoch, feed)
+        begun, images, started = self.state.begun, int(sums[N]), time.monotonic()
         entry = {"epoch": epoch} | _named("train", means(sums, self.task.names)) | {"lr": self.learner.lr}
-        entry |= {"images": images, "images_per_s": images / train_s, "data_wait_s": wait_s, "skipped_steps": skipped}
+        entry |= {"images": images, "images_per_s": images / begun.train_s, "data_wait_s": begun.wait_s, "skipped_steps": begun.skipped}
         if self.val_split.rows:
             entry |= _named("val", self._validate(epoch, feed.next_pass()[1]))
-        self.state.history.append(entry | {"seconds": time.monotonic() - started})
+        self.state.history.append(entry | {"seconds": begun.train_s + time.monotonic() - started})
+        self.state.begun = EpochBegun()
         metric = self.recipe.train.early_stop.metric
         self.state.keep(lambda: _copy(self.evaluated_model()), metric, self.recipe.train.average_best, self.recipe.chosen_epochs)
         if records:
             records.epoch(self.state.history)
-        score = self.state.score(epoch, metric)
-        self.context.report(entry | {"score": score}, self._checkpoint(score) if self.context.rank == 0 else None)
+        if self.context.rank == 0:
+            self.saves.save(self.state, score=self.state.score(epoch, metric))
+            self.context.report(entry)
 
-    def _train_epoch(self, epoch: int, feed: Feed, started: float) -> tuple[torch.Tensor, float, int]:
-        """Returns the merged sums of the epoch, the seconds this rank waited for data, and how many steps were left out."""
-        torch.manual_seed(_seed(self.recipe.train.seed, epoch, self.context.rank))
+    def _train_epoch(self, epoch: int, feed: Feed) -> torch.Tensor:
+        """Takes the steps of an epoch that are left, with checkpoints between them when they are due; returns its merged sums."""
         self.learner.start_epoch(epoch)
         one, inputs = feed.next_pass()
-        steps, waiting = len(one.order.steps), Stopwatch()
+        before, waiting, started, is_due = self.state.begun, Stopwatch(), time.monotonic(), False
+        steps, step, skipped = before.step + len(one.order.steps), before.step, before.skipped
+        numbered = enumerate(waiting.for_each(self.context.watched(inputs)), start=step)
 
         def take_steps() -> Iterator[torch.Tensor]:
-            for step, batch in enumerate(waiting.for_each(inputs)):
-                yield self.learner.step(batch, epoch - 1 + step / steps)
+            nonlocal is_due
+            for number, batch in numbered:
+                torch.manual_seed(step_seed(self.recipe.train.seed, epoch, number, self.context.rank))
+                yield self.learner.step(batch, epoch - 1 + number / steps)
+                if is_due := self.saves.is_due():
+                    return
 
-        total, skipped = torch.zeros(N + 1 + len(self.task.names), dtype=torch.float64), 0
-        for step, values in enumerate(read_behind(take_steps()), start=1):
-            sums, norm = values[:-1], float(values[-1])
-            if is_sound := bool(values.isfinite().all()):
-                total += sums
-            skipped += not is_sound
-            self.skipped_in_a_row = 0 if is_sound else self.skipped_in_a_row + 1
-            self._watch(sums, norm, total, epoch, step, steps, started)
-        return total, waiting.seconds, skipped
+        total = torch.tensor(before.sums or [0.0] * (N + 1 + len(self.task.names)), dtype=torch.float64)
+        while step < steps:
+            for values in read_behind(take_steps()):
+                sums, norm, step = values[:-1], float(values[-1]), step + 1
+                if is_sound := bool(values.isfinite().all()):
+                    total += sums
+                skipped += not is_sound
+                self.skipped_in_a_row = 0 if is_sound else self.skipped_in_a_row + 1
+                self._watch(sums, norm, total, epoch, step, steps, before.train_s + time.monotonic() - started)
+            cuts, train_s = [*before.cuts, (lanes_of(self.recipe, self.context), step - before.step)], before.train_s + time.monotonic() - started
+            self.state.begun = EpochBegun(cuts, total.tolist(), skipped, train_s, before.wait_s + waiting.seconds)
+            if is_due and not self.skipped_in_a_row:  # else the weights may be what is wrong
+                self.saves.save(self.state)
+        next(numbered, None)  # where the last step was not asked for the one after it
+        return total
 
-    def _watch(self, sums: torch.Tensor, norm: float, total: torch.Tensor, epoch: int, step: int, steps: int, started: float) -> None:
+    def _watch(self, sums: torch.Tensor, norm: float, total: torch.Tensor, epoch: int, step: int, steps: int, elapsed: float) -> None:
         """Every rank sees the same merged sums, so all stop together; an epoch's last step is watched before its checkpoint."""
         loss = float(sums[LOSS] / sums[WEIGHT])
         if self.skipped_in_a_row >= _MOST_SKIPPED:
+            self.saves.drop(epoch, step - self.skipped_in_a_row)
             told = f"the loss is {loss:g} and the norm of its gradient {norm:g}"
             raise TrainingError(f"{told} at epoch {epoch}, step {step} of {steps}, the {self.skipped_in_a_row}th step in a row that is not finite; {_ADVICE}")
         if self.context.rank == 0:
-            elapsed = time.monotonic() - started
             epochs = self.recipe.last_epoch
             left = (epochs - epoch) * steps + steps - step
             running = means(total, self.task.names) | {"loss": loss}
@@ -219,49 +229,17 @@ class Trainer:
     def _validate(self, epoch: int, inputs: Iterator[Batch]) -> dict[str, float]:
         """Metrics of the kept weights on the whole val split."""
         self.learner.share_buffers()
-        metrics = self.kind.val_metrics(self.predict("val", inputs))
-        if not np.isfinite(metrics["loss"]):
-            raise TrainingError(f"the val loss is {metrics['loss']} after epoch {epoch}; {_ADVICE}")
+        try:
+            metrics = self.kind.val_metrics(self.predict("val", inputs))
+            if not np.isfinite(metrics["loss"]):
+                raise TrainingError(f"the val loss is {metrics['loss']} after epoch {epoch}; {_ADVICE}")
+        except TrainingError:
+            self.saves.drop(epoch, self.state.begun.step - self.skipped_in_a_row)
+            raise
         return metrics
 
-    def _order(self, epoch: int) -> EpochOrder:
-        train, data, context = self.recipe.train, self.recipe.data, self.context
-        return epoch_order(
-            self.train_split.row_group_sizes,
-            train.batch_size,
-            rank=context.rank,
-            world_size=context.world_size,
-            lanes=data.lanes,
-            window_row_groups=data.window_row_groups,
-            seed=train.seed,
-            epoch=epoch,
-            repeats=self.kind.repeats,
-        )
-
-    def _checkpoint(self, score: float) -> Path:
-        sections = self.learner.sections() | {f"{_KEPT}{epoch}": tensors for epoch, tensors in self.state.kept.items()}
-        folder = Path(tempfile.mkdtemp(prefix="prodrec-checkpoint-"))
-        try:
-            write_checkpoint(folder, sections, {"history": self.state.history, "best_epoch": self.state.best_epoch, "score": score})
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        return folder
-
-    def _restore(self, folder: Path) -> None:
-        sections, facts = read_checkpoint(folder)
-        self.learner.restore(sections)
-        kept = {int(name.removeprefix(_KEPT)): tensors for name, tensors in sections.items() if name.startswith(_KEPT)}
-        self.state = TrainState(facts["history"], kept, facts["best_epoch"])
-
-
-def gathered(own: Any, context: WorkerContext) -> list[Any]:
-    """What each rank has, on every rank: a rank that fails says so here instead of leaving the others to wait."""
-    if context.world_size == 1:
-        return [own]
-    parts: list[Any] = [None] * context.world_size
-    distributed.all_gather_object(parts, own)
-    return parts
+    def _order(self, epoch: int, cuts: Sequence[tuple[int, int]] = ()) -> EpochOrder:
+        return share_of_epoch(self.recipe, self.train_split.row_group_sizes, self.kind.repeats, self.context, epoch, cuts)
 
 
 def _named(split: str, metrics: dict[str, float]) -> dict[str, Any]:
@@ -270,8 +248,3 @@ def _named(split: str, metrics: dict[str, float]) -> dict[str, Any]:
 
 def _copy(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-
-
-def _seed(seed: int, epoch: int, rank: int) -> int:
-    """Of dropout and other draws inside the model; a function of the position, so that a resumed run repeats it."""
-    return int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0])

@@ -9,16 +9,17 @@ from typing import Any, TypeVar
 import numpy as np
 
 from prodrec.config import Recipe
-from prodrec.errors import ProdrecError, UserError
+from prodrec.errors import OutputError, ProdrecError, TrainingError, UserError
 from prodrec.evaluation.folds import write_answers
 from prodrec.files import Folder
 from prodrec.shards.folds import HELD_OUT, FoldShards
 from prodrec.shards.order import Ints
 from prodrec.shards.reading import Shards
 from prodrec.sources.schema import SPLITS
-from prodrec.training.context import WorkerContext
-from prodrec.training.loop import Trainer, gathered
-from prodrec.training.records import BUNDLE, REPORT, RunRecords, is_finished
+from prodrec.training.context import WorkerContext, gathered
+from prodrec.training.loop import Trainer
+from prodrec.training.records import BUNDLE, CONFIG, REPORT, RunRecords, is_finished, write_history
+from prodrec.training.state import TrainState
 from prodrec.training.tracking import start_tracking, told_of_failure, untracked
 
 Built = TypeVar("Built")
@@ -27,8 +28,11 @@ Built = TypeVar("Built")
 _TRAIN_ROWS_JUDGED = 10_000
 
 
-def run_training(recipe: Recipe, shards: Shards, run: Folder, context: WorkerContext) -> ProdrecError | None:
+def run_training(recipe: Recipe, shards: Shards, run: Folder, context: WorkerContext, finish: bool = False) -> ProdrecError | None:
     """Runs a recipe on this rank, going on from its latest checkpoint; a run whose bundle is there is left alone.
+
+    Args:
+        finish: train no more: report and bundle are those of the best epoch so far.
 
     Returns:
         What all ranks found wrong before the first step, or None. (A launcher would take a raised error for a lost worker and try again.)
@@ -39,7 +43,7 @@ def run_training(recipe: Recipe, shards: Shards, run: Folder, context: WorkerCon
     """
     if is_finished(run):
         return None
-    trainer = _agreed(lambda: Trainer(untracked(recipe), shards, context), context)
+    trainer = _agreed(lambda: _trainer(untracked(recipe), shards, run, context), context)
     if isinstance(trainer, ProdrecError):
         return trainer
     tracker = _agreed(lambda: start_tracking(recipe, shards, run) if context.rank == 0 else None, context)
@@ -47,7 +51,7 @@ def run_training(recipe: Recipe, shards: Shards, run: Folder, context: WorkerCon
         return tracker
     with told_of_failure(tracker):
         records = RunRecords(run, tracker) if context.rank == 0 else None
-        state = trainer.fit(records)
+        state = _ended(trainer, records) if finish else trainer.fit(records)
         trainer.choose(records)
         if isinstance(trainer.shards, FoldShards):
             answers = trainer.predict(HELD_OUT, to_finish=True)
@@ -60,6 +64,23 @@ def run_training(recipe: Recipe, shards: Shards, run: Folder, context: WorkerCon
     if tracker:
         tracker.finish(state.history, REPORT, BUNDLE)
     return None
+
+
+def _trainer(recipe: Recipe, shards: Shards, run: Folder, context: WorkerContext) -> Trainer:
+    """Raises: OutputError: the run's folder is not seen from here; else as `Trainer`."""
+    if not run.exists(CONFIG):
+        raise OutputError(f"{run.uri} is not the same folder on every node of the cluster; choose an --out that all see, such as s3://bucket/folder")
+    return Trainer(recipe, shards, context)
+
+
+def _ended(trainer: Trainer, records: RunRecords | None) -> TrainState:
+    """What the latest checkpoint knows, of a run that is not to train on. Raises: TrainingError: of no complete epoch."""
+    state = trainer.state = trainer.saves.restored()
+    if not state.history:
+        raise TrainingError("no checkpoint that can be read has a complete epoch; go on by --resume")
+    if records:
+        write_history(records.run, state.history)
+    return state
 
 
 def _predicted(trainer: Trainer) -> dict[str, Any]:

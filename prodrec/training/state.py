@@ -2,26 +2,71 @@
 
 import math
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from prodrec.config import Recipe, TrainConfig
-from prodrec.training.checkpoint import Tensors
+from prodrec.training.checkpoint import Position, Tensors
+
+# Before the epoch, in the names of a checkpoint's sections.
+_KEPT = "kept-"
+
+
+@dataclass
+class EpochBegun:
+    """What is known of an epoch that is under way.
+
+    Attributes:
+        cuts: (lanes, steps) of each stretch of it, in order: a run may be taken up by another number of workers.
+        sums: of its steps, merged over ranks.
+        skipped: steps that were left out.
+        train_s, wait_s: seconds so far, and those spent waiting for data.
+    """
+
+    cuts: list[tuple[int, int]] = field(default_factory=list)
+    sums: list[float] = field(default_factory=list)
+    skipped: int = 0
+    train_s: float = 0.0
+    wait_s: float = 0.0
+
+    @property
+    def step(self) -> int:
+        return sum(steps for _, steps in self.cuts)
 
 
 @dataclass
 class TrainState:
-    """What changes from epoch to epoch, beside the model and its optimiser.
+    """What changes from step to step, beside the model and its optimiser.
 
     Attributes:
         history: one entry an epoch, as in RUN/metrics.jsonl.
         kept: weights of the best epochs so far, by epoch.
         best_epoch: the one with the highest score, of equal ones the latest (where there is no val: the latest); 0 before the first.
+        begun: of the epoch after those.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
     kept: dict[int, Tensors] = field(default_factory=dict)
     best_epoch: int = 0
+    begun: EpochBegun = field(default_factory=EpochBegun)
+
+    @classmethod
+    def restored(cls, sections: dict[str, Tensors], facts: dict[str, Any]) -> "TrainState":
+        """From a checkpoint."""
+        kept = {int(name.removeprefix(_KEPT)): tensors for name, tensors in sections.items() if name.startswith(_KEPT)}
+        return cls(facts["history"], kept, facts["best_epoch"], EpochBegun(**facts.get("begun", {})))
+
+    def sections(self) -> dict[str, Tensors]:
+        """Its tensors, for a checkpoint."""
+        return {f"{_KEPT}{epoch}": tensors for epoch, tensors in self.kept.items()}
+
+    def facts(self) -> dict[str, Any]:
+        """All else, for a checkpoint; JSON."""
+        return {"history": self.history, "best_epoch": self.best_epoch, "begun": asdict(self.begun)}
+
+    @property
+    def position(self) -> Position:
+        return Position(self.epochs_done, self.begun.step)
 
     @property
     def epochs_done(self) -> int:

@@ -1,5 +1,6 @@
 """cluster.yaml against Ray's own schema and checks: what `ray up` does before it asks the cloud for anything."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -36,10 +37,22 @@ def test_what_the_nodes_are_set_up_from_is_in_the_checkout(config):
 
 
 def test_nothing_but_ssh_is_open_and_no_secret_is_in_the_file(config):
-    assert "SecurityGroupIds" not in str(config)
+    # Ray's own group has port 22 open to the world; one that is named is taken as it is, and one that is not there is refused by AWS.
+    assert all(node["node_config"]["SecurityGroupIds"] == ["sg-REPLACE"] for node in config["available_node_types"].values())
     assert "0.0.0.0" not in CLUSTER.read_text()
     assert not {"aws_access_key_id", "aws_secret_access_key", "ssh_private_key"} & {*config["provider"], *config["auth"]}
     assert any("RAY_AUTH_MODE=token" in command for command in config["setup_commands"])
+
+
+def test_nodes_have_the_least_rights_and_hear_of_their_end(config):
+    types = config["available_node_types"]
+    nodes = [types[name]["node_config"] for name in ("head", "gpu")]
+    assert [node["IamInstanceProfile"]["Name"] for node in nodes] == ["prodrec-head", "prodrec-worker"]
+    assert all(node["MetadataOptions"] == {"HttpTokens": "required", "HttpPutResponseHopLimit": 1} for node in nodes)
+    assert all(disk["Ebs"]["Encrypted"] is True for node in nodes for disk in node["BlockDeviceMappings"])
+    assert "spot" in str(types["gpu"])
+    assert any("prodrec.cluster.spot_notice" in command for command in config["worker_start_ray_commands"])
+    assert find_spec("prodrec.cluster.spot_notice")
 
 
 def _without_resources(config):

@@ -21,6 +21,9 @@ class Watcher:
     def epoch(self, metrics):
         pass
 
+    def note(self, text):
+        pass
+
 
 def history(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -19,7 +19,6 @@ CLUSTER = [{"CPU": 8}] + [{"CPU": 8, "GPU": 1}] * 8
         (Workers(8, 8, gpu=True), GPU_BOX, 9),
         (Workers(1, 1, gpu=True), CLUSTER, 6),
         (Workers(8, 8, gpu=True), CLUSTER, 6),
-        (Workers(8, 8, gpu=True), HEAD_ONLY, 0.5),
         (Workers(8, 8, gpu=True, cpus=4), HEAD_ONLY, 4),
     ],
 )
@@ -45,6 +44,27 @@ def test_workers_that_decode_beside_themselves_may_take_every_cpu():
         assert _scaling(workers, nodes, decodes_away=False).num_workers == workers.most
     with pytest.raises(ConfigError, match="5 workers of 1 CPUs do not fit on 4"):
         _scaling(Workers(5, 5, cpus=1), four_nodes, decodes_away=False)
+
+
+@pytest.mark.parametrize(
+    ("workers", "nodes", "cpus"),
+    [(Workers(8, 8, gpu=True, cpus=6), HEAD_ONLY, 6), (Workers(16, 16, cpus=4), HEAD_ONLY, 4), (Workers(2, 2, cpus=4), [{}], 4), (Workers(2, 2), HEAD_ONLY, 3)],
+)
+def test_a_cluster_that_grows_is_waited_for_where_the_size_of_a_worker_is_said(workers, nodes, cpus):
+    assert _scaling(workers, nodes, decodes_away=False, may_grow=True).resources_per_worker["CPU"] == cpus
+
+
+@pytest.mark.parametrize(
+    ("workers", "nodes", "message"),
+    [
+        (Workers(8, 8, gpu=True), HEAD_ONLY, "no node with a GPU is up.*give --cpus-per-worker"),
+        (Workers(2, 2), [{}], "no node with a CPU is up.*give --cpus-per-worker"),
+        (Workers(32, 32), HEAD_ONLY, "do not fit on 8.*where the cluster is to grow, give --cpus-per-worker"),
+    ],
+)
+def test_what_cannot_be_seen_of_a_cluster_that_grows_is_asked_for(workers, nodes, message):
+    with pytest.raises(ConfigError, match=message):
+        _scaling(workers, nodes, decodes_away=False, may_grow=True)
 
 
 def test_lanes_must_suit_every_number_of_workers_that_an_elastic_run_may_come_to():

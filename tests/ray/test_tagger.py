@@ -24,6 +24,9 @@ class Watcher:
     def epoch(self, metrics):
         pass
 
+    def note(self, text):
+        pass
+
 
 def recipe(**data):
     return parse_recipe(

@@ -22,13 +22,16 @@ from prodrec.training.records import start_run
 
 class Watcher:
     def __init__(self):
-        self.epochs = []
+        self.epochs, self.notes = [], []
 
     def progress(self, progress):
         pass
 
     def epoch(self, metrics):
         self.epochs.append(metrics)
+
+    def note(self, text):
+        self.notes.append(text)
 
 
 def recipe(**train_fields):

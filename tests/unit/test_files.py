@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 
 from prodrec.errors import OutputError, SourceError
@@ -44,9 +46,18 @@ def test_an_unknown_scheme_is_named():
 
 
 def test_a_lock_is_of_one_and_free_when_he_ends(tmp_path):
+    entered, left = threading.Event(), []
+
+    def second():
+        with locked(Folder(tmp_path)):
+            assert left, "two at once"
+            entered.set()
+
     with locked(Folder(tmp_path)) as is_locked:
         assert is_locked
-        with pytest.raises(OutputError, match=f"another process is at work in {tmp_path}; wait until it ends"), locked(Folder(tmp_path), wait=False):
-            raise AssertionError("two at once")
-    with locked(Folder(tmp_path), wait=False):
-        pass
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert not entered.wait(0.2)
+        left.append(True)
+    assert entered.wait(10)
+    thread.join()

@@ -111,3 +111,9 @@ def test_the_loss_of_an_epoch_needs_one_temperature():
     np.testing.assert_allclose(one.confidence(1.0), every.confidence(1.0), rtol=1e-5)
     with pytest.raises(ValueError, match="1 alone"):
         one.nll(TEMPERATURES[0])
+
+
+def test_labels_that_a_classifier_does_not_have_are_never_right():
+    made = Predictions.of(torch.eye(3), torch.tensor([0, -1, 3]), torch.arange(3))
+    assert made.hits.tolist() == [True, False, False]
+    assert np.isneginf(made.label_logits).tolist() == [False, True, True]

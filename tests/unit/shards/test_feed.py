@@ -94,6 +94,15 @@ def test_passes_that_follow_each_other_are_those_that_stand_alone(split):
         feed.next_pass()
 
 
+def test_a_pass_that_was_left_early_is_no_part_of_the_next(split):
+    first, second = epoch_pass(split), epoch_pass(split, epoch=1)
+    feed = Feed([first, second], 2)
+    next(feed.next_pass()[1])
+    planned, found = feed.next_pass()
+    assert planned is second
+    assert same(list(found), list(batches(second, 1)))
+
+
 @dataclass(frozen=True)
 class WatchedSplit(SplitIndex):
     """Tells which windows are asked for, by their first row."""

@@ -50,6 +50,29 @@ def test_worker_counts_that_divide_the_lanes_see_the_same_batches(groups, half, 
     assert seen[0] == seen[1] == seen[2]
 
 
+@given(sizes, st.integers(2, 4), st.integers(4, 12), st.integers(0, 4))
+def test_what_is_left_of_an_epoch_is_the_same_steps(groups, lanes, half, step):
+    assume(sum(groups) >= lanes)
+    whole = epoch_order(groups, 2 * half, lanes=lanes, window_row_groups=2)
+    assert batches_of([whole.after(step)]) == batches_of([whole])[step:]
+    shares = [whole.after(step).divided(lanes).share(rank, lanes) for rank in range(lanes)]
+    alone = [epoch_order(groups, 2 * half, rank=rank, world_size=lanes, lanes=lanes, window_row_groups=2).after(step) for rank in range(lanes)]
+    assert batches_of(shares) == batches_of(alone) == batches_of([whole])[step:]
+
+
+@given(sizes, st.integers(1, 3), st.integers(1, 3), st.integers(0, 3), st.integers(0, 3))
+def test_what_is_left_of_an_epoch_is_shown_once_by_other_numbers_of_workers(groups, first, second, step, later):
+    assume(sum(groups) >= 3)
+    whole = epoch_order(groups, 8, lanes=first)
+    left = whole.after(step).divided(second)
+    assert len(left.steps) == len(whole.steps[step:])
+    again = left.after(later).divided(3)
+    taken = [row for rows in (batches_of([whole])[:step] + batches_of([left])[:later]) for row in rows]
+    orders = [again.share(rank, 3) for rank in range(3)]
+    assert sorted(taken + np.concatenate([shown(order) for order in orders]).tolist()) == list(range(sum(groups)))
+    assert all(order.steps.min(initial=1) >= 1 for order in orders)
+
+
 def test_epochs_and_seeds_differ_and_repeat():
     groups = [50] * 8
     first = shown(epoch_order(groups, 16, seed=1, epoch=1))

@@ -1,31 +1,30 @@
 import json
-import os
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from prodrec.errors import OutputError, TrainingError
+from prodrec.errors import TrainingError
 from prodrec.files import Folder
 from prodrec.recipes import parse_recipe
 from prodrec.shards.reading import open_shards
-from prodrec.training.checkpoint import write_checkpoint
 from prodrec.training.context import LocalContext
 from prodrec.training.loop import Trainer
 from prodrec.training.records import RunRecords
 
 
 class Watcher:
-    def __init__(self, stop_after=None):
-        self.steps, self.epochs, self.stop_after = [], [], stop_after
+    def __init__(self):
+        self.steps, self.epochs, self.notes = [], [], []
 
     def progress(self, progress):
         self.steps.append(progress)
 
     def epoch(self, metrics):
         self.epochs.append(metrics)
+
+    def note(self, text):
+        self.notes.append(text)
 
 
 def recipe(**sections):
@@ -61,29 +60,80 @@ def test_a_small_network_learns_and_leaves_its_history(small_shards, tmp_path):
     assert list((tmp_path / "tensorboard").iterdir())
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.8])
-def test_a_run_that_is_taken_up_again_equals_the_uninterrupted_one(small_shards, tmp_path, ema):
-    settings = {"train": {"ema_decay": ema}, "augment": {"policy": "trivial"}, "balance": {"sampling": "over", "threshold": 0.4, "class_weights": "effective"}}
-    whole_trainer, whole = trained(small_shards, tmp_path / "whole", recipe(**settings))
+class Stop(Exception):
+    pass
 
-    class Stop(Exception):
-        pass
 
-    class StopsInTheThirdEpoch(Watcher):
-        def progress(self, progress):
-            if progress.epoch == 3 and progress.step == 2:
-                raise Stop
+class StopsAt(Watcher):
+    def __init__(self, *places):
+        super().__init__()
+        self.places = places
 
-    settings["train"] = settings["train"] | {"epochs": 4}
-    with pytest.raises(Stop):
-        trained(small_shards, tmp_path / "cut", recipe(**settings), StopsInTheThirdEpoch())
-    torch.manual_seed(999)
-    resumed_trainer, resumed = trained(small_shards, tmp_path / "cut", recipe(**settings))
-    timeless = ("train_loss", "train_top1", "val_loss", "val_top1", "lr")
-    assert [[e[k] for k in timeless] for e in resumed.history] == [[e[k] for k in timeless] for e in whole.history]
+    def progress(self, progress):
+        super().progress(progress)
+        if (progress.epoch, progress.step) in self.places:
+            raise Stop
+
+
+CRAFT = {"augment": {"policy": "trivial", "mix": 0.5}, "balance": {"sampling": "over", "threshold": 0.4, "class_weights": "effective"}}
+TIMELESS = ("train_loss", "train_top1", "val_loss", "val_top1", "lr", "images")
+
+
+@pytest.mark.parametrize(("ema", "checkpoint_minutes"), [(0.0, 10.0), (0.8, 1e-9)])
+def test_a_run_that_is_taken_up_again_equals_the_uninterrupted_one(small_shards, tmp_path, ema, checkpoint_minutes):
+    """From the last epoch's end, or from within an epoch where there is a checkpoint after each step."""
+    chosen = recipe(train={"ema_decay": ema, "checkpoint_minutes": checkpoint_minutes}, **CRAFT)
+    whole_trainer, whole = trained(small_shards, tmp_path / "whole", recipe(train={"ema_decay": ema}, **CRAFT))
+    seen = []
+    for places in ([(1, 3), (3, 2)], [(3, 2)], []):
+        torch.manual_seed(999)
+        watcher = StopsAt(*places)
+        try:
+            resumed_trainer, resumed = trained(small_shards, tmp_path / "cut", chosen, watcher)
+        except Stop:
+            seen.append([(p.epoch, p.step) for p in watcher.steps])
+    assert len(seen) == 2
+    assert seen[1][0] == ((1, 3) if checkpoint_minutes < 1 else (1, 1)), "a step whose checkpoint was written is not taken again"
+    assert [[e[k] for k in TIMELESS] for e in resumed.history] == [[e[k] for k in TIMELESS] for e in whole.history]
     for name, tensor in whole_trainer.task.model.state_dict().items():
         assert torch.equal(tensor, resumed_trainer.task.model.state_dict()[name]), name
     assert all(torch.equal(whole.best[name], resumed.best[name]) for name in whole.best)
+
+
+def test_a_run_whose_checkpoint_is_torn_goes_on_from_the_one_before(small_shards, tmp_path):
+    chosen = recipe(train={"checkpoint_minutes": 1e-9})
+    _, whole = trained(small_shards, tmp_path / "whole", recipe())
+    with pytest.raises(Stop):
+        trained(small_shards, tmp_path / "cut", chosen, StopsAt((2, 4)))
+    newest = max((tmp_path / "cut" / "checkpoints").iterdir())
+    (newest / "state.safetensors").write_bytes(b"half")
+    watcher = Watcher()
+    _, resumed = trained(small_shards, tmp_path / "cut", chosen, watcher)
+    assert len(watcher.notes) == 1
+    assert newest.name in watcher.notes[0]
+    assert [[e[k] for k in TIMELESS] for e in resumed.history] == [[e[k] for k in TIMELESS] for e in whole.history]
+
+
+def test_an_epoch_that_another_number_of_workers_takes_up_still_shows_every_row_once(small_shards, tmp_path):
+    chosen = recipe(train={"checkpoint_minutes": 1e-9, "epochs": 1})
+    with pytest.raises(Stop):
+        trained(small_shards, tmp_path, chosen, StopsAt((1, 3)))
+    shards = open_shards(small_shards)
+    rows = []
+    for rank in range(3):
+        context = LocalContext(tmp_path, 1, torch.device("cpu"), Watcher())
+        trainer = Trainer(chosen, shards, context)
+        trainer.state = trainer.saves.restored()
+        context.rank, context.world_size = rank, 3
+        assert trainer.state.begun.step == 2
+        left = trainer.train_pass(1, trainer.state.begun.cuts)
+        assert len(left.order.steps) == len(trainer.train_pass(1).order.steps) - 2
+        rows += [row for batch in trainer.batches(left) for row in batch.rows.tolist()]
+    context.rank, context.world_size = 0, 1
+    whole = trainer.train_pass(1)
+    shown = [row for batch in trainer.batches(whole) for row in batch.rows.tolist()]
+    first = int(whole.order.steps[:2].sum())
+    assert sorted(shown[:first] + rows) == list(range(shards.split("train").rows))
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_advice_and_no_checkpoint(small_shards, tmp_path):
@@ -122,16 +172,6 @@ def test_a_val_loss_that_is_not_finite_ends_the_run_before_its_checkpoint(small_
     assert not (tmp_path / "checkpoints").exists()
 
 
-@pytest.mark.skipif(Path("/dev/shm").stat().st_dev == Path(tempfile.gettempdir()).stat().st_dev, reason="/dev/shm is no filesystem of its own here")
-def test_half_a_checkpoint_from_another_filesystem_has_no_name(tmp_path):
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
-        write_checkpoint(Path(elsewhere) / "c", {"model": {"w": torch.ones(2)}}, {})
-        os.mkfifo(Path(elsewhere) / "c" / "cannot be copied")
-        with pytest.raises(OutputError, match="named pipe"):
-            LocalContext(tmp_path, 1, torch.device("cpu"), Watcher()).report({"epoch": 1, "score": 0.5}, Path(elsewhere) / "c")
-    assert not list((tmp_path / "checkpoints").glob("epoch-*"))
-
-
 def test_early_stopping_keeps_the_best_weights(small_shards, tmp_path):
     chosen = recipe(train={"epochs": 30, "early_stop": {"metric": "val_loss", "patience": 2}}, optim={"lr": 0.05})
     _, state = trained(small_shards, tmp_path, chosen)
@@ -143,14 +183,14 @@ def test_the_best_checkpoints_and_the_latest_stay(small_shards, tmp_path):
     _, state = trained(small_shards, tmp_path, recipe(train={"epochs": 6, "keep_checkpoints": 2}))
     kept = sorted(int(p.name.split("-")[1]) for p in (tmp_path / "checkpoints").iterdir())
     assert state.best_epoch in kept
-    assert 6 in kept
-    assert 2 <= len(kept) <= 3
+    assert {5, 6} <= {*kept}
+    assert 2 <= len(kept) <= 4
 
 
 def test_checkpoints_of_before_a_stop_are_let_go_too(small_shards, tmp_path):
     for epochs in (2, 3, 5, 7):  # taken up again each time
         trained(small_shards, tmp_path, recipe(train={"epochs": epochs, "keep_checkpoints": 2}))
-        assert len(list((tmp_path / "checkpoints").iterdir())) <= 3, "the best two and the latest"
+        assert len(list((tmp_path / "checkpoints").iterdir())) <= 4, "the best two and the latest two"
 
 
 def test_the_step_is_no_longer_than_the_clipped_gradient(small_shards, tmp_path):
