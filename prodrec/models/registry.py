@@ -37,6 +37,7 @@ MODELS: dict[str, type[nn.Module] | str] = {
     "vit_tiny16": "vit_tiny_patch16_224.augreg_in21k_ft_in1k",
     "convnext_tiny": "convnext_tiny.in12k_ft_in1k",
     "efficientnet_b0": "efficientnet_b0.ra_in1k",
+    "efficientnet_lite0": "tf_efficientnet_lite0.in1k",
     "mobilenetv3": "mobilenetv3_large_100.ra_in1k",
     "dinov2": "vit_small_patch14_dinov2.lvd142m",
     "siglip": "vit_base_patch16_siglip_224.v2_webli",

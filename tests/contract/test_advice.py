@@ -13,7 +13,7 @@ def test_what_suits_data_and_machine_is_taken_and_told_before_it_starts(small_sh
     assert run("train", small_shards, "--out", tmp_path / "run", *QUICK) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("no --recipe: 72 images of 4 labels to learn from (18 each), short side 48 px; ")
-    assert "  not efficientnet_b0: model.weights=hub: HF_HUB_OFFLINE is set" in lines[1]
+    assert "  not efficientnet_lite0: model.weights=hub: HF_HUB_OFFLINE is set" in lines[1]
     told = next(line for line in lines if line.startswith("  resnet10t_scratch: "))
     assert "images/s: up to 1 min, " in told and "GiB of memory" in told
     recipe = json.loads((tmp_path / "run/bundle/bundle.json").read_text())["recipe"]
