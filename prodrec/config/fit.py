@@ -7,7 +7,7 @@ from pydantic import Field
 from prodrec.config.frozen import Frozen
 from prodrec.config.sections import HeadKind
 
-FitHead = HeadKind | Literal["lda"]
+FitHead = Literal[HeadKind, "lda"]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
