@@ -13,6 +13,7 @@ import json
 import resource
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 
 from prodrec.evaluation.metrics import evaluate
-from prodrec.evaluation.predictions import Predictions
+from prodrec.evaluation.predict import predict
 from prodrec.files import Folder
 from prodrec.images.decode import prepare_image
 from prodrec.reports.page import page_facts
@@ -30,6 +31,7 @@ from prodrec.shards.assemble import assemble
 from prodrec.shards.reading import Shards, open_shards
 from prodrec.shards.split import Fractions
 from prodrec.shards.staging import stage, start_output
+from prodrec.shards.stream import Batch
 
 _SIDE_PX, _PICTURES, _AT_ONCE = 64, 300, 256
 
@@ -65,16 +67,21 @@ def judged(shards: Shards, out: Folder) -> dict[str, Any]:
     """Predictions, metrics and report of test; seconds beside the forward pass by part."""
     labels, generator, spent = shards.manifest.labels, torch.Generator().manual_seed(0), {"forward": 0.0, "predictions": 0.0}
     ids = torch.from_numpy(shards.split("test").column("label_id").to_numpy().astype(np.int64))
-    parts = []
-    for start in range(0, len(ids), _AT_ONCE):
+
+    def batches() -> Iterator[Batch]:
+        for rows in torch.arange(len(ids)).split(_AT_ONCE):
+            yield Batch(rows, ids[rows], rows)
+
+    def logits(rows: torch.Tensor) -> torch.Tensor:
         began = time.monotonic()
-        logits_BK = forward(ids[start : start + _AT_ONCE], len(labels), generator)
-        made = time.monotonic()
-        parts.append(Predictions.of(logits_BK, ids[start : start + _AT_ONCE], torch.arange(start, start + len(logits_BK))))
-        spent["forward"] += made - began
-        spent["predictions"] += time.monotonic() - made
+        logits_BK = forward(ids[rows], len(labels), generator)
+        spent["forward"] += time.monotonic() - began
+        return logits_BK
+
     began = time.monotonic()
-    predictions = Predictions.concat(parts)
+    predictions = predict(logits, batches(), torch.device("cpu"), "fp32")
+    spent["predictions"] = time.monotonic() - began - spent["forward"]
+    began = time.monotonic()
     metrics = evaluate(predictions, labels, shards.class_counts("train").tolist(), 1.0, "test")
     spent["metrics"] = time.monotonic() - began
     began = time.monotonic()
