@@ -29,7 +29,7 @@ def thin_settings(arch: str) -> list[str]:
 
     size = 28 if arch == "dinov2" else 32
     sizes = [f"input.size={size}", "augment.start_size=null"]
-    return ["model.weights=none", "model.freeze_backbone=false", *sizes, f"model.args={json.dumps(_THIN.get(arch, {}))}"]
+    return ["model.weights=none", "model.freeze_backbone=false", "model.freeze_layers=0", *sizes, f"model.args={json.dumps(_THIN.get(arch, {}))}"]
 
 
 COLORS = [(200, 40, 40), (40, 160, 60), (50, 70, 200), (210, 190, 40), (150, 60, 170), (60, 190, 200)]

@@ -172,7 +172,7 @@ class Learner:
             return module
         on_gpu = self.context.device.type == "cuda"
         # Buffers are shared once an epoch: in training no rank looks at another's running statistics.
-        return DistributedDataParallel(module, device_ids=[self.context.device] if on_gpu else None, broadcast_buffers=False)
+        return DistributedDataParallel(module, device_ids=[self.context.device] if on_gpu else None, forward_sync_buffers=False)
 
     def _batch_norms(self) -> list[_BatchNorm]:
         return [module for module in self.task.modules() if isinstance(module, _BatchNorm)]

@@ -8,7 +8,8 @@ import pytest
 from made import build_shards, photo, run
 
 from prodrec.evaluation.choice import Verdict
-from prodrec.files import Folder, locked
+from prodrec.files import Folder
+from prodrec.lease import held
 from prodrec.models.bundle_files import load_info
 from prodrec.registry import promotion
 from prodrec.scoring import Recognizer
@@ -240,7 +241,7 @@ def test_what_may_have_learned_from_the_judge_is_not_promoted(recipes, tmp_path,
 
 def test_a_run_that_another_process_trains_is_left_to_it(recipes, small_shards, tmp_path, capsys):
     ours = Folder(tmp_path / "out" / "runs" / "custom_cnn").make()
-    with locked(ours):
+    with held(ours, print):
         assert run(*command(small_shards, tmp_path / "out", recipes[:2])) == 0
     found = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert [one["name"] for one in found["failed"]] == ["custom_cnn"]

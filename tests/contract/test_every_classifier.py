@@ -23,7 +23,6 @@ ARCHS = {recipe.model.arch: name for name, recipe in RECIPES.items()}
 RANK = textwrap.dedent("""
     import json
     import sys
-    import time
     from datetime import timedelta
     from pathlib import Path
 
@@ -45,7 +44,7 @@ RANK = textwrap.dedent("""
         context = LocalContext(Path(meeting).parent, 1, torch.device("cpu"), Silent())
         context.rank, context.world_size = rank, 2
         trainer = Trainer(load_recipe(name, overrides), open_shards(shards), context)
-        sums, *_ = trainer._train_epoch(1, trainer.feed([trainer.train_pass(1)]), time.monotonic())
+        sums = trainer._train_epoch(1, trainer.feed([trainer.train_pass(1)]))
         trained = [float(p.detach().double().sum()) for p in trainer.task.parameters()]
         predictions = trainer.predict("val")
         print(json.dumps({"name": name, "sums": sums.tolist(), "trained": trained, "rows": predictions.rows.tolist(), "best": predictions.predicted.tolist()}))
@@ -89,8 +88,9 @@ def test_every_architecture_takes_the_same_steps_on_both(small_shards, tmp_path)
         assert rank.returncode == 0, err[-2000:]
     told = [[json.loads(line) for line in out.splitlines()] for out, _ in answers]
     assert [row["name"] for row in told[0]] == names
+    rows = open_shards(small_shards).limited(20).split("train").rows
     for one, other in zip(*told, strict=True):
         assert one == other, "sums, weights and predictions are the same on both"
         assert one["sums"][0] > 0
-        assert one["sums"][2] == 12, "each of the 12 rows once"
+        assert one["sums"][2] >= rows, f"each row of {one['name']} at least once"
         assert one["rows"] == [0, 1, 2, 3]

@@ -15,7 +15,6 @@ from prodrec.recipes import load_recipe
 RANK = textwrap.dedent("""
     import json
     import sys
-    import time
     from datetime import timedelta
     from pathlib import Path
 
@@ -39,7 +38,7 @@ RANK = textwrap.dedent("""
         context = LocalContext(Path(meeting).parent, 1, torch.device("cpu"), Silent())
         context.rank, context.world_size = rank, 2
         trainer = Trainer(parse_recipe(tree, "test"), open_shards(shards), context)
-        sums, *_ = trainer._train_epoch(1, trainer.feed([trainer.train_pass(1)]), time.monotonic())
+        sums = trainer._train_epoch(1, trainer.feed([trainer.train_pass(1)]))
         trained = [float(p.detach().double().sum()) for p in trainer.task.parameters()]
         pictures = [picture.row for picture in trainer.predict("val").pictures]
         print(json.dumps({"arch": arch, "sums": sums.tolist(), "trained": trained, "pictures": pictures}))

@@ -40,7 +40,7 @@ def assert_one_clear_line(done, *words):
         (["prepare", "{tmp}/source", "/proc/out"], ["cannot write /proc/out"]),
         (["prepare", "{tmp}/source", "{tmp}/out", "--split", "0.9,0.9"], ["sum to 1"]),
         (["train", "{tmp}/source", "--recipe", "demo", "--out", "{tmp}/run"], ["no complete shards", "prodrec prepare"]),
-        (["evaluate", "{tmp}/source", "{tmp}/source", "--out", "{tmp}/e"], ["no complete shards"]),
+        (["evaluate", "{tmp}/source", "{tmp}/source", "--out", "{tmp}/e"], ["no complete bundle"]),
         (["sample", "{tmp}/source"], ["source"]),
     ],
 )

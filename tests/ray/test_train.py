@@ -102,7 +102,7 @@ def test_a_run_between_one_and_two_workers_sees_every_row_once(small_shards, tmp
 def test_a_loss_that_is_not_finite_stops_both_workers_with_advice(small_shards, tmp_path):
     chosen = recipe()
     broken = chosen.model_copy(update={"optim": chosen.optim.model_copy(update={"lr": 1e35, "clip_norm": None, "warmup_epochs": 0})})
-    with pytest.raises(TrainingError, match=r"step .*lower optim.lr"):
+    with pytest.raises(TrainingError, match=r"lower optim\.lr"):
         on_ray(small_shards, tmp_path, workers=2, chosen=broken)
     assert not (tmp_path / "bundle").exists()
 
