@@ -14,6 +14,7 @@ from prodrec.recipes import load_recipe
 
 RANK = textwrap.dedent("""
     import json
+    import os
     import sys
     from datetime import timedelta
     from pathlib import Path
@@ -45,6 +46,8 @@ RANK = textwrap.dedent("""
         del trainer
     # Gloo's threads end here: those that are left at the interpreter's end now and then abort the process ("terminate called ...").
     distributed.destroy_process_group()
+    sys.stdout.flush()
+    os._exit(0)  # even so threads of gloo abort the interpreter's end now and then
 """)
 
 

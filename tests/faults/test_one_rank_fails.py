@@ -6,6 +6,7 @@ import sys
 import textwrap
 
 RANK = textwrap.dedent("""
+    import os
     import sys
     from datetime import timedelta
     from pathlib import Path
@@ -33,6 +34,8 @@ RANK = textwrap.dedent("""
     except TrainingError as error:
         print("stopped:", error)
     distributed.destroy_process_group()  # else its threads abort the interpreter's end now and then
+    sys.stdout.flush()
+    os._exit(0)  # even so threads of gloo abort the interpreter's end now and then
 """)
 
 
